@@ -1,0 +1,31 @@
+# Libraries from the system. Header-only or static where it costs nothing: GPU machines are often bare.
+# SPECTRALQUANT_DEPS may name a folder with include/ and lib/ to take them from instead.
+set(SPECTRALQUANT_DEPS "" CACHE PATH "Folder with include/ and lib/ of the dependencies, for machines without packages")
+if(SPECTRALQUANT_DEPS)
+  list(PREPEND CMAKE_INCLUDE_PATH ${SPECTRALQUANT_DEPS}/include)
+  list(PREPEND CMAKE_LIBRARY_PATH ${SPECTRALQUANT_DEPS}/lib)
+endif()
+
+function(spectralquant_need variable what package)
+  if(NOT ${variable})
+    message(FATAL_ERROR "${what} not found. On Debian: apt-get install ${package}; elsewhere give its folder with -DSPECTRALQUANT_DEPS=DIR")
+  endif()
+endfunction()
+
+find_package(Threads REQUIRED)
+find_path(XXHASH_INCLUDE xxhash.h)
+spectralquant_need(XXHASH_INCLUDE xxHash libxxhash-dev)
+find_path(FMT_INCLUDE fmt/format.h)
+spectralquant_need(FMT_INCLUDE fmt libfmt-dev)
+find_path(JSON_INCLUDE nlohmann/json.hpp)
+spectralquant_need(JSON_INCLUDE nlohmann-json nlohmann-json3-dev)
+find_path(PCRE2_INCLUDE pcre2.h)
+find_library(PCRE2_LIBRARY NAMES libpcre2-8.a pcre2-8)
+spectralquant_need(PCRE2_INCLUDE PCRE2 libpcre2-dev)
+spectralquant_need(PCRE2_LIBRARY PCRE2 libpcre2-dev)
+
+if(SPECTRALQUANT_ENGINE)
+  find_path(CLI11_INCLUDE CLI/CLI.hpp)
+  spectralquant_need(CLI11_INCLUDE CLI11 libcli11-dev)
+  include(cmake/torch.cmake)
+endif()

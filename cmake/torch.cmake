@@ -1,0 +1,8 @@
+# libtorch: Debian's libtorch-dev, or PyTorch's own (-DCMAKE_PREFIX_PATH=$(python3 -c 'import torch; print(torch.utils.cmake_prefix_path)')).
+# Its own flags (-std, -D_GLIBCXX_USE_CXX11_ABI) come with the target torch_library.
+find_package(Torch REQUIRED)
+add_library(spectralquant_torch INTERFACE)
+target_include_directories(spectralquant_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
+target_link_libraries(spectralquant_torch INTERFACE ${TORCH_LIBRARIES})
+separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
+target_compile_options(spectralquant_torch INTERFACE ${torch_flags})

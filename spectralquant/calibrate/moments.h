@@ -1,0 +1,23 @@
+#pragma once
+#include <torch/torch.h>
+
+#include <cstdint>
+
+namespace spectralquant::calibrate {
+
+/// Running second moment Σ a bᵀ of vectors that belong together, summed in float64 from float32 products of one batch.
+///
+/// Shapes   add(a: [.., n], b: [.., m]); mean(): [n, m] float32.
+class Moment {
+ public:
+  void add(const torch::Tensor& a, const torch::Tensor& b);
+  void add(const torch::Tensor& a) { add(a, a); }
+  torch::Tensor mean() const;  ///< Σ a bᵀ / count; undefined tensor if nothing was added
+  std::int64_t count() const { return count_; }
+
+ private:
+  torch::Tensor sum_;
+  std::int64_t count_ = 0;
+};
+
+}  // namespace spectralquant::calibrate

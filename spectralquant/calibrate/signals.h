@@ -1,0 +1,48 @@
+#pragma once
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace spectralquant::calibrate {
+
+/// Second moments that tell what an error E = Ŵ − W of one matrix costs: tr(G E H Eᵀ).
+struct MatrixSignal {
+  torch::Tensor h;  ///< H = E[x xᵀ] over calibration tokens, [cols, cols], float32, symmetric
+  torch::Tensor g;  ///< G = E[g gᵀ] of the output gradients, [rows, rows]; undefined when not gathered
+  /// Tied embedding only: frequency of each token [rows] and C = E[g gᵀ] at the embedding's output [cols, cols].
+  torch::Tensor frequency, c;
+};
+
+/// Signals of every matrix to be quantized, and where they come from.
+struct Signals {
+  std::map<std::string, MatrixSignal> matrices;  ///< by GGUF tensor name
+  std::int64_t n_tokens = 0;
+  std::string text_hash;    ///< of the calibration tokens
+  std::string model_hash;   ///< gguf::File::hash() of the model they were gathered on
+  std::string description;  ///< "calib360.jsonl", "self:131072"
+  bool diagonal_only = false;  ///< from an imatrix: h holds only the diagonal, as [cols]
+};
+
+/// Stores signals as a GGUF file (general.type = "spectralquant-signals"); matrices sharing one input share one H.
+void save_signals(const Signals& signals, const std::string& path, bool overwrite);
+
+/// Errors   Error(kBadInput) if the file is no signals file or is damaged.
+Signals load_signals(const std::string& path);
+
+/// Writes an imatrix GGUF that stock `llama-quantize --imatrix` reads: NAME.in_sum2, NAME.counts, keys imatrix.*.
+void save_imatrix(const Signals& signals, const std::string& path, std::int64_t window_tokens, bool overwrite);
+
+/// Reads an imatrix GGUF made by stock llama-imatrix: diagonal signals.
+Signals load_imatrix(const std::string& path);
+
+/// True if the file at path is an imatrix GGUF (general.type = "imatrix").
+bool is_imatrix(const std::string& path);
+
+/// Errors   Error(kBadInput) if a matrix of the model has no signal, or one of another size:
+///          "these signals are of another model".
+void require_fit(const Signals& signals, const std::map<std::string, std::pair<std::int64_t, std::int64_t>>& rows_cols,
+                 const std::string& place);
+
+}  // namespace spectralquant::calibrate

@@ -1,0 +1,52 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "spectralquant/core/progress.h"
+#include "spectralquant/evaluate/suite.h"
+#include "spectralquant/model/model.h"
+
+namespace spectralquant::evaluate {
+
+/// A mean with its 95 % bootstrap interval over documents.
+struct Interval {
+  double mean = 0, low = 0, high = 0;
+};
+
+/// What a candidate does on a suite. Losses and divergences in nats per token.
+struct Score {
+  std::int64_t n_tokens = 0;       ///< scored predictions
+  Interval loss;                   ///< mean −log p(next token)
+  Interval kld;                    ///< mean KL(reference ‖ candidate); zero for the reference itself
+  double kld_p90 = 0, kld_p99 = 0, kld_max = 0;
+  Interval top1_agreement;         ///< share of positions where both put the same token first, 0..1
+  double rms_delta_p = 0;          ///< root mean square change of the true token's probability
+  Interval gap_recovery;           ///< (baseline loss − loss) / (baseline loss − reference loss); NaN without a baseline
+  bool has_gap_recovery = false;
+};
+
+/// Per-position results, kept for statistics: index by suite order.
+struct Positions {
+  std::vector<float> loss, kld, delta_p;
+  std::vector<std::uint8_t> same_top;
+  std::vector<std::int32_t> unit;  ///< document of each position
+};
+
+struct EvaluateOptions {
+  int bootstrap_samples = 1000;
+  std::uint64_t seed = 0;
+  std::int64_t batch_tokens = 0;  ///< tokens run at once; 0: chosen from the vocabulary to bound memory
+};
+
+/// Runs reference and candidate side by side over a suite; logits are made and used a slice at a time, never stored whole.
+Positions compare(model::Model& reference, model::Model& candidate, const Suite& suite, const EvaluateOptions& options = {},
+                  const Progress& progress = {});
+
+/// The reference alone (kld zero, agreement one).
+Positions measure(model::Model& reference, const Suite& suite, const EvaluateOptions& options = {}, const Progress& progress = {});
+
+/// Means, percentiles and intervals of positions. `reference` and `baseline` (may be null) give the gap recovery.
+Score summarize(const Positions& candidate, const Positions* reference, const Positions* baseline, const EvaluateOptions& options = {});
+
+}  // namespace spectralquant::evaluate

@@ -1,0 +1,51 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "spectralquant/text/corpus.h"
+#include "spectralquant/text/tokenizer.h"
+
+namespace spectralquant::evaluate {
+
+/// How a text becomes scored positions.
+enum class Protocol {
+  kDocuments,  ///< every document by itself, all its tokens but the first predicted; mean over tokens
+  kWindows,    ///< "64x256": the first n windows of w tokens of the joined text, all positions but the first
+  kStock,      ///< "c512": llama-perplexity's own: windows of w, only the second half counted, its BOS rule
+};
+
+/// NAME=FILE[:PROTOCOL]
+struct SuiteSpec {
+  std::string name;
+  std::string pattern;  ///< file or glob
+  Protocol protocol = Protocol::kDocuments;
+  std::int64_t n_windows = 0;      ///< 0: all
+  std::int64_t window_tokens = 0;  ///< kWindows, kStock
+  std::string protocol_text;       ///< "documents", "64x256", "c512"
+};
+
+/// Errors   Error(kBadUsage) with the grammar when the text does not parse.
+SuiteSpec parse_suite(const std::string& text);
+
+/// One sequence to be run, and which of its predictions count.
+struct Item {
+  std::vector<text::TokenId> tokens;
+  std::int64_t first_scored = 1;   ///< predictions of tokens[first_scored ..] count
+  std::int64_t document = 0;       ///< unit of the bootstrap: index of the document or window
+};
+
+struct Suite {
+  SuiteSpec spec;
+  std::vector<Item> items;
+  std::int64_t n_units = 0;    ///< documents or windows
+  std::int64_t n_scored = 0;   ///< predictions that count
+  std::string hash;            ///< of tokens and protocol
+};
+
+/// Tokenizes and cuts. Documents longer than max_document_tokens are cut into pieces of that length (said in docs/evaluation.md).
+/// Errors   Error(kBadInput): text shorter than a window, empty, binary.
+Suite load_suite(const SuiteSpec& spec, const text::Tokenizer& tokenizer, const text::ChatFormat& chat,
+                 std::int64_t max_document_tokens = 4096);
+
+}  // namespace spectralquant::evaluate

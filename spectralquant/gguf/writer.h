@@ -1,0 +1,56 @@
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "spectralquant/gguf/file.h"
+
+namespace spectralquant::gguf {
+
+/// A tensor to be written: everything but its bytes.
+struct TensorPlan {
+  std::string name;
+  Type type = Type::F32;
+  std::uint32_t n_dims = 0;
+  std::array<std::uint64_t, 4> shape{1, 1, 1, 1};
+  std::uint64_t size_bytes() const;
+};
+
+struct WriteOptions {
+  bool overwrite = false;       ///< replace an existing file (never the input: see Writer)
+  std::uint32_t alignment = 32;
+};
+
+/// Writes a GGUF v3 file atomically: into PATH.partial, synced, verified by reading back, renamed.
+///
+/// Tensors may be written in any order and in pieces; disk space is reserved when the Writer is made.
+/// A Writer destroyed before commit() removes its partial file; a killed process leaves only PATH.partial.
+///
+/// Errors   Error(kBadInput) when PATH exists and overwrite is off, or PATH is one of `inputs`;
+///          Error(kFailed) on a full disk or a failed write, with the bytes needed.
+class Writer {
+ public:
+  Writer(std::string path, const Metadata& metadata, std::vector<TensorPlan> tensors, WriteOptions options = {},
+         const std::vector<std::string>& inputs = {});
+  ~Writer();
+  Writer(Writer&&) noexcept;
+
+  const std::vector<TensorPlan>& tensors() const;
+  std::uint64_t file_bytes() const;
+
+  /// Writes size_bytes bytes at offset_bytes of tensor `index`.
+  void write(std::size_t index, std::uint64_t offset_bytes, const void* data, std::uint64_t size_bytes);
+
+  /// Syncs, reads the file back (header parses, every tensor's hash equals what was written), renames.
+  /// Errors   Error(kFailed) if anything was not written, or was written differently.
+  void commit();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace spectralquant::gguf

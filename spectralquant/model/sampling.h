@@ -1,0 +1,24 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "spectralquant/core/progress.h"
+#include "spectralquant/model/model.h"
+
+namespace spectralquant::model {
+
+struct SamplingOptions {
+  std::int64_t window_tokens = 512;  ///< length of each sequence
+  double temperature = 1.0;
+  std::uint64_t seed = 0;
+  std::int32_t first_token = 0;      ///< what every sequence starts from (BOS or EOS); not part of the result
+  std::int64_t batch = 0;            ///< sequences at once; 0: chosen from the hidden size
+};
+
+/// Lets the model write: n_windows sequences of window_tokens tokens, with recurrent state and KV cache.
+///
+/// A function of seed, options, weights and thread count. Returns n_windows vectors of window_tokens ids.
+std::vector<std::vector<std::int32_t>> sample(Model& model, std::int64_t n_windows, const SamplingOptions& options,
+                                              const Progress& progress = {});
+
+}  // namespace spectralquant::model

@@ -1,0 +1,80 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "spectralquant/calibrate/collect.h"
+#include "spectralquant/core/progress.h"
+#include "spectralquant/quantize/plan.h"
+#include "spectralquant/quantize/solver.h"
+
+namespace spectralquant::pipeline {
+
+/// How matrices are rounded.
+enum class Method {
+  kPlain,    ///< llama.cpp's pure Q4_K_M without imatrix, bit for bit; no calibration
+  kImatrix,  ///< llama.cpp's rounding weighted by diag(H), the head too
+  kSpectral, ///< the solver
+};
+
+/// Where the moments of the solver come from.
+enum class Moments {
+  kSequential,  ///< gathered block by block with the already quantized part in front
+  kStatic,      ///< of the original model
+};
+
+struct CalibrationSource {
+  std::vector<std::string> files;   ///< text or JSONL, globs allowed
+  std::int64_t self_tokens = 0;     ///< tokens the model writes itself
+  std::int64_t window_tokens = 512;
+  std::int64_t max_tokens = 0;      ///< 0: all of the files
+};
+
+struct QuantizeOptions {
+  std::string input, output;
+  Method method = Method::kSpectral;
+  Moments moments = Moments::kSequential;
+  CalibrationSource calibration;
+  std::string signals_file;  ///< instead of calibration text: signals or an imatrix
+  quantize::SolverOptions solver;
+  quantize::PlanOptions plan;
+  bool overwrite = false;
+  std::uint64_t seed = 0;
+  int n_threads = 0;
+  std::string device = "cpu";
+};
+
+struct MatrixReport {
+  std::string name;
+  std::int64_t rows = 0, cols = 0;
+  double relative_error = 0;    ///< objective / (the same of W against 0): share of the output's energy that is lost
+  double plain_objective = 0;   ///< of llama.cpp's plain rounding, same moments
+  double imatrix_objective = 0; ///< of imatrix rounding
+  double objective = 0;         ///< ours
+  double seconds = 0;
+};
+
+struct QuantizeReport {
+  std::vector<MatrixReport> matrices;
+  std::vector<std::pair<std::string, double>> phase_seconds;
+  std::uint64_t output_bytes = 0;
+  double file_bpw = 0, matrix_bpw = 0;
+  std::int64_t calibration_tokens = 0;
+  std::string output_hash;
+};
+
+/// The main job: GGUF in, strict Q4_K GGUF out. Results are a function of input, options, seed and thread count.
+///
+/// Errors   those of every room below; no output file is left behind by any of them.
+QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& progress = {});
+
+/// Calibration windows as the options ask for: files, own samples, or both. Also fills a description and a hash.
+struct CalibrationText {
+  calibrate::Windows windows;
+  std::string description, hash;
+};
+CalibrationText load_calibration(model::Model& model, const CalibrationSource& source, std::uint64_t seed, const Progress& progress = {});
+
+}  // namespace spectralquant::pipeline

@@ -1,0 +1,40 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "spectralquant/text/chat.h"
+#include "spectralquant/text/tokenizer.h"
+
+namespace spectralquant::text {
+
+/// One document of a corpus, chat messages already rendered.
+struct Document {
+  std::string text;
+  std::string origin;  ///< "file.jsonl:12", for messages
+  std::string source;  ///< the JSONL field "source" or "kind", "" if absent
+};
+
+struct Corpus {
+  std::vector<Document> documents;
+  std::string hash;  ///< of all document texts in order
+};
+
+/// Reads plain text files (one document each) and JSONL files (.jsonl: a document a line, field `text`, or
+/// `messages` rendered by `chat`). Patterns with * ? [ are expanded (sorted).
+///
+/// Errors   Error(kBadInput) with file and line: nothing matches a pattern, unreadable, empty, binary (NUL
+///          bytes) or not UTF-8, a line that is no JSON object or has neither `text` nor `messages`.
+Corpus load_corpus(const std::vector<std::string>& patterns, const ChatFormat& chat);
+
+/// Tokens of each document.
+std::vector<std::vector<TokenId>> encode_documents(const Corpus& corpus, const Tokenizer& tokenizer, EncodeOptions options = {});
+
+/// Joins tokenized documents (an EOS between two, when the model has one) and cuts the stream into windows
+/// of exactly window_tokens; the rest that fills no window is dropped.
+///
+/// Errors   Error(kBadInput) if the text does not fill one window: says how many tokens there are and are needed.
+std::vector<std::vector<TokenId>> cut_windows(const std::vector<std::vector<TokenId>>& documents, std::size_t window_tokens,
+                                              TokenId separator, std::size_t max_windows = SIZE_MAX);
+
+}  // namespace spectralquant::text
