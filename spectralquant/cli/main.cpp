@@ -1,1 +1,80 @@
-int main() { return 0; }
+// The command line: the only place that prints or exits.
+//
+// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused, 130 interrupted.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <new>
+
+#include "spectralquant/cli/console.h"
+#include "spectralquant/cli/verbs.h"
+#include "spectralquant/core/error.h"
+#include "spectralquant/core/version.h"
+
+namespace {
+
+constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2, kRefused = 3, kInterrupted = 130;
+
+constexpr const char* kAbout =
+    "SpectralQuant turns a BF16, F16 or F32 language-model GGUF into a strict, pure Q4_K_M GGUF\n"
+    "that stock llama.cpp runs and that behaves like the original.";
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf\n"
+    "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf --calibration my-prompts.jsonl self:65536\n"
+    "  spectralquant eval --reference model-bf16.gguf model-q4km.gguf --suite held=suites/heldout120.jsonl\n"
+    "  spectralquant inspect model-q4km.gguf --strict\n"
+    "\n"
+    "`spectralquant VERB --help` explains a verb. Results go to stdout, everything else to stderr.\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused.";
+
+int exit_code(const spectralquant::Error& error) {
+  switch (error.code()) {
+    case spectralquant::ErrorCode::kBadUsage: return kWrongUsage;
+    case spectralquant::ErrorCode::kBadInput: return kRefused;
+    case spectralquant::ErrorCode::kFailed: break;
+  }
+  return kFailed;
+}
+
+/// libtorch appends its own stack to a message.
+std::string without_backtrace(const std::string& what) { return what.substr(0, what.find("\nException raised from")); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace spectralquant;
+  CLI::App app(kAbout, "spectralquant");
+  app.footer(kExamples);
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string("spectralquant ") + kVersion);
+  cli::add_quantize(app);
+  cli::add_calibrate(app);
+  cli::add_eval(app);
+  cli::add_inspect(app);
+  cli::add_tokenize(app);
+  cli::install_signal_handlers();
+
+  cli::Console console;
+  try {
+    app.parse(argc, argv);
+    return kDone;
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    if (dynamic_cast<const CLI::RuntimeError*>(&error)) return code;  // a verb that prints its verdict and sets the code
+    return code == 0 ? kDone : kWrongUsage;
+  } catch (const cli::Interrupted&) {
+    console.say("spectralquant: interrupted; nothing was left behind");
+    return kInterrupted;
+  } catch (const Error& error) {
+    console.print_error(error);
+    return exit_code(error);
+  } catch (const std::bad_alloc&) {
+    console.print_error(Error(ErrorCode::kFailed, "out of memory", "", "use fewer calibration tokens (--max-tokens) or a machine with more memory"));
+  } catch (const std::exception& error) {
+    console.print_error(Error(ErrorCode::kFailed, without_backtrace(error.what())));
+  }
+  return kFailed;
+}

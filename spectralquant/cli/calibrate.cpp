@@ -1,0 +1,97 @@
+// spectralquant calibrate MODEL -o SIGNALS: gathers moments once, for many runs of quantize.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "spectralquant/calibrate/collect.h"
+#include "spectralquant/calibrate/signals.h"
+#include "spectralquant/cli/calibration_arguments.h"
+#include "spectralquant/cli/console.h"
+#include "spectralquant/cli/verbs.h"
+#include "spectralquant/gguf/file.h"
+#include "spectralquant/model/model.h"
+#include "spectralquant/model/threads.h"
+
+namespace spectralquant::cli {
+namespace {
+
+constexpr std::int64_t kDefaultSelfTokens = 131072;  // enough for H of matrices up to some thousand columns (docs/method.md)
+
+struct Arguments {
+  CommonOptions common;
+  CalibrationArguments calibration;
+  std::string model, output, imatrix;
+  bool output_moments = false, overwrite = false;
+};
+
+std::int64_t parse_self(const std::string& text) {
+  if (text == "self") return kDefaultSelfTokens;
+  std::int64_t n = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data() + 5, end, n);
+  if (error != std::errc{} || stop != end || n <= 0)
+    throw Error(ErrorCode::kBadUsage, "'" + text + "' is not self:N with a number of tokens", "--calibration", "e.g. self:131072");
+  return n;
+}
+
+void run(const Arguments& arguments) {
+  if (arguments.output.empty() && arguments.imatrix.empty())
+    throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o SIGNALS.gguf, or --imatrix FILE, or both");
+  for (const auto& path : {arguments.output, arguments.imatrix}) {
+    if (!path.empty() && !arguments.overwrite && std::filesystem::exists(path))
+      throw bad_input("output exists: " + path, path, "choose another name, or --force to replace it");
+  }
+  Console console(arguments.common.quiet);
+  model::set_threads(arguments.common.n_threads);
+  const auto file = gguf::File::open(arguments.model);
+  model::Model model(file, {.device = torch::Device(arguments.common.device)});
+  const auto text = pipeline::load_calibration(model, to_source(arguments.calibration, true), arguments.common.seed, console.progress());
+  auto signals = calibrate::collect(model, text.windows, {.output_moments = arguments.output_moments, .seed = arguments.common.seed}, console.progress());
+  signals.text_hash = text.hash;
+  signals.model_hash = file.hash();
+  signals.description = text.description;
+  if (!arguments.output.empty()) {
+    calibrate::save_signals(signals, arguments.output, arguments.overwrite);
+    console.say("wrote      " + arguments.output);
+  }
+  if (!arguments.imatrix.empty()) {
+    calibrate::save_imatrix(signals, arguments.imatrix, arguments.calibration.window_tokens, arguments.overwrite);
+    console.say("wrote      " + arguments.imatrix);
+  }
+  if (arguments.common.json) {
+    fmt::print("{}\n", nlohmann::json{{"matrices", signals.matrices.size()}, {"tokens", signals.n_tokens}, {"text_hash", signals.text_hash}}.dump(2));
+  }
+}
+
+}  // namespace
+
+pipeline::CalibrationSource to_source(const CalibrationArguments& arguments, bool needed) {
+  pipeline::CalibrationSource source;
+  source.window_tokens = arguments.window_tokens;
+  source.max_tokens = arguments.max_tokens;
+  for (const auto& entry : arguments.sources) {
+    if (entry == "self" || entry.rfind("self:", 0) == 0) source.self_tokens += parse_self(entry);
+    else source.files.push_back(entry);
+  }
+  if (needed && arguments.sources.empty()) source.self_tokens = kDefaultSelfTokens;
+  return source;
+}
+
+void add_calibrate(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  auto* verb = app.add_subcommand("calibrate", "Gather the moments of every matrix once, for quantize --signals or llama-quantize --imatrix");
+  verb->add_option("model", arguments->model, "GGUF to run")->required();
+  verb->add_option("-o,--output", arguments->output, "signals file to write, for quantize --signals");
+  verb->add_option("--imatrix", arguments->imatrix, "imatrix GGUF to write, for stock llama-quantize --imatrix (the head included)");
+  add_calibration(*verb, arguments->calibration);
+  verb->add_flag("--output-moments", arguments->output_moments, "also what the output distribution feels of each matrix (one backward pass)");
+  verb->add_flag("--force", arguments->overwrite, "replace existing files");
+  add_common(*verb, arguments->common, true);
+  verb->footer("Example:\n  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --imatrix model.imatrix.gguf --calibration texts/*.jsonl");
+  verb->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace spectralquant::cli

@@ -1,0 +1,100 @@
+// spectralquant inspect FILE [FILE2]: what a file is made of; whether it is strict; how two files differ.
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "spectralquant/cli/console.h"
+#include "spectralquant/cli/verbs.h"
+#include "spectralquant/gguf/diff.h"
+#include "spectralquant/gguf/file.h"
+#include "spectralquant/gguf/strict.h"
+
+namespace spectralquant::cli {
+namespace {
+
+using nlohmann::json;
+
+struct Arguments {
+  CommonOptions common;
+  std::string first, second;
+  bool strict = false, tensors = false, metadata = false;
+};
+
+json to_json(const gguf::File& file, const gguf::Inventory& inventory) {
+  json out = {{"path", file.path()}, {"gguf_version", file.version()}, {"architecture", file.architecture()}, {"hash", file.hash()},
+              {"file_bytes", inventory.file_bytes}, {"tensors", file.tensors().size()}, {"parameters", inventory.n_values},
+              {"file_bpw", inventory.file_bpw}, {"matrix_bpw", inventory.matrix_bpw}, {"strict", inventory.strict},
+              {"violations", inventory.violations}, {"kept", inventory.kept}};
+  for (const auto& [type, per] : inventory.types)
+    out["types"][std::string(gguf::traits(type).name)] = {{"tensors", per.n_tensors}, {"parameters", per.n_values}, {"bytes", per.size_bytes}};
+  for (const auto& tensor : file.tensors())
+    out["tensor_list"].push_back({{"name", tensor.name}, {"type", gguf::traits(tensor.type).name}, {"shape", tensor.shape_text()}});
+  for (const auto& [key, value] : file.metadata().items()) out["metadata"][key] = value.to_display();
+  return out;
+}
+
+void print_verdict(const gguf::Inventory& inventory) {
+  if (inventory.strict) {
+    fmt::print("strict Q4_K: yes, every matrix; {} tensors stay in floating point by rule (norms, conv1d, biases)\n", inventory.kept.size());
+    return;
+  }
+  fmt::print("strict Q4_K: no\n");
+  constexpr std::size_t kShown = 12;
+  for (std::size_t i = 0; i < std::min(kShown, inventory.violations.size()); ++i) fmt::print("  {}\n", inventory.violations[i]);
+  if (inventory.violations.size() > kShown) fmt::print("  and {} more\n", inventory.violations.size() - kShown);
+}
+
+void print_file(const gguf::File& file, const gguf::Inventory& inventory, const Arguments& arguments) {
+  fmt::print("{}\n", file.path());
+  fmt::print("GGUF v{}, {}, {}\n", file.version(), file.architecture().empty() ? "no architecture" : file.architecture(),
+             human_bytes(inventory.file_bytes));
+  if (file.paths().size() > 1) fmt::print("{} files\n", file.paths().size());
+  fmt::print("{} tensors, {} parameters, {:.2f} bits a weight ({:.2f} in matrices)\n\n", file.tensors().size(), inventory.n_values, inventory.file_bpw,
+             inventory.matrix_bpw);
+  for (const auto& [type, per] : inventory.types)
+    fmt::print("{:<8} {:>5} tensors {:>13} parameters {:>12}\n", gguf::traits(type).name, per.n_tensors, per.n_values, human_bytes(per.size_bytes));
+  fmt::print("\n");
+  if (arguments.tensors) {
+    for (const auto& tensor : file.tensors()) fmt::print("{:<36} {:<6} {}\n", tensor.name, gguf::traits(tensor.type).name, tensor.shape_text());
+    fmt::print("\n");
+  }
+  if (arguments.metadata) {
+    for (const auto& [key, value] : file.metadata().items()) fmt::print("{} = {}\n", key, value.to_display());
+    fmt::print("\n");
+  }
+  print_verdict(inventory);
+}
+
+void run(const Arguments& arguments) {
+  const auto first = gguf::File::open(arguments.first);
+  const auto inventory = gguf::take_inventory(first);
+  if (!arguments.second.empty()) {
+    const auto second = gguf::File::open(arguments.second);
+    const auto difference = gguf::diff(first, second);
+    if (arguments.common.json) fmt::print("{}\n", json{{"identical", difference.identical()}, {"differences", difference.lines()}}.dump(2));
+    else if (difference.identical()) fmt::print("same metadata, same tensors\n");
+    else for (const auto& line : difference.lines()) fmt::print("{}\n", line);
+    return;
+  }
+  if (arguments.common.json) fmt::print("{}\n", to_json(first, inventory).dump(2, ' ', false, json::error_handler_t::replace));
+  else print_file(first, inventory, arguments);
+  if (arguments.strict && !inventory.strict) throw CLI::RuntimeError(1);
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  auto* verb = app.add_subcommand("inspect", "Show what a GGUF file is made of, whether it is strict Q4_K, or how two files differ");
+  verb->add_option("file", arguments->first, "GGUF file")->required();
+  verb->add_option("file2", arguments->second, "second GGUF file: print what differs");
+  verb->add_flag("--strict", arguments->strict, "exit with 1 unless every matrix is Q4_K");
+  verb->add_flag("--tensors", arguments->tensors, "list every tensor");
+  verb->add_flag("--metadata", arguments->metadata, "list every metadata key");
+  add_common(*verb, arguments->common, false);
+  verb->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace spectralquant::cli

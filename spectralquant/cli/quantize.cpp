@@ -1,0 +1,151 @@
+// spectralquant quantize IN.gguf -o OUT.gguf: the main job.
+#include <fmt/format.h>
+
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "spectralquant/cli/calibration_arguments.h"
+#include "spectralquant/cli/console.h"
+#include "spectralquant/cli/verbs.h"
+#include "spectralquant/pipeline/quantize_file.h"
+
+namespace spectralquant::cli {
+namespace {
+
+using pipeline::Method;
+using pipeline::Moments;
+
+struct Arguments {
+  CommonOptions common;
+  CalibrationArguments calibration;
+  pipeline::QuantizeOptions options;
+  std::vector<std::string> without;
+  std::string fallback;
+  bool dry_run = false;
+};
+
+/// Steps of the solver that --without leaves out, for ablations.
+const std::map<std::string, void (*)(pipeline::QuantizeOptions&)> kSteps = {
+    {"feedback", [](auto& o) { o.solver.feedback = false; }},
+    {"live-scales", [](auto& o) { o.solver.live_scale_radius = 0; }},
+    {"sweeps", [](auto& o) { o.solver.rounds = 0; }},
+    {"scale-search", [](auto& o) { o.solver.scale_search = false; }},
+    {"super-scales", [](auto& o) { o.solver.super_scale_search = false; }},
+};
+
+void apply_arguments(Arguments& arguments) {
+  auto& options = arguments.options;
+  options.calibration = to_source(arguments.calibration, options.method != Method::kPlain && options.signals_file.empty());
+  options.n_threads = arguments.common.n_threads;
+  options.seed = arguments.common.seed;
+  options.device = arguments.common.device;
+  for (const auto& step : arguments.without) kSteps.at(step)(options);
+  if (!arguments.fallback.empty()) {
+    options.plan.fallback = gguf::type_by_name(arguments.fallback);
+    if (!options.plan.fallback) throw Error(ErrorCode::kBadUsage, "no such type: " + arguments.fallback, "--fallback", "use f16, bf16, f32 or q8_0");
+  }
+}
+
+void print_plan(const Arguments& arguments) {
+  const auto estimate = pipeline::estimate(arguments.options);
+  if (arguments.common.json) {
+    nlohmann::json out = {{"input", arguments.options.input}, {"output", arguments.options.output}, {"output_bytes", estimate.plan.output_bytes},
+                          {"file_bpw", estimate.plan.file_bpw}, {"matrix_bpw", estimate.plan.matrix_bpw},
+                          {"peak_memory_bytes", estimate.peak_memory_bytes}, {"seconds", estimate.seconds}};
+    for (const auto& tensor : estimate.plan.tensors) {
+      out["tensors"].push_back({{"name", tensor.source->name}, {"shape", tensor.source->shape_text()},
+                                {"from", gguf::traits(tensor.source->type).name}, {"to", gguf::traits(tensor.type).name}});
+    }
+    fmt::print("{}\n", out.dump(2));
+    return;
+  }
+  for (const auto& tensor : estimate.plan.tensors) {
+    fmt::print("{:<34} {:>18}  {:>5} -> {}\n", tensor.source->name, tensor.source->shape_text(), gguf::traits(tensor.source->type).name,
+               gguf::traits(tensor.type).name);
+  }
+  fmt::print("\noutput       {}  {:.2f} bits a weight in all, {:.2f} in matrices\n", human_bytes(estimate.plan.output_bytes), estimate.plan.file_bpw,
+             estimate.plan.matrix_bpw);
+  fmt::print("peak memory  about {}\n", human_bytes(estimate.peak_memory_bytes));
+  fmt::print("time         about {}\n", human_seconds(estimate.seconds));
+}
+
+nlohmann::json to_json(const pipeline::QuantizeOptions& options, const pipeline::QuantizeReport& report) {
+  nlohmann::json out = {{"input", options.input},
+                        {"output", options.output},
+                        {"output_bytes", report.output_bytes},
+                        {"output_hash", report.output_hash},
+                        {"file_bpw", report.file_bpw},
+                        {"matrix_bpw", report.matrix_bpw},
+                        {"calibration_tokens", report.calibration_tokens}};
+  for (const auto& [phase, seconds] : report.phase_seconds) out["seconds"][phase] = seconds;
+  for (const auto& m : report.matrices) {
+    out["matrices"].push_back({{"name", m.name}, {"rows", m.rows}, {"cols", m.cols}, {"relative_error", m.relative_error}, {"objective", m.objective},
+                               {"plain_objective", m.plain_objective}, {"imatrix_objective", m.imatrix_objective}, {"seconds", m.seconds}});
+  }
+  return out;
+}
+
+void say_result(Console& console, const pipeline::QuantizeOptions& options, const pipeline::QuantizeReport& report) {
+  double ours = 0, plain = 0, imatrix = 0, total_seconds = 0;
+  for (const auto& m : report.matrices) ours += m.objective, plain += m.plain_objective, imatrix += m.imatrix_objective;
+  std::string phases;
+  for (const auto& [phase, seconds] : report.phase_seconds) {
+    phases += fmt::format("{}{} {}", phases.empty() ? "" : ", ", phase, human_seconds(seconds));
+    total_seconds += seconds;
+  }
+  console.say(fmt::format("wrote      {}  {}, {:.2f} bits a weight in every matrix ({:.2f} with the F32 tensors), strict Q4_K", options.output,
+                          human_bytes(report.output_bytes), report.matrix_bpw, report.file_bpw));
+  if (plain > 0 && options.method == Method::kSpectral) {
+    console.say(fmt::format("error      {:.0f}% of plain rounding's, {:.0f}% of imatrix rounding's (what the next layer feels, summed over matrices)",
+                            100 * ours / plain, 100 * ours / imatrix));
+  }
+  console.say(fmt::format("time       {} ({})", human_seconds(total_seconds), phases));
+}
+
+void run(Arguments& arguments) {
+  apply_arguments(arguments);
+  if (arguments.dry_run) return print_plan(arguments);
+  if (arguments.options.output.empty())
+    throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o OUT.gguf (or --dry-run to see the plan)");
+  Console console(arguments.common.quiet);
+  const auto report = pipeline::quantize_file(arguments.options, console.progress());
+  say_result(console, arguments.options, report);
+  if (arguments.common.json) fmt::print("{}\n", to_json(arguments.options, report).dump(2));
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  auto& options = arguments->options;
+  auto* verb = app.add_subcommand("quantize", "Turn a BF16/F16/F32 GGUF into a strict Q4_K_M GGUF that behaves like it");
+  verb->add_option("input", options.input, "GGUF to quantize; of a split set, the first file")->required();
+  verb->add_option("-o,--output", options.output, "GGUF to write");
+  add_calibration(*verb, arguments->calibration);
+  verb->add_option("--signals", options.signals_file, "moments gathered before (spectralquant calibrate, or an imatrix GGUF of llama-imatrix) instead of text");
+  const std::map<std::string, Method> methods = {{"spectral", Method::kSpectral}, {"imatrix", Method::kImatrix}, {"plain", Method::kPlain}};
+  verb->add_option("--method", options.method, "spectral: the solver; plain, imatrix: llama.cpp's own rounding, for comparison (default spectral)")
+      ->transform(CLI::CheckedTransformer(methods, CLI::ignore_case))
+      ->type_name("spectral|imatrix|plain");
+  const std::map<std::string, Moments> moments = {{"sequential", Moments::kSequential}, {"static", Moments::kStatic}};
+  verb->add_option("--moments", options.moments, "sequential: gathered with the quantized part in front; static: of the original (default sequential)")
+      ->transform(CLI::CheckedTransformer(moments, CLI::ignore_case))
+      ->type_name("sequential|static");
+  std::vector<std::string> steps;
+  for (const auto& [name, apply] : kSteps) steps.push_back(name);
+  verb->add_option("--without", arguments->without, "leave steps of the solver out, to see what each is worth")->check(CLI::IsMember(steps));
+  verb->add_option("--fallback", arguments->fallback, "type for matrices whose columns are no multiple of 256: q8_0, f16, bf16, f32 (then not strict)");
+  verb->add_flag("--force", options.overwrite, "replace an existing output file");
+  verb->add_flag("--dry-run", arguments->dry_run, "print the plan: types, size, memory, time; write nothing");
+  add_common(*verb, arguments->common, true);
+  verb->footer(
+      "The result is a function of input, options, seed and thread count; all of them are written into its metadata.\n"
+      "Examples:\n"
+      "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf\n"
+      "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf --calibration 'texts/*.jsonl' self:65536\n"
+      "  spectralquant quantize model-bf16.gguf -o pure.gguf --method plain");
+  verb->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace spectralquant::cli

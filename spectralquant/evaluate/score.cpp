@@ -1,0 +1,196 @@
+#include "spectralquant/evaluate/score.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "spectralquant/core/error.h"
+#include "spectralquant/evaluate/statistics.h"
+
+namespace spectralquant::evaluate {
+namespace {
+
+// Logits of one slice of positions: four float32 arrays of [positions, vocabulary] are alive at once, so 256 MiB here is about 1 GiB
+// at the worst, whatever the vocabulary.
+constexpr std::int64_t kSliceBytes = 64 << 20;
+constexpr std::int64_t kDefaultBatchTokens = 4096;
+
+/// Items run together: indices into the suite, of similar length.
+std::vector<std::vector<std::size_t>> make_batches(const Suite& suite, std::int64_t batch_tokens) {
+  std::vector<std::size_t> order(suite.items.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return suite.items[a].tokens.size() < suite.items[b].tokens.size(); });
+  std::vector<std::vector<std::size_t>> batches;
+  std::size_t longest = 0;
+  for (std::size_t index : order) {
+    const std::size_t length = suite.items[index].tokens.size();
+    const bool fits = !batches.empty() && std::max(longest, length) * (batches.back().size() + 1) <= static_cast<std::size_t>(batch_tokens);
+    if (!fits) batches.emplace_back(), longest = 0;
+    longest = std::max(longest, length);
+    batches.back().push_back(index);
+  }
+  return batches;
+}
+
+/// Tokens of a batch, [B, T], padded at the end: a causal model's earlier positions do not see the padding.
+torch::Tensor pad(const Suite& suite, const std::vector<std::size_t>& batch, torch::Device device) {
+  std::size_t longest = 0;
+  for (auto i : batch) longest = std::max(longest, suite.items[i].tokens.size());
+  auto tokens = torch::zeros({static_cast<std::int64_t>(batch.size()), static_cast<std::int64_t>(longest)}, torch::kInt64);
+  auto view = tokens.accessor<std::int64_t, 2>();
+  for (std::size_t b = 0; b < batch.size(); ++b) {
+    const auto& item = suite.items[batch[b]].tokens;
+    for (std::size_t t = 0; t < item.size(); ++t) view[b][t] = item[t];
+  }
+  return tokens.to(device);
+}
+
+/// Hidden states of the scored positions, [n, D], in the order of the batch.
+torch::Tensor scored_hidden(model::Model& model, const Suite& suite, const std::vector<std::size_t>& batch, const torch::Tensor& tokens) {
+  auto x = model.embed(tokens);
+  for (std::int64_t i = 0; i < model.architecture().n_blocks(); ++i) x = model.block(i, x);
+  x = model.final_norm(x);
+  std::vector<torch::Tensor> rows;
+  for (std::size_t b = 0; b < batch.size(); ++b) {
+    const auto& item = suite.items[batch[b]];
+    rows.push_back(x[static_cast<std::int64_t>(b)].slice(0, item.first_scored - 1, static_cast<std::int64_t>(item.tokens.size()) - 1));
+  }
+  return torch::cat(rows);
+}
+
+torch::Tensor scored_targets(const Suite& suite, const std::vector<std::size_t>& batch, torch::Device device) {
+  std::vector<std::int64_t> targets;
+  for (auto i : batch) {
+    const auto& item = suite.items[i];
+    targets.insert(targets.end(), item.tokens.begin() + item.first_scored, item.tokens.end());
+  }
+  return torch::tensor(targets, torch::kInt64).to(device);
+}
+
+struct Slice {
+  torch::Tensor loss, kld, delta_p, same_top;
+};
+
+/// One slice of positions. p_hidden of the reference, q_hidden of the candidate; both [n, D].
+Slice score_slice(model::Model& reference, model::Model* candidate, const torch::Tensor& p_hidden, const torch::Tensor& q_hidden,
+                  const torch::Tensor& targets) {
+  const auto log_p = reference.head(p_hidden).to(torch::kFloat32).log_softmax(-1);
+  const auto true_p = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1);
+  if (!candidate) return {-true_p, torch::zeros_like(true_p), torch::zeros_like(true_p), torch::ones_like(true_p, torch::kUInt8)};
+  const auto log_q = candidate->head(q_hidden).to(torch::kFloat32).log_softmax(-1);
+  const auto true_q = log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1);
+  const auto kld = (log_p.exp() * (log_p - log_q)).sum(-1);
+  const auto same = log_p.argmax(-1).eq(log_q.argmax(-1)).to(torch::kUInt8);
+  return {-true_q, kld, true_q.exp() - true_p.exp(), same};
+}
+
+template <typename T>
+void append(std::vector<T>& out, const torch::Tensor& values, std::size_t at) {
+  const auto cpu = values.to(torch::kCPU).contiguous();
+  std::copy_n(cpu.data_ptr<T>(), cpu.numel(), out.begin() + at);
+}
+
+Positions run(model::Model& reference, model::Model* candidate, const Suite& suite, const EvaluateOptions& options, const Progress& progress) {
+  torch::NoGradGuard no_grad;
+  const auto vocab = reference.architecture().vocab_size();
+  if (candidate && candidate->architecture().vocab_size() != vocab)
+    throw bad_input("the candidate's vocabulary has " + std::to_string(candidate->architecture().vocab_size()) + " entries, the reference's " +
+                        std::to_string(vocab),
+                    candidate->weights().file().path(), "compare quantizations of one model only");
+  Positions out;
+  out.loss.resize(suite.n_scored);
+  out.kld.resize(suite.n_scored);
+  out.delta_p.resize(suite.n_scored);
+  out.same_top.resize(suite.n_scored);
+  out.unit.resize(suite.n_scored);
+  // Where each item's positions begin in suite order; batches are run in another order.
+  std::vector<std::size_t> begin(suite.items.size());
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < suite.items.size(); ++i) {
+    begin[i] = total;
+    const std::size_t n = suite.items[i].tokens.size() - suite.items[i].first_scored;
+    std::fill_n(out.unit.begin() + total, n, static_cast<std::int32_t>(suite.items[i].document));
+    total += n;
+  }
+  const std::int64_t slice = std::max<std::int64_t>(1, kSliceBytes / (4 * vocab));
+  std::uint64_t done = 0;
+  for (const auto& batch : make_batches(suite, options.batch_tokens > 0 ? options.batch_tokens : kDefaultBatchTokens)) {
+    report(progress, {.phase = "score", .item = suite.spec.name, .done = done, .total = static_cast<std::uint64_t>(suite.n_scored), .unit = "tokens"});
+    const auto tokens = pad(suite, batch, reference.device());
+    const auto p_hidden = scored_hidden(reference, suite, batch, tokens);
+    const auto q_hidden = candidate ? scored_hidden(*candidate, suite, batch, tokens) : p_hidden;
+    const auto targets = scored_targets(suite, batch, reference.device());
+    Positions part;
+    part.loss.resize(targets.size(0));
+    part.kld.resize(targets.size(0));
+    part.delta_p.resize(targets.size(0));
+    part.same_top.resize(targets.size(0));
+    for (std::int64_t first = 0; first < targets.size(0); first += slice) {
+      const std::int64_t last = std::min(first + slice, targets.size(0));
+      const auto s = score_slice(reference, candidate, p_hidden.slice(0, first, last), q_hidden.slice(0, first, last), targets.slice(0, first, last));
+      append(part.loss, s.loss, first);
+      append(part.kld, s.kld, first);
+      append(part.delta_p, s.delta_p, first);
+      append(part.same_top, s.same_top, first);
+    }
+    std::size_t from = 0;
+    for (auto i : batch) {
+      const std::size_t n = suite.items[i].tokens.size() - suite.items[i].first_scored;
+      std::copy_n(part.loss.begin() + from, n, out.loss.begin() + begin[i]);
+      std::copy_n(part.kld.begin() + from, n, out.kld.begin() + begin[i]);
+      std::copy_n(part.delta_p.begin() + from, n, out.delta_p.begin() + begin[i]);
+      std::copy_n(part.same_top.begin() + from, n, out.same_top.begin() + begin[i]);
+      from += n;
+    }
+    done += from;
+  }
+  report(progress, {.phase = "score", .item = suite.spec.name, .done = done, .total = done, .unit = "tokens"});
+  return out;
+}
+
+double mean_of(const std::vector<double>& means) { return means[0]; }
+
+}  // namespace
+
+Positions compare(model::Model& reference, model::Model& candidate, const Suite& suite, const EvaluateOptions& options, const Progress& progress) {
+  return run(reference, &candidate, suite, options, progress);
+}
+
+Positions measure(model::Model& reference, const Suite& suite, const EvaluateOptions& options, const Progress& progress) {
+  return run(reference, nullptr, suite, options, progress);
+}
+
+Score summarize(const Positions& candidate, const Positions* reference, const Positions* baseline, const EvaluateOptions& options) {
+  Score score;
+  score.n_tokens = static_cast<std::int64_t>(candidate.loss.size());
+  UnitSums counts;
+  counts.add(std::vector<float>(candidate.loss.size(), 1.0f), candidate.unit);
+  const auto interval = [&](auto fill, auto statistic) {
+    UnitSums units;
+    fill(units);
+    units.n_tokens = counts.sums[0];
+    return bootstrap(units, statistic, options.bootstrap_samples, options.seed);
+  };
+  score.loss = interval([&](UnitSums& u) { u.add(candidate.loss, candidate.unit); }, mean_of);
+  score.kld = interval([&](UnitSums& u) { u.add(candidate.kld, candidate.unit); }, mean_of);
+  score.top1_agreement = interval([&](UnitSums& u) { u.add(candidate.same_top, candidate.unit); }, mean_of);
+  score.kld_p90 = percentile(candidate.kld, 0.90);
+  score.kld_p99 = percentile(candidate.kld, 0.99);
+  score.kld_max = percentile(candidate.kld, 1.0);
+  double squares = 0;
+  for (float d : candidate.delta_p) squares += static_cast<double>(d) * d;
+  score.rms_delta_p = candidate.delta_p.empty() ? 0 : std::sqrt(squares / candidate.delta_p.size());
+  if (reference && baseline) {
+    score.gap_recovery = interval(
+        [&](UnitSums& u) {
+          u.add(candidate.loss, candidate.unit);
+          u.add(reference->loss, candidate.unit);
+          u.add(baseline->loss, candidate.unit);
+        },
+        [](const std::vector<double>& m) { return (m[2] - m[0]) / (m[2] - m[1]); });
+    score.has_gap_recovery = true;
+  }
+  return score;
+}
+
+}  // namespace spectralquant::evaluate

@@ -1,0 +1,98 @@
+#include "spectralquant/evaluate/suite.h"
+
+#include <charconv>
+#include <regex>
+
+#include "spectralquant/core/error.h"
+#include "spectralquant/core/hash.h"
+
+namespace spectralquant::evaluate {
+namespace {
+
+using text::TokenId;
+using Tokens = std::vector<TokenId>;
+
+std::vector<Item> as_documents(const std::vector<Tokens>& documents, std::int64_t max_tokens) {
+  std::vector<Item> items;
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    const auto& tokens = documents[d];
+    for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += max_tokens) {
+      const std::size_t end = std::min(tokens.size(), begin + static_cast<std::size_t>(max_tokens));
+      if (end - begin < 2) break;  // a rest of one token predicts nothing
+      items.push_back({.tokens = Tokens(tokens.begin() + begin, tokens.begin() + end), .first_scored = 1, .document = static_cast<std::int64_t>(d)});
+    }
+  }
+  return items;
+}
+
+std::vector<Item> as_windows(std::vector<Tokens> windows, std::int64_t first_scored) {
+  std::vector<Item> items;
+  for (std::size_t i = 0; i < windows.size(); ++i)
+    items.push_back({.tokens = std::move(windows[i]), .first_scored = first_scored, .document = static_cast<std::int64_t>(i)});
+  return items;
+}
+
+}  // namespace
+
+SuiteSpec parse_suite(const std::string& text) {
+  SuiteSpec spec;
+  const auto equals = text.find('=');
+  const auto refuse = [&](const std::string& why) {
+    return Error(ErrorCode::kBadUsage, "cannot read suite '" + text + "': " + why, "--suite",
+                 "write NAME=FILE, NAME=FILE:64x256 (64 windows of 256 tokens) or NAME=FILE:c512 (as llama-perplexity -c 512)");
+  };
+  if (equals == std::string::npos || equals == 0) throw refuse("no name before '='");
+  spec.name = text.substr(0, equals);
+  spec.pattern = text.substr(equals + 1);
+  spec.protocol_text = "documents";
+  static const std::regex kProtocol(R"((.*):(?:(\d{1,9})x(\d{1,9})|c(\d{1,9})|(documents)))");
+  std::smatch match;
+  if (std::regex_match(spec.pattern, match, kProtocol)) {
+    const std::string pattern = match[1], protocol = spec.pattern.substr(pattern.size() + 1);
+    if (match[2].matched) {
+      spec.protocol = Protocol::kWindows;
+      spec.n_windows = std::stoll(match[2]);
+      spec.window_tokens = std::stoll(match[3]);
+      if (spec.n_windows < 1 || spec.window_tokens < 2) throw refuse("needs at least one window of two tokens");
+    } else if (match[4].matched) {
+      spec.protocol = Protocol::kStock;
+      spec.window_tokens = std::stoll(match[4]);
+      if (spec.window_tokens < 4) throw refuse("needs windows of at least four tokens");
+    }
+    spec.protocol_text = protocol;
+    spec.pattern = pattern;
+  }
+  if (spec.pattern.empty()) throw refuse("no file after '='");
+  return spec;
+}
+
+Suite load_suite(const SuiteSpec& spec, const text::Tokenizer& tokenizer, const text::ChatFormat& chat, std::int64_t max_document_tokens) {
+  const auto corpus = text::load_corpus({spec.pattern}, chat);
+  Suite suite;
+  suite.spec = spec;
+  auto documents = text::encode_documents(corpus, tokenizer);
+  if (spec.protocol == Protocol::kDocuments) {
+    suite.items = as_documents(documents, max_document_tokens);
+    suite.n_units = static_cast<std::int64_t>(documents.size());
+  } else {
+    const std::size_t limit = spec.n_windows ? static_cast<std::size_t>(spec.n_windows) : SIZE_MAX;
+    auto windows = text::cut_windows(documents, static_cast<std::size_t>(spec.window_tokens), tokenizer.eos(), limit);
+    if (spec.protocol == Protocol::kStock && tokenizer.adds_bos()) {
+      for (auto& window : windows) window[0] = tokenizer.bos();  // llama-perplexity puts BOS over the first token of each window
+    }
+    // llama-perplexity counts the predictions made at positions n/2 .. n-2, that is of the tokens n/2+1 .. n-1.
+    suite.items = as_windows(std::move(windows), spec.protocol == Protocol::kStock ? spec.window_tokens / 2 + 1 : 1);
+    suite.n_units = static_cast<std::int64_t>(suite.items.size());
+  }
+  Hasher hasher;
+  for (const auto& item : suite.items) {
+    suite.n_scored += static_cast<std::int64_t>(item.tokens.size()) - item.first_scored;
+    hasher.update(item.tokens.data(), item.tokens.size() * sizeof(TokenId)).update(&item.first_scored, sizeof item.first_scored);
+  }
+  if (suite.n_scored == 0)
+    throw bad_input("suite '" + spec.name + "' has no token to predict", spec.pattern, "its documents have fewer than two tokens each: give longer text");
+  suite.hash = hasher.hex();
+  return suite;
+}
+
+}  // namespace spectralquant::evaluate
