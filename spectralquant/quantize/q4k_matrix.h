@@ -23,6 +23,8 @@ struct Q4KMatrix {
 
   /// Values of rows [first, first + n), computed as the decoder does. out: n × cols floats.
   void decode(std::int64_t first, std::int64_t n, float* out) const;
+  /// Stores super-block `index` = row · cols/256 + column/256.
+  void put(std::int64_t index, const gguf::UnpackedQ4K& values);
   /// Bytes of the rows as they stand in the file: rows × cols/256 blocks.
   std::vector<gguf::BlockQ4K> to_blocks() const;
   static Q4KMatrix from_blocks(const gguf::BlockQ4K* blocks, std::int64_t rows, std::int64_t cols);

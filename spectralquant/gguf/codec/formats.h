@@ -1,0 +1,54 @@
+#pragma once
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace spectralquant::gguf::codec {
+
+// The row decoders, one per type. All of them: `in` may be unaligned, n_values is a multiple of the type's block,
+// and the float operations are those of ggml's dequantize_row_* in the same order, so the bits are the same.
+
+void decode_f32(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_f16(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_bf16(const std::byte* in, std::uint64_t n_values, float* out);
+
+void decode_q4_0(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_q4_1(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_q5_0(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_q5_1(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_q8_0(const std::byte* in, std::uint64_t n_values, float* out);
+
+void decode_q2_k(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_q3_k(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_q4_k(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_q5_k(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_q6_k(const std::byte* in, std::uint64_t n_values, float* out);
+
+void decode_iq4_nl(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_iq4_xs(const std::byte* in, std::uint64_t n_values, float* out);
+
+static_assert(std::endian::native == std::endian::little, "GGUF files are little-endian and their blocks are read as they stand");
+
+/// Calls decode_block(block, out) for every block of a row. The block is copied first: files promise no alignment.
+template <class Block, std::uint64_t kValues, class DecodeBlock>
+inline void for_each_block(const std::byte* in, std::uint64_t n_values, float* out, DecodeBlock decode_block) {
+  for (std::uint64_t done = 0; done < n_values; done += kValues, in += sizeof(Block), out += kValues) {
+    Block block;
+    std::memcpy(&block, in, sizeof(Block));
+    decode_block(block, out);
+  }
+}
+
+/// The 6-bit scales and mins of Q4_K and Q5_K. For blocks 0..3 they are the low six bits of bytes 0..3 and 4..7;
+/// for blocks 4..7 the low four bits share bytes 8..11, and the high two bits top up bytes 0..3 and 4..7.
+inline void unpack_scales(const std::uint8_t packed[12], std::uint8_t scale[8], std::uint8_t min[8]) {
+  for (int j = 0; j < 4; ++j) {
+    scale[j] = packed[j] & 63;
+    min[j] = packed[j + 4] & 63;
+    scale[j + 4] = static_cast<std::uint8_t>((packed[j + 8] & 15) | (packed[j] >> 6 << 4));
+    min[j + 4] = static_cast<std::uint8_t>((packed[j + 8] >> 4) | (packed[j + 4] >> 6 << 4));
+  }
+}
+
+}  // namespace spectralquant::gguf::codec

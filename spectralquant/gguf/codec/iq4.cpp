@@ -1,0 +1,48 @@
+#include "spectralquant/gguf/codec/formats.h"
+#include "spectralquant/gguf/codec/half.h"
+
+namespace spectralquant::gguf::codec {
+namespace {
+
+/// The sixteen unevenly spaced levels of the IQ4 formats (kvalues_iq4nl of ggml).
+constexpr std::int8_t kLevels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+struct BlockIQ4NL {
+  std::uint16_t d;
+  std::uint8_t qs[16];  ///< values 0..15 in the low halves, 16..31 in the high halves
+};
+static_assert(sizeof(BlockIQ4NL) == 18);
+
+struct BlockIQ4XS {
+  std::uint16_t d;
+  std::uint16_t scales_high;   ///< high two bits of the scale of block b at bit 2 b
+  std::uint8_t scales_low[4];  ///< low four bits of it, two blocks a byte
+  std::uint8_t qs[128];        ///< blocks of 32 values, each laid out as in IQ4_NL
+};
+static_assert(sizeof(BlockIQ4XS) == 136);
+
+void decode_levels(float scale, const std::uint8_t qs[16], float* values) {
+  for (int i = 0; i < 16; ++i) values[i] = scale * kLevels[qs[i] & 15];
+  for (int i = 0; i < 16; ++i) values[16 + i] = scale * kLevels[qs[i] >> 4];
+}
+
+}  // namespace
+
+/// value = d · level[q]
+void decode_iq4_nl(const std::byte* in, std::uint64_t n_values, float* out) {
+  for_each_block<BlockIQ4NL, 32>(in, n_values, out,
+                                 [](const BlockIQ4NL& block, float* values) { decode_levels(half_to_float(block.d), block.qs, values); });
+}
+
+/// value = d · (scale − 32) · level[q], scale of six bits
+void decode_iq4_xs(const std::byte* in, std::uint64_t n_values, float* out) {
+  for_each_block<BlockIQ4XS, 256>(in, n_values, out, [](const BlockIQ4XS& block, float* values) {
+    const float d = half_to_float(block.d);
+    for (int b = 0; b < 8; ++b) {
+      const int low = block.scales_low[b / 2] >> (4 * (b % 2)) & 15, high = block.scales_high >> (2 * b) & 3;
+      decode_levels(d * ((low | high << 4) - 32), block.qs + 16 * b, values + 32 * b);
+    }
+  });
+}
+
+}  // namespace spectralquant::gguf::codec

@@ -1,0 +1,32 @@
+#include "spectralquant/gguf/codec/formats.h"
+#include "spectralquant/gguf/codec/half.h"
+
+namespace spectralquant::gguf::codec {
+namespace {
+
+struct BlockQ6K {
+  std::uint8_t ql[128];    ///< low four bits: each 128 values share 64 bytes, the first 64 values in the low halves
+  std::uint8_t qh[64];     ///< high two bits: each 128 values share 32 bytes, values 32 k … 32 k + 31 in bits 2 k, 2 k + 1
+  std::int8_t scales[16];  ///< a block of 16 values each
+  std::uint16_t d;
+};
+static_assert(sizeof(BlockQ6K) == 210);
+
+}  // namespace
+
+/// value = d · scale · (q − 32), q of six bits
+void decode_q6_k(const std::byte* in, std::uint64_t n_values, float* out) {
+  for_each_block<BlockQ6K, 256>(in, n_values, out, [](const BlockQ6K& block, float* values) {
+    const float d = half_to_float(block.d);
+    for (int b = 0; b < 16; ++b, values += 16) {
+      const int half = b / 8, quarter = b % 8 / 2, side = 16 * (b % 2);
+      const std::uint8_t* low = block.ql + 64 * half + 32 * (quarter % 2) + side;
+      const std::uint8_t* high = block.qh + 32 * half + side;
+      const int low_shift = 4 * (quarter / 2), high_shift = 2 * quarter;
+      const float scale = d * block.scales[b];
+      for (int i = 0; i < 16; ++i) values[i] = scale * (((low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
+    }
+  });
+}
+
+}  // namespace spectralquant::gguf::codec

@@ -1,0 +1,226 @@
+#include "spectralquant/quantize/round.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "spectralquant/core/parallel.h"
+#include "spectralquant/gguf/codec/half.h"
+
+// Everything here is float32 and in llama.cpp's order of operations: the point is its bits, not the best rounding.
+// Where an intermediate wraps around in 8 bits there, it does so here.
+
+namespace spectralquant::quantize {
+namespace {
+
+constexpr int kSuper = 256, kBlock = 32, kBlocks = kSuper / kBlock;
+constexpr int kMaxCode = 15, kMaxScale = 63;
+constexpr float kTiny = 1e-15f;  // below it a set of scales counts as all zero (GROUP_MAX_EPS)
+
+/// Rounds half to even by adding 1.5·2²³, as llama.cpp does: differs from lrint() outside ±2²².
+int nearest_int(float value) {
+  const int bits = std::bit_cast<int>(value + 12582912.f);
+  return (bits & 0x007fffff) - 0x00400000;
+}
+
+/// Trial scales of the search: (max code + first + i·step) / range for i = 0 … n_steps.
+struct ScaleSearch {
+  float first, step;
+  int n_steps;
+};
+constexpr ScaleSearch kPlainSearch{-1.f, 0.1f, 20}, kImportanceSearch{-0.9f, 0.05f, 36};
+
+struct BlockFit {
+  float scale = 0, min = 0;  ///< value ≈ scale · code − min, min >= 0
+};
+
+/// Weighted least squares of (scale, min) over the codes that each trial scale gives; the best is kept.
+BlockFit fit_block(const float* x, const float* weight, const ScaleSearch& search, std::uint8_t* code) {
+  float low = x[0], high = x[0], sum_w = weight[0], sum_wx = weight[0] * x[0];
+  for (int i = 1; i < kBlock; ++i) {
+    low = x[i] < low ? x[i] : low;
+    high = x[i] > high ? x[i] : high;
+    sum_w += weight[i];
+    sum_wx += weight[i] * x[i];
+  }
+  if (low > 0) low = 0;  // the format has no way to add: mins are subtracted
+  if (high <= low) {
+    std::fill_n(code, kBlock, std::uint8_t{0});
+    return {0, -low};
+  }
+  float inverse = kMaxCode / (high - low);
+  float scale = 1 / inverse, best_error = 0;
+  for (int i = 0; i < kBlock; ++i) {
+    code[i] = static_cast<std::uint8_t>(std::clamp(nearest_int(inverse * (x[i] - low)), 0, kMaxCode));
+    const float error = scale * code[i] + low - x[i];
+    best_error += weight[i] * (error * error);
+  }
+  // `low` moves with the best fit, and later trials measure from it: a quirk that decides bits.
+  for (int step = 0; step <= search.n_steps; ++step) {
+    inverse = (search.first + search.step * step + kMaxCode) / (high - low);
+    std::uint8_t trial[kBlock];
+    float sum_q = 0, sum_qq = 0, sum_qx = 0;
+    for (int i = 0; i < kBlock; ++i) {
+      const int q = std::clamp(nearest_int(inverse * (x[i] - low)), 0, kMaxCode);
+      trial[i] = static_cast<std::uint8_t>(q);
+      const float wq = weight[i] * q;
+      sum_q += wq;
+      sum_qq += wq * q;
+      sum_qx += wq * x[i];
+    }
+    const float determinant = sum_w * sum_qq - sum_q * sum_q;
+    if (!(determinant > 0)) continue;
+    float trial_scale = (sum_w * sum_qx - sum_wx * sum_q) / determinant;
+    float trial_low = (sum_qq * sum_wx - sum_q * sum_qx) / determinant;
+    if (trial_low > 0) {
+      trial_low = 0;
+      trial_scale = sum_qx / sum_qq;
+    }
+    float trial_error = 0;
+    for (int i = 0; i < kBlock; ++i) {
+      const float error = trial_scale * trial[i] + trial_low - x[i];
+      trial_error += weight[i] * (error * error);
+    }
+    if (trial_error < best_error) {
+      std::copy_n(trial, kBlock, code);
+      best_error = trial_error;
+      scale = trial_scale;
+      low = trial_low;
+    }
+  }
+  return {scale, -low};
+}
+
+/// Importance only: the super-scale that best renders the eight scales (or mins), and their 6-bit codes.
+float fit_super_scale(const float* x, const float* weight, std::uint8_t* code) {
+  float highest = 0;
+  for (int i = 0; i < kBlocks; ++i) highest = highest > x[i] ? highest : x[i];
+  if (highest < kTiny) {
+    std::fill_n(code, kBlocks, std::uint8_t{0});
+    return 0;
+  }
+  float inverse = kMaxScale / highest, best_error = 0;
+  const float scale = 1 / inverse;
+  for (int i = 0; i < kBlocks; ++i) {
+    code[i] = static_cast<std::uint8_t>(nearest_int(inverse * x[i]));
+    const float error = x[i] - scale * code[i];
+    best_error += weight[i] * error * error;
+  }
+  for (int step = -4; step <= 4; ++step) {
+    if (step == 0) continue;
+    const float trial = (0.1f * step + kMaxScale) / highest, trial_scale = 1 / trial;
+    float trial_error = 0;
+    for (int i = 0; i < kBlocks; ++i) {
+      const float error = x[i] - trial_scale * std::min(nearest_int(trial * x[i]), kMaxScale);
+      trial_error += weight[i] * error * error;
+    }
+    if (trial_error < best_error) {
+      best_error = trial_error;
+      inverse = trial;
+    }
+  }
+  float sum_qx = 0, sum_qq = 0;
+  for (int i = 0; i < kBlocks; ++i) {
+    const int q = std::min(nearest_int(inverse * x[i]), kMaxScale);
+    code[i] = static_cast<std::uint8_t>(q);
+    sum_qx += weight[i] * x[i] * q;
+    sum_qq += weight[i] * q * q;
+  }
+  for (int round = 0; round < 5; ++round) {  // coordinate descent on the codes
+    bool changed = false;
+    for (int i = 0; i < kBlocks; ++i) {
+      const float w = weight[i];
+      float qx = sum_qx - w * x[i] * code[i], qq = sum_qq - w * code[i] * code[i];
+      if (!(qx > 0 && qq > 0)) continue;
+      const int q = std::min(nearest_int(x[i] * qq / qx), kMaxScale);
+      if (q == code[i]) continue;
+      qx += w * x[i] * q;
+      qq += w * q * q;
+      if (qx * qx * sum_qq > sum_qx * sum_qx * qq) {
+        code[i] = static_cast<std::uint8_t>(q);
+        sum_qx = qx;
+        sum_qq = qq;
+        changed = true;
+      }
+    }
+    if (!changed) break;
+  }
+  return sum_qq > 0 ? sum_qx / sum_qq : 0;
+}
+
+/// 6-bit codes of eight scales (or mins) against their largest; returns the super-scale.
+float divide_by_largest(const float* x, std::uint8_t* code) {
+  float highest = 0;
+  for (int i = 0; i < kBlocks; ++i) highest = x[i] > highest ? x[i] : highest;
+  const float inverse = highest > 0 ? kMaxScale / highest : 0;
+  for (int i = 0; i < kBlocks; ++i) {
+    code[i] = std::min(static_cast<std::uint8_t>(nearest_int(inverse * x[i])), std::uint8_t{kMaxScale});
+  }
+  return highest / kMaxScale;
+}
+
+gguf::UnpackedQ4K round_super_block(const float* x, const float* importance) {
+  gguf::UnpackedQ4K out;
+  float scale[kBlocks], min[kBlocks], weight[kBlock], block_weight[kBlocks], d, dmin;
+  if (importance) {
+    float sum_xx = 0;
+    for (int i = 0; i < kSuper; ++i) sum_xx += x[i] * x[i];
+    const float variance = 2 * sum_xx / kSuper;
+    for (int b = 0; b < kBlocks; ++b) {
+      const float* xb = x + b * kBlock;
+      block_weight[b] = 0;
+      for (int i = 0; i < kBlock; ++i) {
+        weight[i] = importance[b * kBlock + i] * std::sqrt(variance + xb[i] * xb[i]);
+        block_weight[b] += weight[i];
+      }
+      const BlockFit fit = fit_block(xb, weight, kImportanceSearch, out.code + b * kBlock);
+      scale[b] = fit.scale;
+      min[b] = fit.min;
+    }
+    d = fit_super_scale(scale, block_weight, out.scale);
+    dmin = fit_super_scale(min, block_weight, out.min);
+  } else {
+    for (int b = 0; b < kBlocks; ++b) {
+      const float* xb = x + b * kBlock;
+      float sum_xx = 0;
+      for (int i = 0; i < kBlock; ++i) sum_xx += xb[i] * xb[i];
+      const float rms = std::sqrt(sum_xx / kBlock);
+      for (int i = 0; i < kBlock; ++i) weight[i] = rms + std::fabs(xb[i]);
+      const BlockFit fit = fit_block(xb, weight, kPlainSearch, out.code + b * kBlock);
+      scale[b] = fit.scale;
+      min[b] = fit.min;
+    }
+    d = divide_by_largest(scale, out.scale);
+    dmin = divide_by_largest(min, out.min);
+  }
+  out.d = gguf::float_to_half(d);
+  out.dmin = gguf::float_to_half(dmin);
+  // A scale code above 63 (a negative scale wrapped around) spills into its neighbour in the packed bytes: round
+  // against what the decoder will read.
+  out = gguf::unpack(gguf::pack(out));
+  for (int b = 0; b < kBlocks; ++b) {
+    const float step = gguf::half_to_float(out.d) * out.scale[b];
+    if (step == 0) continue;  // the codes of the search stay
+    const float offset = gguf::half_to_float(out.dmin) * out.min[b];
+    for (int i = b * kBlock; i < (b + 1) * kBlock; ++i) {
+      out.code[i] = static_cast<std::uint8_t>(std::clamp(nearest_int((x[i] + offset) / step), 0, kMaxCode));
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Q4KMatrix round_like_llama(const float* weights, std::int64_t rows, std::int64_t cols, const float* importance, int n_threads) {
+  Q4KMatrix matrix(rows, cols);
+  const std::int64_t blocks_per_row = cols / kSuper;
+  parallel_for(static_cast<std::size_t>(rows), n_threads, [&](std::size_t row) {
+    for (std::int64_t b = 0; b < blocks_per_row; ++b) {
+      const std::int64_t index = static_cast<std::int64_t>(row) * blocks_per_row + b;
+      matrix.put(index, round_super_block(weights + index * kSuper, importance ? importance + b * kSuper : nullptr));
+    }
+  });
+  return matrix;
+}
+
+}  // namespace spectralquant::quantize
