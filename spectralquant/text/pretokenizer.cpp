@@ -56,7 +56,7 @@ std::string byte_class(char name) {
     case 'N': return "0-9\x82\x92";
     case 'M': return "\x83\x93";
     case 'P': return "!-#%-*,-/:;?@\\[\\\\\\]_{}\x84\x94";
-    case 'S': return "$+<=>\\^`|\x85\x95";  // without ~, which llama.cpp forgot
+    case 'S': return "$+<=>\\^`|~\x85\x95";
     case 'K': return "\x90-\x95";
     default: throw bad_input(fmt::format("no byte class for \\p{{{}}}", name));
   }

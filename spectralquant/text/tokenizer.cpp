@@ -164,7 +164,7 @@ class WordCache {
   std::vector<TokenId> ids_;
 };
 
-/// Bad bytes become U+FFFD, overlong forms their character; returns text itself when there is nothing to do.
+/// Each bad byte becomes U+FFFD; returns text itself when there is nothing to do.
 std::string_view repair_utf8(std::string_view text, std::string& storage) {
   if (find_invalid_utf8(text) == std::string_view::npos) return text;
   storage.clear();

@@ -40,14 +40,13 @@ char32_t next_code_point(std::string_view text, std::size_t& position) {
     ++position;
     return first;
   }
+  constexpr char32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};  // by length: anything below is an overlong form
   const std::size_t length = utf8_length(first);
-  bool whole = length > 1 && first < 0xF8;
-  for (std::size_t i = 1; whole && i < length; ++i) whole = is_continuation(text, position + i);
+  bool valid = length > 1 && first < 0xF8;
+  for (std::size_t i = 1; valid && i < length; ++i) valid = is_continuation(text, position + i);
   char32_t code_point = first & (0x7F >> length);
-  if (whole) {
-    for (std::size_t i = 1; i < length; ++i) code_point = code_point << 6 | (static_cast<unsigned char>(text[position + i]) & 0x3F);
-  }
-  if (!whole || code_point >= kCodePoints) {
+  for (std::size_t i = 1; valid && i < length; ++i) code_point = code_point << 6 | (static_cast<unsigned char>(text[position + i]) & 0x3F);
+  if (!valid || code_point < kSmallest[length] || code_point >= kCodePoints) {
     ++position;
     return kReplacement;
   }
@@ -74,7 +73,6 @@ void append_utf8(std::string& out, char32_t c) {
 }
 
 std::size_t find_invalid_utf8(std::string_view text) {
-  std::string again;
   for (std::size_t position = 0; position < text.size();) {
     if (static_cast<unsigned char>(text[position]) < 0x80) {
       ++position;
@@ -82,10 +80,8 @@ std::size_t find_invalid_utf8(std::string_view text) {
     }
     const std::size_t start = position;
     const char32_t c = next_code_point(text, position);
-    // An overlong form does not come back as it was; U+FFFD only counts when it was really written so.
-    again.clear();
-    append_utf8(again, c);
-    if ((c >= 0xD800 && c < 0xE000) || text.substr(start, position - start) != again) return start;
+    const bool is_bad_byte = position - start == 1;  // a written U+FFFD is three
+    if (is_bad_byte || (c >= 0xD800 && c < 0xE000)) return start;
   }
   return std::string_view::npos;
 }

@@ -21,7 +21,7 @@ inline constexpr char32_t kReplacement = 0xFFFD;
 
 /// Reads the code point at text[position] and moves position behind it.
 ///
-/// As lenient as llama.cpp: surrogates and overlong forms are taken, any other bad byte is one U+FFFD.
+/// Like llama.cpp: a byte that begins no valid sequence (an overlong form is none) is one U+FFFD; surrogates pass.
 char32_t next_code_point(std::string_view text, std::size_t& position);
 
 void append_utf8(std::string& out, char32_t code_point);
