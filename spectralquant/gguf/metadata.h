@@ -13,13 +13,16 @@ enum class ValueType : std::uint32_t {
   kUint8 = 0, kInt8, kUint16, kInt16, kUint32, kInt32, kFloat32, kBool, kString, kArray, kUint64, kInt64, kFloat64,
 };
 
+std::string_view value_type_name(ValueType type);  ///< "u32", "string", "array", …
+
 /// One metadata value, kept as the very bytes of the file so that copying a key changes nothing.
 ///
 /// Accessors convert; they return nullopt when the stored type does not fit (a string asked as a number).
 class Value {
  public:
   Value() = default;
-  Value(ValueType type, std::string bytes);  ///< bytes: as in the file, after the type tag
+  /// bytes: as in the file, after the type tag.  Errors  Error(kBadInput) unless they are one value of that type.
+  Value(ValueType type, std::string bytes);
 
   static Value of_u32(std::uint32_t v);
   static Value of_u64(std::uint64_t v);
@@ -47,7 +50,7 @@ class Value {
 
  private:
   ValueType type_ = ValueType::kUint32;
-  std::string bytes_;
+  std::string bytes_ = std::string(4, '\0');
 };
 
 struct KeyValue {
@@ -61,6 +64,7 @@ class Metadata {
   const std::vector<KeyValue>& items() const { return items_; }
   const Value* find(std::string_view key) const;  ///< nullptr if absent
   void set(std::string_view key, Value value);    ///< replaces in place, else appends
+  void append(std::string key, Value value);      ///< for readers, which know that the key is new
   bool erase(std::string_view key);
 
   /// Required accessors: throw Error(kBadInput) naming the key when it is missing or of another type.
