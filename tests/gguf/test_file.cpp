@@ -84,7 +84,8 @@ TEST_F(FileTest, HonoursTheAlignmentAndMayLackTheLastPadding) {
   made.alignment = 128;
   made.key("general.alignment", 4, le<std::uint32_t>(128)).tensor("a", {3}, 0, 0).tensor("s", {}, 0, 128);
   made.data = std::string(128, '\0') + le(2.5f);
-  const Header header = parse(made.bytes());
+  const std::string bytes = made.bytes();
+  const Header header = parse(bytes);
   EXPECT_EQ(header.data_offset % 128, 0u);
   float value = 0;
   decode(header.tensors[1], 0, 1, &value);  // no dimensions: one value

@@ -1,10 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-
-#include <thread>
 
 #include "gguf/gguf_bytes.h"
 #include "spectralquant/core/parallel.h"
@@ -211,6 +211,32 @@ TEST_F(WriterTest, AnImpossibleSizeIsFoundBeforeAnythingIsWritten) {
   EXPECT_EQ(error.code(), ErrorCode::kFailed);
   EXPECT_THAT(error.problem(), HasSubstr("4503599.63 GB (45035996273"));  // the header's bytes follow
   EXPECT_FALSE(has_partial());
+}
+
+TEST_F(WriterTest, AFullDiskIsAnErrorThatSaysHowMuchIsNeeded) {
+  enum Outcome { kPassed, kFailed, kNoMount };
+  const pid_t child = ::fork();
+  if (child == 0) {  // a disk of 64 KiB, in a mount namespace that goes away with the child
+    const auto uid = ::getuid(), gid = ::getgid();
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ::_exit(kNoMount);
+    std::ofstream("/proc/self/setgroups") << "deny";  // without the three maps files cannot be created
+    std::ofstream("/proc/self/uid_map") << "0 " << uid << " 1";
+    std::ofstream("/proc/self/gid_map") << "0 " << gid << " 1";
+    if (::mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=64k") != 0) ::_exit(kNoMount);
+    try {
+      Writer(out(), {}, one_tensor(100'000));
+    } catch (const Error& error) {
+      const bool clear = error.problem().starts_with("the disk is full: 400064 bytes are needed, ") && error.code() == ErrorCode::kFailed;
+      if (!clear || has_partial()) std::fprintf(stderr, "%s\n", error.what());
+      ::_exit(clear && !has_partial() ? kPassed : kFailed);
+    }
+    ::_exit(kFailed);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == kNoMount) GTEST_SKIP() << "no right to mount a small disk";
+  EXPECT_EQ(WEXITSTATUS(status), kPassed);
 }
 
 TEST_F(WriterTest, TheUsersFileSizeLimitIsAnErrorNotASignal) {
