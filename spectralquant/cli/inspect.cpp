@@ -67,15 +67,40 @@ void print_file(const gguf::File& file, const gguf::Inventory& inventory, const 
   print_verdict(inventory);
 }
 
+json to_json(const gguf::Difference& difference) {
+  const auto text = [](const std::optional<std::string>& side) { return side ? json(*side) : json(nullptr); };
+  json out = {{"identical", difference.identical()}, {"keys_equal", difference.n_keys_equal}, {"tensors_equal", difference.n_tensors_equal},
+              {"keys", json::array()}, {"tensors", json::array()}};
+  for (const auto& key : difference.keys) out["keys"].push_back({{"key", key.key}, {"left", text(key.left)}, {"right", text(key.right)}});
+  for (const auto& t : difference.tensors)
+    out["tensors"].push_back({{"name", t.name}, {"left", text(t.left)}, {"right", text(t.right)}, {"blocks", t.n_blocks},
+                              {"blocks_different", t.n_blocks_different}, {"bytes", t.n_bytes}, {"bytes_different", t.n_bytes_different}});
+  return out;
+}
+
+void print_difference(const gguf::Difference& difference) {
+  const auto text = [](const std::optional<std::string>& side) { return side ? *side : std::string("(absent)"); };
+  for (const auto& key : difference.keys) fmt::print("{}: {} -> {}\n", key.key, text(key.left), text(key.right));
+  for (const auto& t : difference.tensors) {
+    if (t.same_layout()) {
+      fmt::print("{}: {}, {} of {} blocks differ ({:.2f}%)\n", t.name, *t.left, t.n_blocks_different, t.n_blocks,
+                 100.0 * t.n_blocks_different / t.n_blocks);
+    } else {
+      fmt::print("{}: {} -> {}\n", t.name, text(t.left), text(t.right));
+    }
+  }
+  fmt::print("{} keys and {} tensors are the same, {} keys and {} tensors differ\n", difference.n_keys_equal, difference.n_tensors_equal,
+             difference.keys.size(), difference.tensors.size());
+}
+
 void run(const Arguments& arguments) {
   const auto first = gguf::File::open(arguments.first);
   const auto inventory = gguf::take_inventory(first);
   if (!arguments.second.empty()) {
     const auto second = gguf::File::open(arguments.second);
-    const auto difference = gguf::diff(first, second);
-    if (arguments.common.json) fmt::print("{}\n", json{{"identical", difference.identical()}, {"differences", difference.lines()}}.dump(2));
-    else if (difference.identical()) fmt::print("same metadata, same tensors\n");
-    else for (const auto& line : difference.lines()) fmt::print("{}\n", line);
+    const auto difference = gguf::compare(first, second);
+    if (arguments.common.json) fmt::print("{}\n", to_json(difference).dump(2, ' ', false, json::error_handler_t::replace));
+    else print_difference(difference);
     return;
   }
   if (arguments.common.json) fmt::print("{}\n", to_json(first, inventory).dump(2, ' ', false, json::error_handler_t::replace));
