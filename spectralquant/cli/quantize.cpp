@@ -31,6 +31,7 @@ const std::map<std::string, void (*)(pipeline::QuantizeOptions&)> kSteps = {
     {"live-scales", [](auto& o) { o.solver.live_scale_radius = 0; }},
     {"sweeps", [](auto& o) { o.solver.rounds = 0; }},
     {"scale-search", [](auto& o) { o.solver.scale_search = false; }},
+    {"drift", [](auto& o) { o.drift_correction = 0; }},
     {"super-scales", [](auto& o) { o.solver.super_scale_search = false; }},
 };
 
@@ -49,23 +50,32 @@ void apply_arguments(Arguments& arguments) {
 
 void print_plan(const Arguments& arguments) {
   const auto estimate = pipeline::estimate(arguments.options);
+  const auto file = gguf::File::open(arguments.options.input);
+  const auto plan = quantize::make_plan(file, arguments.options.plan);
   if (arguments.common.json) {
-    nlohmann::json out = {{"input", arguments.options.input}, {"output", arguments.options.output}, {"output_bytes", estimate.plan.output_bytes},
-                          {"file_bpw", estimate.plan.file_bpw}, {"matrix_bpw", estimate.plan.matrix_bpw},
-                          {"peak_memory_bytes", estimate.peak_memory_bytes}, {"seconds", estimate.seconds}};
-    for (const auto& tensor : estimate.plan.tensors) {
+    nlohmann::json out;
+    out["input"] = arguments.options.input;
+    out["output"] = arguments.options.output;
+    out["output_bytes"] = estimate.output_bytes;
+    out["file_bpw"] = estimate.file_bpw;
+    out["matrix_bpw"] = estimate.matrix_bpw;
+    out["calibration_tokens"] = estimate.calibration_tokens;
+    out["peak_memory_bytes"] = estimate.peak_memory_bytes;
+    out["seconds"] = estimate.seconds;
+    for (const auto& tensor : plan.tensors) {
       out["tensors"].push_back({{"name", tensor.source->name}, {"shape", tensor.source->shape_text()},
                                 {"from", gguf::traits(tensor.source->type).name}, {"to", gguf::traits(tensor.type).name}});
     }
     fmt::print("{}\n", out.dump(2));
     return;
   }
-  for (const auto& tensor : estimate.plan.tensors) {
+  for (const auto& tensor : plan.tensors) {
     fmt::print("{:<34} {:>18}  {:>5} -> {}\n", tensor.source->name, tensor.source->shape_text(), gguf::traits(tensor.source->type).name,
                gguf::traits(tensor.type).name);
   }
-  fmt::print("\noutput       {}  {:.2f} bits a weight in all, {:.2f} in matrices\n", human_bytes(estimate.plan.output_bytes), estimate.plan.file_bpw,
-             estimate.plan.matrix_bpw);
+  fmt::print("\noutput       {}, {:.2f} bits a weight in all, {:.2f} in matrices\n", human_bytes(estimate.output_bytes), estimate.file_bpw,
+             estimate.matrix_bpw);
+  fmt::print("calibration  about {} tokens\n", estimate.calibration_tokens);
   fmt::print("peak memory  about {}\n", human_bytes(estimate.peak_memory_bytes));
   fmt::print("time         about {}\n", human_seconds(estimate.seconds));
 }
@@ -132,6 +142,7 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--moments", options.moments, "sequential: gathered with the quantized part in front; static: of the original (default sequential)")
       ->transform(CLI::CheckedTransformer(moments, CLI::ignore_case))
       ->type_name("sequential|static");
+  verb->add_flag("--two-sided,!--one-sided", options.two_sided, "weigh what the output distribution feels too: one backward pass more");
   std::vector<std::string> steps;
   for (const auto& [name, apply] : kSteps) steps.push_back(name);
   verb->add_option("--without", arguments->without, "leave steps of the solver out, to see what each is worth")->check(CLI::IsMember(steps));

@@ -83,25 +83,25 @@ std::vector<std::size_t> widths_of(const Grid& grid) {
 }
 
 std::string aligned(const std::string& text, std::size_t width, bool left) {
-  const std::string space(width - display_width(text), ' ');
-  return left ? text + space : space + text;
+  const std::string space(width > display_width(text) ? width - display_width(text) : 0, ' ');
+  return left ? fmt::format("{}{}", text, space) : fmt::format("{}{}", space, text);
 }
 
 /// A grid wider than the terminal is broken into groups of columns, the first column repeated.
 std::string draw(const Grid& grid, int terminal_width, bool color) {
   const auto widths = widths_of(grid);
   std::string out;
-  if (!grid.title.empty()) out += (color ? "\x1b[1m" : "") + grid.title + (color ? "\x1b[0m" : "") + "\n";
+  if (!grid.title.empty()) out += fmt::format("{}{}{}\n", color ? "\x1b[1m" : "", grid.title, color ? "\x1b[0m" : "");
   std::size_t first = 1;
   while (first < widths.size()) {
     std::size_t last = first, used = widths[0];
     while (last < widths.size() && (last == first || used + 2 + widths[last] <= static_cast<std::size_t>(terminal_width))) used += 2 + widths[last++];
     const auto line = [&](const std::vector<std::string>& cells) {
       std::string text = aligned(cells[0], widths[0], true);
-      for (std::size_t c = first; c < last; ++c) text += "  " + aligned(cells[c], widths[c], false);
+      for (std::size_t c = first; c < last; ++c) text += fmt::format("  {}", aligned(cells[c], widths[c], false));
       return text;
     };
-    out += (color ? "\x1b[2m" : "") + line(grid.head) + (color ? "\x1b[0m" : "") + "\n";
+    out += fmt::format("{}{}{}\n", color ? "\x1b[2m" : "", line(grid.head), color ? "\x1b[0m" : "");
     for (const auto& row : grid.rows) out += line(row) + "\n";
     first = last;
     if (first < widths.size()) out += "\n";
