@@ -1,6 +1,7 @@
 #include "spectralquant/evaluate/table.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -110,14 +111,11 @@ std::string draw(const Grid& grid, int terminal_width, bool color) {
 }
 
 std::string markdown(const Grid& grid) {
+  const auto line = [](const std::vector<std::string>& cells) { return fmt::format("| {} |\n", fmt::join(cells, " | ")); };
   std::string out;
-  if (!grid.title.empty()) out += "**" + grid.title + "**\n\n";
-  const auto line = [](const std::vector<std::string>& cells) {
-    std::string text = "|";
-    for (const auto& cell : cells) text += " " + cell + " |";
-    return text + "\n";
-  };
-  out += line(grid.head) + "|---|";
+  if (!grid.title.empty()) out += fmt::format("**{}**\n\n", grid.title);
+  out += line(grid.head);
+  out += "|---|";
   for (std::size_t c = 1; c < grid.head.size(); ++c) out += "---:|";
   out += "\n";
   for (const auto& row : grid.rows) out += line(row);
@@ -126,7 +124,7 @@ std::string markdown(const Grid& grid) {
 
 std::string legend(const Table& table) {
   std::string text = "loss: mean nats per token. KLD: mean KL(reference ‖ model) in nats per token. BPW: bits per weight of the whole file.";
-  if (!table.baseline.empty()) text += " Gap recovery: (" + table.baseline + " − model) / (" + table.baseline + " − reference) in loss.";
+  if (!table.baseline.empty()) text += fmt::format(" Gap recovery: ({0} − model) / ({0} − reference) in loss.", table.baseline);
   return text + " Intervals: 95 % bootstrap over documents or windows.\n";
 }
 

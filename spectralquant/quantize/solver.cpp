@@ -41,6 +41,7 @@ class RowsSolver {
 
   /// False when the moments say nothing (all zero): any rounding is as good as another.
   bool has_signal() const { return has_signal_; }
+  bool coupled() const { return two_sided_; }
   /// diag(h), damped: the importance under which the first scales are searched.
   std::vector<float> importance() const;
   void start(Q4KMatrix& matrix) const;
@@ -355,7 +356,7 @@ Solution solve(const Problem& problem, const SolverOptions& options, const Progr
   done(1);
   if (solver.has_signal()) {
     for (int round = 0; round < options.rounds; ++round) {
-      if (q.two_sided()) {
+      if (solver.coupled()) {
         solver.improve_coupled_rows(solution.matrix);
       } else {
         solver.improve_rows(solution.matrix);
