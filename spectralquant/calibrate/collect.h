@@ -10,16 +10,26 @@
 
 namespace spectralquant::calibrate {
 
+/// A head's G is [V, V]: 4 GiB at this size, left out above it.
+inline constexpr std::int64_t kLargestHeadMoment = 32768;
+
 using Windows = std::vector<std::vector<std::int32_t>>;  ///< equal-length token windows
 
 struct CollectOptions {
-  bool output_moments = false;  ///< also G (and C, frequency of a tied embedding): one backward pass per batch
+  bool output_moments = false;  ///< also G (and C, frequency of the embedding): one backward pass per batch
+  bool only_head = false;       ///< nothing but H of the head: what a tied embedding needs before a walk
   std::uint64_t seed = 0;       ///< of the Fisher sketch
   std::int64_t batch = 0;       ///< windows at once; 0: chosen from the model's size
 };
 
-/// Static signals: moments of the original model, block by block; memory is that of one block and of the residual
-/// streams of all windows.
+/// Static signals: moments of the model as it is, block by block; memory is that of one block and of the residual
+/// streams of all windows. With output_moments the whole model and the activations of one batch are in memory.
+///
+/// G comes from a sketch of the softmax Fisher: per token e ∈ {−1,+1}^V, z = √p∘e − p(√p·e) is sent back through the
+/// logits, E[z zᵀ] = diag(p) − p pᵀ, so no labels are needed. The head's own G is E[diag(p) − p pᵀ], gathered for
+/// vocabularies up to kLargestHeadMoment; model and text hash are left to the caller.
+///
+/// Errors   Error(kBadUsage) if there are no windows or they differ in length.
 Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options = {}, const Progress& progress = {});
 
 /// What the drift-aware walk knows of one stage (a group of matrices that read the same input) when it is solved.
@@ -35,7 +45,10 @@ struct StageMoments {
 
 struct WalkOptions {
   bool drift = true;      ///< carry the original model's stream beside the quantized one
-  std::int64_t batch = 0;
+  std::int64_t batch = 0; ///< windows at once; 0: chosen from their length
+  /// The original's inputs to all stages of a block are kept while they take no more than this; above it they are
+  /// computed again for every stage (half as fast, no memory).
+  std::uint64_t keep_bytes = std::uint64_t{4} << 30;
 };
 
 /// Walks the model block by block, stage by stage, with everything in front already quantized.
@@ -43,6 +56,12 @@ struct WalkOptions {
 /// `solve` gets the moments of a stage and puts the quantized weights in place with model.weights().set() before it
 /// returns; the walk then goes on with them. The embedding must be in place before; the head comes last, as a stage
 /// of block −1 named after it (also when tied: then for information).
+/// Stages with odd index are taken for the output projections, as Architecture::stages() orders them; the residual
+/// stream in the middle of a block is the block's input plus the output of its first output projection.
+///
+/// Memory   residual streams of all windows (twice with drift), one block of weights (twice with drift: the original
+///          runs as a second Model on the same file), keep_bytes. What was set() stays set: reset() it to save memory.
+/// Errors   Error(kBadUsage) if there are no windows or they differ in length.
 void walk(model::Model& model, const Windows& windows, const WalkOptions& options,
           const std::function<void(const StageMoments&)>& solve, const Progress& progress = {});
 

@@ -12,12 +12,14 @@ class Moment {
  public:
   void add(const torch::Tensor& a, const torch::Tensor& b);
   void add(const torch::Tensor& a) { add(a, a); }
-  torch::Tensor mean() const;  ///< Σ a bᵀ / count; undefined tensor if nothing was added
+  /// Σ a bᵀ / count on the CPU, exactly symmetric where a was b throughout; undefined tensor if nothing was added.
+  torch::Tensor mean() const;
   std::int64_t count() const { return count_; }
 
  private:
   torch::Tensor sum_;
   std::int64_t count_ = 0;
+  bool symmetric_ = true;
 };
 
 }  // namespace spectralquant::calibrate

@@ -4,14 +4,17 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 
 namespace spectralquant::calibrate {
 
 /// Second moments that tell what an error E = Ŵ − W of one matrix costs: tr(G E H Eᵀ).
 struct MatrixSignal {
-  torch::Tensor h;  ///< H = E[x xᵀ] over calibration tokens, [cols, cols], float32, symmetric
+  /// H = E[x xᵀ] over calibration tokens, [cols, cols], float32, symmetric; undefined for an embedding that is not tied.
+  /// From an imatrix only the diagonal: [cols], or [experts, cols] of a stack of matrices.
+  torch::Tensor h;
   torch::Tensor g;  ///< G = E[g gᵀ] of the output gradients, [rows, rows]; undefined when not gathered
-  /// Tied embedding only: frequency of each token [rows] and C = E[g gᵀ] at the embedding's output [cols, cols].
+  /// Embedding only, with output moments: frequency of each token [rows] and C = E[g gᵀ] at the embedding's output [cols, cols].
   torch::Tensor frequency, c;
 };
 
@@ -31,6 +34,11 @@ void save_signals(const Signals& signals, const std::string& path, bool overwrit
 /// Errors   Error(kBadInput) if the file is no signals file or is damaged.
 Signals load_signals(const std::string& path);
 
+/// diag(H) of a matrix as llama.cpp sees it after save_imatrix(): sums and counts go through float32 on the way.
+///
+/// Shapes   [cols], or [experts, cols]; an undefined tensor when the matrix has no H.
+torch::Tensor importance(const Signals& signals, const std::string& name);
+
 /// Writes an imatrix GGUF that stock `llama-quantize --imatrix` reads: NAME.in_sum2, NAME.counts, keys imatrix.*.
 void save_imatrix(const Signals& signals, const std::string& path, std::int64_t window_tokens, bool overwrite);
 
@@ -38,6 +46,7 @@ void save_imatrix(const Signals& signals, const std::string& path, std::int64_t 
 Signals load_imatrix(const std::string& path);
 
 /// True if the file at path is an imatrix GGUF (general.type = "imatrix").
+/// Errors   Error(kBadInput) if it is no GGUF file; an imatrix in llama.cpp's old format is named as such.
 bool is_imatrix(const std::string& path);
 
 /// Errors   Error(kBadInput) if a matrix of the model has no signal, or one of another size:

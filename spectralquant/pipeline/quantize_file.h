@@ -34,10 +34,14 @@ struct CalibrationSource {
 
 struct QuantizeOptions {
   std::string input, output;
-  Method method = Method::kSpectral;
+  Method method = Method::kSpectral;  ///< kPlain needs no calibration and ignores it
   Moments moments = Moments::kSequential;
   CalibrationSource calibration;
-  std::string signals_file;  ///< instead of calibration text: signals or an imatrix
+  std::string signals_file;  ///< instead of calibration text: signals or an imatrix; the solver's moments are then static
+  /// Share of the drift in front of a matrix that its target makes good (kSequential only); 0: none, and half the forward passes.
+  double drift_correction = 0.85;
+  /// Weigh output directions too (G), and both uses of a tied embedding: one backward pass of the whole model per batch.
+  bool two_sided = false;
   quantize::SolverOptions solver;
   quantize::PlanOptions plan;
   bool overwrite = false;
@@ -46,6 +50,8 @@ struct QuantizeOptions {
   std::string device = "cpu";
 };
 
+/// Objectives are those of quantize::Problem under the moments the matrix was solved with; without moments
+/// (plain rounding, or a matrix that no calibration reaches) H is the identity. A stack of matrices counts as one.
 struct MatrixReport {
   std::string name;
   std::int64_t rows = 0, cols = 0;
@@ -56,6 +62,8 @@ struct MatrixReport {
   double seconds = 0;
 };
 
+/// What a run did. Phases: "open", "calibrate" (text, own samples), "collect", "walk" (forward passes between solving),
+/// "solve", "write", "verify".
 struct QuantizeReport {
   std::vector<MatrixReport> matrices;
   std::vector<std::pair<std::string, double>> phase_seconds;
@@ -69,6 +77,19 @@ struct QuantizeReport {
 ///
 /// Errors   those of every room below; no output file is left behind by any of them.
 QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& progress = {});
+
+/// What quantize_file() would do, without doing it.
+struct QuantizeEstimate {
+  std::vector<std::string> matrices;     ///< to become Q4_K
+  std::uint64_t output_bytes = 0;
+  double file_bpw = 0, matrix_bpw = 0;
+  std::int64_t calibration_tokens = 0;   ///< guessed from the length of the texts, 4 bytes a token
+  std::uint64_t peak_memory_bytes = 0;   ///< beside the mapped input: residual streams, largest block, its moments, the solver's working set
+  double seconds = 0;                    ///< from a measured matrix product; good to a factor of two
+};
+
+/// Errors   those of quantize_file() that are found before the long work begins.
+QuantizeEstimate estimate(const QuantizeOptions& options);
 
 /// Calibration windows as the options ask for: files, own samples, or both. Also fills a description and a hash.
 struct CalibrationText {

@@ -1,0 +1,79 @@
+#include "spectralquant/calibrate/collect.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "spectralquant/calibrate/moments.h"
+#include "spectralquant/calibrate/streams.h"
+#include "spectralquant/core/error.h"
+
+namespace spectralquant::calibrate {
+
+std::string block_prefix(std::int64_t block) { return fmt::format("blk.{}.", block); }
+
+void require_windows(const Windows& windows) {
+  if (windows.empty() || windows[0].empty()) throw Error(ErrorCode::kBadUsage, "there is no calibration text", {}, "give at least one window of tokens");
+  for (const auto& window : windows) {
+    if (window.size() != windows[0].size()) throw Error(ErrorCode::kBadUsage, fmt::format("calibration windows of {} and {} tokens", windows[0].size(), window.size()), {}, "cut the text into windows of equal length");
+  }
+}
+
+std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const model::Model& model) {
+  if (asked > 0) return asked;
+  const std::int64_t tokens = model.device().is_cpu() ? 4096 : 16384;
+  return std::max<std::int64_t>(1, tokens / static_cast<std::int64_t>(windows[0].size()));
+}
+
+Streams Streams::embed(model::Model& model, const Windows& windows, std::int64_t batch) {
+  torch::NoGradGuard no_grad;
+  Streams streams;
+  for (std::size_t first = 0; first < windows.size(); first += static_cast<std::size_t>(batch)) {
+    const std::size_t count = std::min(windows.size() - first, static_cast<std::size_t>(batch));
+    streams.pieces.emplace_back();
+    streams.put(streams.pieces.size() - 1, model.embed(model::to_tensor(windows, first, count, model.device())));
+  }
+  return streams;
+}
+
+std::int64_t Streams::n_tokens() const {
+  std::int64_t n = 0;
+  for (const auto& piece : pieces) n += piece.size(0) * piece.size(1);
+  return n;
+}
+
+Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options, const Progress& progress) {
+  require_windows(windows);
+  if (options.output_moments) return collect_output_moments(model, windows, options, progress);
+  torch::NoGradGuard no_grad;
+  const model::Architecture& architecture = model.architecture();
+  Streams x = Streams::embed(model, windows, batch_windows(options.batch, windows, model));
+  Signals signals;
+  signals.n_tokens = x.n_tokens();
+  const std::uint64_t n_pieces = x.pieces.size(), total = n_pieces * static_cast<std::uint64_t>(architecture.n_blocks());
+
+  for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
+    const auto stages = options.only_head ? std::vector<std::vector<std::string>>{} : architecture.stages(block);
+    std::vector<Moment> moments(stages.size());
+    const model::Tap tap = [&](std::string_view name, const torch::Tensor& input, const torch::Tensor&) {
+      for (std::size_t s = 0; s < stages.size(); ++s) {
+        if (name == stages[s].front()) moments[s].add(input);  // the others of the stage read the same input
+      }
+    };
+    for (std::size_t i = 0; i < n_pieces; ++i) {
+      x.put(i, model.block(block, x.on_device(i, model), stages.empty() ? nullptr : &tap));
+      report(progress, {"collect", block_prefix(block), static_cast<std::uint64_t>(block) * n_pieces + i + 1, total, "batches"});
+    }
+    for (std::size_t s = 0; s < stages.size(); ++s) {
+      const torch::Tensor h = moments[s].mean();
+      for (const std::string& name : stages[s]) signals.matrices[name].h = h;
+    }
+    model.weights().release(block_prefix(block));
+  }
+  Moment head;
+  for (std::size_t i = 0; i < n_pieces; ++i) head.add(model.final_norm(x.on_device(i, model)));
+  signals.matrices[architecture.head_name()].h = head.mean();
+  return signals;
+}
+
+}  // namespace spectralquant::calibrate

@@ -1,0 +1,144 @@
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <algorithm>
+
+#include "spectralquant/calibrate/moments.h"
+#include "spectralquant/calibrate/streams.h"
+
+namespace spectralquant::calibrate {
+namespace {
+
+/// Values of logits held at once; the head is worked through in slices of tokens so that a large vocabulary fits.
+constexpr std::int64_t kSliceValues = std::int64_t{1} << 26;
+
+/// Tokens whose p pᵀ enters the head's G: a [V, V] product per token is the dearest thing here, and its mean settles early.
+constexpr std::int64_t kHeadTokens = 16384;
+
+/// E[diag(p) − p pᵀ] of the output distribution.
+class HeadMoment {
+ public:
+  HeadMoment(std::int64_t vocab, std::int64_t n_tokens, torch::Device device)
+      : stride_(std::max<std::int64_t>(1, n_tokens / kHeadTokens)), diagonal_(torch::zeros({vocab}, torch::dtype(torch::kFloat64).device(device))) {
+    // float32: the sum is taken in place, a float64 copy of [V, V] would be the largest thing in memory.
+    if (vocab <= kLargestHeadMoment) products_ = torch::zeros({vocab, vocab}, torch::dtype(torch::kFloat32).device(device));
+  }
+
+  /// p: [n, V] probabilities.
+  void add(const torch::Tensor& p) {
+    if (!products_.defined()) return;
+    diagonal_.add_(p.sum(0));
+    const torch::Tensor some = p.slice(0, (stride_ - n_tokens_ % stride_) % stride_, p.size(0), stride_);
+    products_.addmm_(some.t(), some);
+    n_tokens_ += p.size(0);
+    n_products_ += some.size(0);
+  }
+
+  torch::Tensor mean() const {
+    if (!products_.defined() || n_products_ == 0) return {};
+    torch::Tensor g = (products_ + products_.t()).mul_(-0.5 / static_cast<double>(n_products_));
+    g.diagonal().add_((diagonal_ / static_cast<double>(n_tokens_)).to(torch::kFloat32));
+    return g.to(torch::kCPU);
+  }
+
+ private:
+  std::int64_t stride_, n_tokens_ = 0, n_products_ = 0;
+  torch::Tensor diagonal_, products_;
+};
+
+/// Gradient at the final hidden states of one draw of the Fisher sketch.
+///
+/// hidden: [B, T, D] → [B, T, D].
+torch::Tensor sketch_gradient(model::Model& model, const torch::Tensor& hidden, torch::Generator& generator, HeadMoment& head) {
+  const torch::Tensor flat = hidden.detach().reshape({-1, hidden.size(-1)});
+  const std::int64_t vocab = model.architecture().vocab_size(), slice = std::max<std::int64_t>(1, kSliceValues / vocab);
+  torch::Tensor gradient = torch::empty_like(flat);
+  for (std::int64_t first = 0; first < flat.size(0); first += slice) {
+    const std::int64_t last = std::min(first + slice, flat.size(0));
+    const torch::Tensor leaf = flat.slice(0, first, last).clone().requires_grad_(true);
+    const torch::Tensor logits = model.head(leaf.unsqueeze(0)).squeeze(0);
+    torch::Tensor z;
+    {
+      torch::NoGradGuard no_grad;
+      const torch::Tensor p = logits.to(torch::kFloat32).softmax(-1);
+      // Drawn on the CPU, so that a seed means the same on every device.
+      const torch::Tensor signs = torch::randint(0, 2, p.sizes(), generator, torch::dtype(torch::kInt8)).to(p.device(), torch::kFloat32).mul_(2).sub_(1);
+      z = signs.mul_(p.sqrt());
+      z.sub_(p * z.sum(-1, /*keepdim=*/true));
+      head.add(p);
+    }
+    const torch::Tensor slice_gradient = torch::autograd::grad({logits}, {leaf}, {z.to(logits.scalar_type())})[0];
+    gradient.slice(0, first, last).copy_(slice_gradient);
+  }
+  return gradient.view(hidden.sizes());
+}
+
+}  // namespace
+
+Signals collect_output_moments(model::Model& model, const Windows& windows, const CollectOptions& options, const Progress& progress) {
+  const model::Architecture& architecture = model.architecture();
+  std::map<std::string, std::size_t, std::less<>> stage_of;  // every matrix to the moment of its input
+  std::map<std::string, bool, std::less<>> leads;
+  std::size_t n_stages = 0;
+  for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
+    for (const auto& stage : architecture.stages(block)) {
+      for (const std::string& name : stage) {
+        stage_of[name] = n_stages;
+        leads[name] = name == stage.front();
+      }
+      ++n_stages;
+    }
+  }
+  std::vector<Moment> inputs(n_stages);
+  std::map<std::string, Moment, std::less<>> outputs;
+  for (const auto& [name, stage] : stage_of) outputs[name];
+  const model::Tap tap = [&](std::string_view name, const torch::Tensor& input, const torch::Tensor& output) {
+    const auto it = stage_of.find(name);
+    if (it == stage_of.end()) return;
+    if (leads.find(name)->second) inputs[it->second].add(input);
+    if (output.requires_grad()) {
+      Moment* moment = &outputs.find(name)->second;
+      output.register_hook([moment](const torch::Tensor& gradient) { moment->add(gradient); });
+    }
+  };
+
+  const std::int64_t n_tokens = static_cast<std::int64_t>(windows.size() * windows[0].size());
+  // Activations of all blocks are alive at once: a quarter of what one block alone may use.
+  const std::int64_t batch = options.batch > 0 ? options.batch : std::max<std::int64_t>(1, batch_windows(0, windows, model) / 4);
+  torch::Generator generator = at::detail::createCPUGenerator(options.seed);
+  HeadMoment head_output(architecture.vocab_size(), n_tokens, model.device());
+  Moment head_input, embedding_output;
+  torch::Tensor frequency = torch::zeros({architecture.vocab_size()}, torch::kFloat64);
+  for (std::size_t first = 0; first < windows.size(); first += static_cast<std::size_t>(batch)) {
+    const std::size_t count = std::min(windows.size() - first, static_cast<std::size_t>(batch));
+    const torch::Tensor tokens = model::to_tensor(windows, first, count, model.device());
+    const torch::Tensor embedded = model.embed(tokens).detach().requires_grad_(true);
+    torch::Tensor x = embedded;
+    for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) x = model.block(block, x, &tap);
+    const torch::Tensor hidden = model.final_norm(x);
+    head_input.add(hidden);
+    const torch::Tensor gradient = sketch_gradient(model, hidden, generator, head_output);
+    embedding_output.add(torch::autograd::grad({hidden}, {embedded}, {gradient})[0]);
+    const torch::Tensor flat = tokens.flatten().to(torch::kCPU);
+    frequency.index_add_(0, flat, torch::ones({flat.size(0)}, torch::kFloat64));
+    report(progress, {"collect", "gradients", first + count, windows.size(), "windows"});
+  }
+
+  Signals signals;
+  signals.n_tokens = n_tokens;
+  std::vector<torch::Tensor> h(n_stages);
+  for (std::size_t s = 0; s < n_stages; ++s) h[s] = inputs[s].mean();
+  for (const auto& [name, stage] : stage_of) {
+    MatrixSignal& signal = signals.matrices[name];
+    signal.h = h[stage];
+    signal.g = outputs.find(name)->second.mean();
+  }
+  MatrixSignal& head = signals.matrices[architecture.head_name()];
+  head.h = head_input.mean();
+  head.g = head_output.mean();
+  MatrixSignal& embedding = signals.matrices[architecture.embedding_name()];
+  embedding.c = embedding_output.mean();
+  embedding.frequency = (frequency / static_cast<double>(n_tokens)).to(torch::kFloat32);
+  return signals;
+}
+
+}  // namespace spectralquant::calibrate

@@ -1,0 +1,163 @@
+#include "spectralquant/calibrate/signals.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+
+#include "spectralquant/calibrate/signal_file.h"
+#include "spectralquant/core/error.h"
+
+namespace spectralquant::calibrate {
+namespace {
+
+constexpr std::string_view kType = "spectralquant-signals";
+constexpr std::uint32_t kFileVersion = 1;
+constexpr const char* kPrefix = "spectralquant.signals.";
+
+std::string key(const char* name) { return std::string(kPrefix) + name; }
+
+Error damaged(const std::string& path, std::string problem) {
+  return bad_input("damaged signals file: " + std::move(problem), path, "gather the signals again: spectralquant calibrate");
+}
+
+/// llama.cpp's format before GGUF: n_entries, then length and name of the first entry.
+bool is_old_imatrix(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::int32_t n_entries = 0, length = 0;
+  in.read(reinterpret_cast<char*>(&n_entries), sizeof n_entries).read(reinterpret_cast<char*>(&length), sizeof length);
+  if (!in || n_entries < 1 || n_entries > 1000000 || length < 1 || length > 256) return false;
+  std::string name(static_cast<std::size_t>(length), '\0');
+  in.read(name.data(), length);
+  return in && name.find("weight") != std::string::npos;
+}
+
+}  // namespace
+
+void TensorList::add(std::string name, const torch::Tensor& tensor) {
+  gguf::TensorPlan plan;
+  plan.name = std::move(name);
+  plan.n_dims = static_cast<std::uint32_t>(tensor.dim());
+  for (std::int64_t i = 0; i < tensor.dim(); ++i) plan.shape[static_cast<std::size_t>(i)] = static_cast<std::uint64_t>(tensor.size(tensor.dim() - 1 - i));
+  plans_.push_back(std::move(plan));
+  tensors_.push_back(tensor.detach().to(torch::kCPU, torch::kFloat32).contiguous());
+}
+
+void TensorList::write(const std::string& path, const gguf::Metadata& metadata, bool overwrite) const {
+  gguf::WriteOptions options;
+  options.overwrite = overwrite;
+  gguf::Writer writer(path, metadata, plans_, options);
+  for (std::size_t i = 0; i < tensors_.size(); ++i) writer.write(i, 0, tensors_[i].data_ptr<float>(), tensors_[i].numel() * sizeof(float));
+  writer.commit();
+}
+
+torch::Tensor read_tensor(const gguf::Tensor& tensor) {
+  std::vector<std::int64_t> sizes{static_cast<std::int64_t>(tensor.n_cols())};
+  if (tensor.n_dims > 1) sizes.insert(sizes.begin(), static_cast<std::int64_t>(tensor.n_rows()));
+  torch::Tensor out = torch::empty(sizes, torch::kFloat32);
+  gguf::decode(tensor, 0, tensor.n_rows(), out.data_ptr<float>());
+  return out;
+}
+
+gguf::File open_signal_file(const std::string& path) {
+  if (is_old_imatrix(path)) {
+    throw bad_input("this is an importance matrix in llama.cpp's old format; only the GGUF form is read", path,
+                    "make it again with llama-imatrix --output-format gguf");
+  }
+  return gguf::File::open(path);
+}
+
+void save_signals(const Signals& signals, const std::string& path, bool overwrite) {
+  gguf::Metadata metadata;
+  metadata.set("general.type", gguf::Value::of_string(kType));
+  metadata.set(key("version"), gguf::Value::of_u32(kFileVersion));
+  metadata.set(key("n_tokens"), gguf::Value::of_u64(static_cast<std::uint64_t>(signals.n_tokens)));
+  metadata.set(key("text_hash"), gguf::Value::of_string(signals.text_hash));
+  metadata.set(key("model_hash"), gguf::Value::of_string(signals.model_hash));
+  metadata.set(key("description"), gguf::Value::of_string(signals.description));
+  metadata.set(key("diagonal_only"), gguf::Value::of_bool(signals.diagonal_only));
+
+  TensorList tensors;
+  std::vector<std::string> names, owners;  // owner: the matrix under whose name the H of another is stored, "" if it has none
+  std::map<const void*, std::string> stored;
+  for (const auto& [name, signal] : signals.matrices) {
+    names.push_back(name);
+    if (!signal.h.defined()) {
+      owners.emplace_back();
+    } else {
+      const auto [it, is_new] = stored.emplace(signal.h.data_ptr(), name);
+      if (is_new) tensors.add(name + ".h", signal.h);
+      owners.push_back(it->second);
+    }
+    if (signal.g.defined()) tensors.add(name + ".g", signal.g);
+    if (signal.frequency.defined()) tensors.add(name + ".frequency", signal.frequency);
+    if (signal.c.defined()) tensors.add(name + ".c", signal.c);
+  }
+  metadata.set(key("matrices"), gguf::Value::of_strings(names));
+  metadata.set(key("h_of"), gguf::Value::of_strings(owners));
+  tensors.write(path, metadata, overwrite);
+}
+
+Signals load_signals(const std::string& path) {
+  const gguf::File file = open_signal_file(path);
+  const gguf::Metadata& metadata = file.metadata();
+  if (metadata.string_or("general.type", "") != kType) {
+    throw bad_input("this GGUF file holds no signals", path, "signals are made by: spectralquant calibrate");
+  }
+  if (const auto version = metadata.require_int(key("version")); version != kFileVersion) {
+    throw bad_input(fmt::format("signals of format version {}; this build reads version {}", version, kFileVersion), path,
+                    "gather the signals again: spectralquant calibrate");
+  }
+  Signals signals;
+  signals.n_tokens = metadata.require_int(key("n_tokens"));
+  signals.text_hash = metadata.require_string(key("text_hash"));
+  signals.model_hash = metadata.require_string(key("model_hash"));
+  signals.description = metadata.require_string(key("description"));
+  signals.diagonal_only = metadata.bool_or(key("diagonal_only"), false);
+
+  const gguf::Value* names = metadata.find(key("matrices"));
+  const gguf::Value* owners = metadata.find(key("h_of"));
+  if (!names || !owners || names->strings().size() != owners->strings().size()) throw damaged(path, "its list of matrices is missing or incomplete");
+  std::map<std::string, torch::Tensor, std::less<>> shared;
+  const auto optional = [&](const std::string& name) {
+    const gguf::Tensor* tensor = file.find(name);
+    return tensor ? read_tensor(*tensor) : torch::Tensor();
+  };
+  const auto name_views = names->strings(), owner_views = owners->strings();
+  for (std::size_t i = 0; i < name_views.size(); ++i) {
+    const std::string name(name_views[i]), owner(owner_views[i]);
+    MatrixSignal& signal = signals.matrices[name];
+    if (!owner.empty()) {
+      torch::Tensor& h = shared[owner];
+      if (!h.defined()) h = optional(owner + ".h");
+      if (!h.defined()) throw damaged(path, fmt::format("{}.h is missing", owner));
+      if (!signals.diagonal_only && (h.dim() != 2 || h.size(0) != h.size(1))) throw damaged(path, fmt::format("{}.h is not square", owner));
+      signal.h = h;
+    }
+    signal.g = optional(name + ".g");
+    signal.frequency = optional(name + ".frequency");
+    signal.c = optional(name + ".c");
+  }
+  return signals;
+}
+
+void require_fit(const Signals& signals, const std::map<std::string, std::pair<std::int64_t, std::int64_t>>& rows_cols,
+                 const std::string& place) {
+  const char* fix = "use signals gathered on this model";
+  for (const auto& [name, size] : rows_cols) {
+    const auto [rows, cols] = size;
+    const auto it = signals.matrices.find(name);
+    if (it == signals.matrices.end()) throw bad_input(fmt::format("no signal for {}: these signals are of another model", name), place, fix);
+    const MatrixSignal& signal = it->second;
+    const auto check = [&](const torch::Tensor& tensor, const char* what, std::int64_t expected) {
+      if (!tensor.defined() || tensor.size(-1) == expected) return;
+      throw bad_input(fmt::format("{} of {} has size {}, the model needs {}: these signals are of another model", what, name, tensor.size(-1), expected),
+                      place, fix);
+    };
+    check(signal.h, "H", cols);
+    check(signal.g, "G", rows);
+    check(signal.frequency, "token frequency", rows);
+    check(signal.c, "C", cols);
+  }
+}
+
+}  // namespace spectralquant::calibrate

@@ -1,0 +1,36 @@
+#pragma once
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "spectralquant/calibrate/collect.h"
+
+namespace spectralquant::calibrate {
+
+/// Residual streams of all windows between two blocks, in pieces of `batch` windows.
+///
+/// Shapes   pieces[i]: [≤ batch, T, D] float32 on the CPU.
+struct Streams {
+  std::vector<torch::Tensor> pieces;
+
+  static Streams embed(model::Model& model, const Windows& windows, std::int64_t batch);
+  torch::Tensor on_device(std::size_t piece, model::Model& model) const { return pieces[piece].to(model.device(), model.dtype()); }
+  void put(std::size_t piece, const torch::Tensor& x) { pieces[piece] = x.detach().to(torch::kCPU, torch::kFloat32); }
+  std::int64_t n_tokens() const;
+};
+
+/// Windows at once: `asked` if positive, else so many that a batch holds about 4096 tokens (16384 on an accelerator).
+std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const model::Model& model);
+
+/// Errors   Error(kBadUsage) if there are no windows or they differ in length.
+void require_windows(const Windows& windows);
+
+/// "blk.3.": what the names of a block's weights begin with.
+std::string block_prefix(std::int64_t block);
+
+/// Fills signals with H and G of every matrix by whole backward passes; see collect().
+Signals collect_output_moments(model::Model& model, const Windows& windows, const CollectOptions& options, const Progress& progress);
+
+}  // namespace spectralquant::calibrate

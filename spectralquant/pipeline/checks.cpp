@@ -1,0 +1,62 @@
+#include "spectralquant/pipeline/checks.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "spectralquant/core/error.h"
+#include "spectralquant/core/parallel.h"
+
+namespace spectralquant::pipeline {
+
+namespace fs = std::filesystem;
+
+bool has_calibration_text(const CalibrationSource& source) { return !source.files.empty() || source.self_tokens > 0; }
+
+void check_options(const QuantizeOptions& options) {
+  const auto refuse = [](std::string problem, std::string fix) { throw Error(ErrorCode::kBadUsage, std::move(problem), {}, std::move(fix)); };
+  if (options.input.empty()) refuse("no input file", "name the GGUF file to quantize");
+  if (options.output.empty()) refuse("no output file", "name the file to write");
+  const CalibrationSource& source = options.calibration;
+  const bool has_text = has_calibration_text(source), has_signals = !options.signals_file.empty();
+  if (options.method != Method::kPlain) {
+    if (!has_text && !has_signals) refuse("this method needs calibration and none is given", "give text (--calibration FILE), own samples (--calibration self) or signals");
+    if (has_text && has_signals) refuse("calibration text and a signals file are both given", "give one of them");
+  }
+  if (has_text && source.window_tokens < 2) refuse(fmt::format("calibration windows of {} tokens", source.window_tokens), "use at least 2; 512 is usual");
+  if (source.self_tokens < 0 || source.max_tokens < 0) refuse("a negative number of calibration tokens", "use 0 or more");
+  if (!(options.drift_correction >= 0 && options.drift_correction <= 1)) refuse(fmt::format("drift correction {}", options.drift_correction), "use a share between 0 and 1");
+}
+
+void check_input(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options) {
+  if (options.method != Method::kSpectral) return;
+  for (const auto& planned : plan.tensors) {
+    if (planned.action != quantize::Action::kSolve || planned.source->shape[2] * planned.source->shape[3] == 1) continue;
+    throw bad_input(fmt::format("{} {} is a stack of matrices (experts), which the solver does not take yet", planned.source->name, planned.source->shape_text()),
+                    file.path(), "use plain or imatrix rounding for this model");
+  }
+}
+
+void check_output(const gguf::File& input, const QuantizeOptions& options, std::uint64_t output_bytes) {
+  const fs::path path(options.output);
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) throw bad_input("the output is a directory", options.output, "name a file in it");
+  for (const std::string& part : input.paths()) {
+    if (fs::equivalent(path, part, ignored)) throw bad_input("the output is the input", options.output, "name another file");
+  }
+  if (fs::exists(path, ignored) && !options.overwrite) throw bad_input("the output exists", options.output, "name another file, or allow overwriting it");
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  if (!fs::is_directory(folder, ignored)) throw bad_input("the folder of the output does not exist", folder.string(), "create it first");
+  const fs::space_info space = fs::space(folder, ignored);
+  if (!ignored && space.available < output_bytes) {
+    throw Error(ErrorCode::kFailed, fmt::format("the disk has {} MB free, the output needs {} MB", space.available / 1000000, output_bytes / 1000000 + 1),
+                options.output, "free some space, or write elsewhere");
+  }
+}
+
+void check_finite(const gguf::File& file, int n_threads, const Progress& progress) {
+  report(progress, {"open", file.path(), 0, file.tensors().size(), "tensors"});
+  parallel_for(file.tensors().size(), n_threads, [&](std::size_t i) { gguf::require_finite(file.tensors()[i], file.path()); });
+}
+
+}  // namespace spectralquant::pipeline

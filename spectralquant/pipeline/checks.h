@@ -1,0 +1,24 @@
+#pragma once
+#include "spectralquant/core/progress.h"
+#include "spectralquant/gguf/file.h"
+#include "spectralquant/pipeline/quantize_file.h"
+
+namespace spectralquant::pipeline {
+
+/// True if the options name calibration text of any kind.
+bool has_calibration_text(const CalibrationSource& source);
+
+/// Options that contradict each other or lack something: Error(kBadUsage).
+void check_options(const QuantizeOptions& options);
+
+/// The input as the method needs it: the solver takes no stacks of matrices (experts). Error(kBadInput).
+void check_input(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options);
+
+/// The output can be made: not the input, no directory, not there already unless overwrite, folder there, room on the disk.
+/// Found before the long work; the Writer checks again.  Errors  Error(kBadInput); Error(kFailed) when the disk is too full.
+void check_output(const gguf::File& input, const QuantizeOptions& options, std::uint64_t output_bytes);
+
+/// Every tensor decodes to finite numbers. Error(kBadInput) with the place.
+void check_finite(const gguf::File& file, int n_threads, const Progress& progress);
+
+}  // namespace spectralquant::pipeline

@@ -1,0 +1,100 @@
+#include <algorithm>
+#include <chrono>
+
+#include "spectralquant/calibrate/collect.h"
+#include "spectralquant/calibrate/signals.h"
+#include "spectralquant/core/parallel.h"
+#include "spectralquant/pipeline/checks.h"
+#include "spectralquant/pipeline/quantize_file.h"
+#include "spectralquant/text/corpus.h"
+
+namespace spectralquant::pipeline {
+namespace {
+
+constexpr double kBytesPerToken = 4;  // English text, vocabularies of 50,000 and more; smaller ones give more tokens
+
+/// Operations of the solver per weight and column of its matrix, counted in float32 products: live-scale feedback and two rounds.
+/// Measured on the embedded model, 2 cores.
+constexpr double kSolverOperations = 60;
+
+/// Forward passes of one walk: every stage runs its block up to there, then the whole block once.
+constexpr double kWalkPasses = 2.9;
+
+/// Float operations a second of a matrix product of a usual shape, on the threads there are.
+double measured_flops() {
+  torch::NoGradGuard no_grad;
+  const torch::Tensor a = torch::ones({1024, 768}), b = torch::ones({768, 768});
+  a.mm(b);  // starts the threads
+  const auto start = std::chrono::steady_clock::now();
+  constexpr int kRuns = 8;
+  for (int i = 0; i < kRuns; ++i) a.mm(b);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return kRuns * 2.0 * 1024 * 768 * 768 / std::max(seconds, 1e-6);
+}
+
+double guessed_tokens(const CalibrationSource& source, const gguf::File& file) {
+  double tokens = 0;
+  if (!source.files.empty()) {
+    const text::Corpus corpus = text::load_corpus(source.files, text::ChatFormat::from_metadata(file.metadata()));
+    for (const auto& document : corpus.documents) tokens += static_cast<double>(document.text.size()) / kBytesPerToken;
+    if (source.max_tokens > 0) tokens = std::min(tokens, static_cast<double>(source.max_tokens));
+  }
+  return tokens + static_cast<double>(source.self_tokens);
+}
+
+}  // namespace
+
+QuantizeEstimate estimate(const QuantizeOptions& options) {
+  check_options(options);
+  const gguf::File file = gguf::File::open(options.input);
+  const quantize::Plan plan = quantize::make_plan(file, options.plan);
+  check_input(file, plan, options);
+  check_output(file, options, plan.output_bytes);
+
+  QuantizeEstimate out;
+  out.output_bytes = plan.output_bytes;
+  out.file_bpw = plan.file_bpw;
+  out.matrix_bpw = plan.matrix_bpw;
+  double weights = 0, solver_work = 0, moment_work = 0, moment_bytes = 0, gradient_bytes = 0, largest = 0, largest_cols = 0, hidden = 0;
+  for (const auto& planned : plan.tensors) {
+    if (planned.action != quantize::Action::kSolve) continue;
+    const gguf::Tensor& source = *planned.source;
+    out.matrices.push_back(source.name);
+    const double rows = static_cast<double>(source.n_rows()), cols = static_cast<double>(source.n_cols()), n = rows * cols;
+    weights += n;
+    solver_work += n * cols;
+    moment_work += cols * cols;
+    moment_bytes += 4 * cols * cols;
+    if (rows <= static_cast<double>(calibrate::kLargestHeadMoment)) gradient_bytes += 12 * rows * rows;  // float64 sum and float32 mean
+    largest = std::max(largest, n);
+    largest_cols = std::max(largest_cols, cols);
+    if (source.name == "token_embd.weight") hidden = cols;
+  }
+  const int n_threads = options.n_threads > 0 ? options.n_threads : hardware_threads();
+  const double flops = measured_flops();
+  if (options.method != Method::kSpectral) {
+    out.seconds = weights * 1e-6 / n_threads;  // about a microsecond a weight and thread, its objectives included
+    out.peak_memory_bytes = static_cast<std::uint64_t>(std::min(largest, 16e6) * 4 * 4);
+  } else {
+    out.seconds = kSolverOperations * solver_work / flops;
+    // Target, working copy, codes and candidates in float32; H, its factor and its inverse in float64.
+    out.peak_memory_bytes = static_cast<std::uint64_t>(largest * 4 * 4 + largest_cols * largest_cols * 8 * 4);
+  }
+  if (options.method == Method::kPlain || !options.signals_file.empty()) return out;
+
+  const double tokens = guessed_tokens(options.calibration, file);
+  out.calibration_tokens = static_cast<std::int64_t>(tokens);
+  const bool sequential = options.method == Method::kSpectral && options.moments == Moments::kSequential;
+  const bool drift = sequential && options.drift_correction > 0, two_sided = options.method == Method::kSpectral && options.two_sided;
+  const double passes = (two_sided ? 3 : 1) + (sequential ? kWalkPasses + (drift ? 1 : 0) : 0);
+  const double moments = (sequential ? (drift ? 3 : 1) : 1) + (two_sided ? 1 : 0);
+  out.seconds += tokens * (2 * weights * passes + 2 * moment_work * moments) / flops;
+  // One token after the other through the whole model, at the speed of memory rather than of arithmetic.
+  out.seconds += static_cast<double>(options.calibration.self_tokens) * 2 * weights / (flops / 4);
+  const double streams = tokens * hidden * 4 * (drift ? 3 : 1);
+  const double kept = drift ? std::min(4.0 * static_cast<double>(std::uint64_t{1} << 30), tokens * 4 * (3 * hidden + largest_cols)) : 0;
+  out.peak_memory_bytes += static_cast<std::uint64_t>(streams + kept + (sequential ? 0 : moment_bytes) + (two_sided ? gradient_bytes : 0) + largest * 8);
+  return out;
+}
+
+}  // namespace spectralquant::pipeline

@@ -1,0 +1,42 @@
+#pragma once
+#include <torch/torch.h>
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spectralquant/gguf/file.h"
+#include "spectralquant/gguf/writer.h"
+#include "spectralquant/pipeline/quantize_file.h"
+
+namespace spectralquant::pipeline {
+
+/// Rows of a tensor as float32.  Returns  [n_rows, cols].
+torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first_row, std::uint64_t n_rows);
+
+/// The output file while its matrices arrive one by one, in any order.
+class MatrixWriter {
+ public:
+  MatrixWriter(const gguf::File& input, const quantize::Plan& plan, const gguf::Metadata& metadata, const QuantizeOptions& options);
+
+  /// Source of a matrix that is to become Q4_K; nullptr for any other name.
+  const gguf::Tensor* find(std::string_view name) const;
+  /// Matrices to become Q4_K, in file order.
+  const std::vector<const gguf::Tensor*>& matrices() const { return matrices_; }
+  bool has(std::string_view name) const;  ///< its first rows were written
+
+  void write(const gguf::Tensor& source, std::uint64_t first_row, const quantize::Q4KMatrix& rows);
+  void write_rest();  ///< everything but the matrices: copied, or turned into F32 or the fallback type
+  void commit() { writer_.commit(); }
+  std::uint64_t file_bytes() const { return writer_.file_bytes(); }
+
+ private:
+  const quantize::Plan& plan_;
+  gguf::Writer writer_;
+  std::map<std::string, std::size_t, std::less<>> index_;  ///< of matrices, in the file
+  std::vector<const gguf::Tensor*> matrices_;
+  std::map<std::string, bool, std::less<>> written_;
+};
+
+}  // namespace spectralquant::pipeline

@@ -1,0 +1,76 @@
+#include "spectralquant/pipeline/provenance.h"
+
+#include <nlohmann/json.hpp>
+
+#include "spectralquant/core/version.h"
+
+namespace spectralquant::pipeline {
+namespace {
+
+constexpr std::uint32_t kFileTypeQ4KM = 15;          // LLAMA_FTYPE_MOSTLY_Q4_K_M in llama.h
+constexpr std::uint32_t kQuantizationVersion = 2;    // GGML_QNT_VERSION in ggml.h
+
+}  // namespace
+
+std::string_view name_of(Method method) {
+  switch (method) {
+    case Method::kPlain: return "plain";
+    case Method::kImatrix: return "imatrix";
+    case Method::kSpectral: return "spectral";
+  }
+  return "";
+}
+
+std::string_view name_of(Moments moments) { return moments == Moments::kSequential ? "sequential" : "static"; }
+
+std::string options_json(const QuantizeOptions& options) {
+  nlohmann::ordered_json json;
+  json["method"] = name_of(options.method);
+  if (options.method != Method::kPlain) {
+    const CalibrationSource& source = options.calibration;
+    json["window_tokens"] = source.window_tokens;
+    json["self_tokens"] = source.self_tokens;
+    json["max_tokens"] = source.max_tokens;
+    json["device"] = options.device;
+  }
+  if (options.method == Method::kSpectral) {
+    json["moments"] = name_of(options.signals_file.empty() ? options.moments : Moments::kStatic);
+    json["drift_correction"] = options.drift_correction;
+    json["two_sided"] = options.two_sided;
+    const quantize::SolverOptions& solver = options.solver;
+    json["solver"] = {{"damping", solver.damping},
+                      {"output_damping", solver.output_damping},
+                      {"live_scale_radius", solver.live_scale_radius},
+                      {"feedback", solver.feedback},
+                      {"rounds", solver.rounds},
+                      {"sweeps", solver.sweeps},
+                      {"scale_search", solver.scale_search},
+                      {"super_scale_search", solver.super_scale_search}};
+  }
+  if (options.plan.fallback) json["fallback"] = gguf::traits(*options.plan.fallback).name;
+  return json.dump();
+}
+
+gguf::Metadata output_metadata(const gguf::File& input, const QuantizeOptions& options, const CalibrationFacts& calibration, int n_threads) {
+  gguf::Metadata metadata;
+  metadata.place = options.output;
+  for (const auto& [key, value] : input.metadata().items()) {
+    if (!key.starts_with("split.") && !key.starts_with("spectralquant.")) metadata.set(key, value);
+  }
+  metadata.set("general.file_type", gguf::Value::of_u32(kFileTypeQ4KM));
+  metadata.set("general.quantization_version", gguf::Value::of_u32(kQuantizationVersion));
+  metadata.set("spectralquant.version", gguf::Value::of_string(kVersion));
+  metadata.set("spectralquant.method", gguf::Value::of_string(name_of(options.method)));
+  metadata.set("spectralquant.options", gguf::Value::of_string(options_json(options)));
+  metadata.set("spectralquant.seed", gguf::Value::of_u64(options.seed));
+  metadata.set("spectralquant.threads", gguf::Value::of_u32(static_cast<std::uint32_t>(n_threads)));
+  metadata.set("spectralquant.model_hash", gguf::Value::of_string(input.hash()));
+  if (options.method != Method::kPlain) {
+    metadata.set("spectralquant.calibration", gguf::Value::of_string(calibration.description));
+    metadata.set("spectralquant.calibration_hash", gguf::Value::of_string(calibration.hash));
+    metadata.set("spectralquant.calibration_tokens", gguf::Value::of_u64(static_cast<std::uint64_t>(calibration.n_tokens)));
+  }
+  return metadata;
+}
+
+}  // namespace spectralquant::pipeline

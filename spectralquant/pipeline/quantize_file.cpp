@@ -1,0 +1,163 @@
+#include "spectralquant/pipeline/quantize_file.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <optional>
+
+#include "spectralquant/core/error.h"
+#include "spectralquant/core/hash.h"
+#include "spectralquant/gguf/strict.h"
+#include "spectralquant/pipeline/checks.h"
+#include "spectralquant/pipeline/matrix_writer.h"
+#include "spectralquant/pipeline/phase_times.h"
+#include "spectralquant/pipeline/provenance.h"
+#include "spectralquant/pipeline/solve_model.h"
+
+namespace spectralquant::pipeline {
+namespace {
+
+/// Threads of torch's operators while a job runs; back to what they were afterwards.
+class TorchThreads {
+ public:
+  explicit TorchThreads(int n_threads) : before_(at::get_num_threads()) {
+    if (n_threads > 0) at::set_num_threads(n_threads);
+  }
+  ~TorchThreads() { at::set_num_threads(before_); }
+  TorchThreads(const TorchThreads&) = delete;
+  TorchThreads& operator=(const TorchThreads&) = delete;
+
+ private:
+  int before_;
+};
+
+torch::Device device_of(const std::string& name) {
+  std::optional<torch::Device> device;
+  try {
+    device.emplace(name);
+  } catch (const c10::Error&) {
+    throw Error(ErrorCode::kBadUsage, fmt::format("unknown device \"{}\"", name), {}, "use cpu, cuda or cuda:1");
+  }
+  if (device->is_cuda() && !torch::cuda::is_available()) {
+    throw Error(ErrorCode::kBadUsage, "this build or this machine has no CUDA device", {}, "use the device cpu");
+  }
+  return *device;
+}
+
+/// Calibration of a job: text with the model it is for, or signals; neither for plain rounding.
+struct Calibration {
+  std::unique_ptr<model::Model> model;
+  calibrate::Windows windows;
+  std::optional<calibrate::Signals> signals;
+  CalibrationFacts facts;
+};
+
+/// Signals from a file must know every matrix; an embedding or a head may be missing, as in a stock imatrix.
+void require_signals_fit(const calibrate::Signals& signals, const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options) {
+  if (!signals.model_hash.empty() && signals.model_hash != file.hash()) {
+    throw bad_input("these signals are of another model", options.signals_file, "use signals gathered on this model");
+  }
+  std::map<std::string, std::pair<std::int64_t, std::int64_t>> sizes;
+  for (const auto& planned : plan.tensors) {
+    if (planned.action != quantize::Action::kSolve) continue;
+    const gguf::Tensor& source = *planned.source;
+    const bool may_be_missing = source.name == "token_embd.weight" || source.name == "output.weight";
+    if (may_be_missing && !signals.matrices.contains(source.name)) continue;
+    sizes[source.name] = {static_cast<std::int64_t>(source.shape[1]), static_cast<std::int64_t>(source.n_cols())};
+  }
+  calibrate::require_fit(signals, sizes, options.signals_file);
+  if (!options.two_sided || options.method != Method::kSpectral) return;
+  for (const auto& [name, signal] : signals.matrices) {
+    if (signal.g.defined()) return;
+  }
+  throw bad_input("the two-sided solver needs output moments, which these signals lack", options.signals_file,
+                  "gather them again with output moments, or solve one-sided");
+}
+
+Calibration prepare_calibration(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options, const Progress& progress) {
+  Calibration out;
+  if (options.method == Method::kPlain) return out;
+  if (!options.signals_file.empty()) {
+    out.signals = calibrate::is_imatrix(options.signals_file) ? calibrate::load_imatrix(options.signals_file) : calibrate::load_signals(options.signals_file);
+    require_signals_fit(*out.signals, file, plan, options);
+    out.facts = {out.signals->description, out.signals->text_hash, out.signals->n_tokens};
+    return out;
+  }
+  model::ModelOptions model_options;
+  model_options.device = device_of(options.device);
+  out.model = std::make_unique<model::Model>(file, model_options);
+  CalibrationText text = load_calibration(*out.model, options.calibration, options.seed, progress);
+  out.facts = {text.description, text.hash, static_cast<std::int64_t>(text.windows.size()) * options.calibration.window_tokens};
+  out.windows = std::move(text.windows);
+  return out;
+}
+
+/// Static signals as far as the method needs them.
+calibrate::Signals collect_signals(const Calibration& calibration, const QuantizeOptions& options, const Progress& progress) {
+  const bool sequential = options.method == Method::kSpectral && options.moments == Moments::kSequential;
+  calibrate::CollectOptions collect;
+  collect.seed = options.seed;
+  collect.output_moments = options.method == Method::kSpectral && options.two_sided;
+  collect.only_head = sequential;
+  if (collect.only_head && !collect.output_moments && !calibration.model->architecture().tied()) return {};
+  return calibrate::collect(*calibration.model, calibration.windows, collect, progress);
+}
+
+/// The output is read again from the disk: strict, unless a fallback type was allowed.
+void verify(const QuantizeOptions& options, QuantizeReport& report) {
+  const gguf::File written = gguf::File::open(options.output);
+  const gguf::Inventory inventory = gguf::take_inventory(written);
+  if (!inventory.strict && !options.plan.fallback) {
+    const std::string first = inventory.violations.empty() ? "no matrix is Q4_K" : inventory.violations.front();
+    throw Error(ErrorCode::kFailed, "the written file is not strict: " + first, options.output, "please report this as a bug");
+  }
+  report.output_bytes = inventory.file_bytes;
+  report.file_bpw = inventory.file_bpw;
+  report.matrix_bpw = inventory.matrix_bpw;
+  report.output_hash = written.hash();
+}
+
+}  // namespace
+
+QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& progress) {
+  check_options(options);
+  QuantizeReport report;
+  PhaseTimes times;
+  times.enter("open");
+  const TorchThreads threads(options.n_threads);
+  const gguf::File file = gguf::File::open(options.input);
+  const quantize::Plan plan = quantize::make_plan(file, options.plan);
+  check_input(file, plan, options);
+  check_output(file, options, plan.output_bytes);
+  check_finite(file, options.n_threads, progress);
+
+  times.enter("calibrate");
+  Calibration calibration = prepare_calibration(file, plan, options, progress);
+  report.calibration_tokens = calibration.facts.n_tokens;
+  if (calibration.model && options.method != Method::kPlain) {
+    times.enter("collect");
+    calibration.signals = collect_signals(calibration, options, progress);
+  }
+
+  times.enter("write");
+  const int n_threads = options.n_threads > 0 ? options.n_threads : at::get_num_threads();
+  MatrixWriter output(file, plan, output_metadata(file, options, calibration.facts, n_threads), options);
+  output.write_rest();
+  Job job{options, file, output, report, times, progress};
+  if (options.method != Method::kSpectral) {
+    round_model(job, calibration.signals ? &*calibration.signals : nullptr);
+  } else if (calibration.model && options.moments == Moments::kSequential) {
+    solve_sequential(job, *calibration.model, calibration.windows, *calibration.signals);
+  } else {
+    solve_static(job, *calibration.signals);
+  }
+  times.enter("write");
+  output.commit();
+  times.enter("verify");
+  verify(options, report);
+  report.phase_seconds = times.finish();
+  return report;
+}
+
+}  // namespace spectralquant::pipeline

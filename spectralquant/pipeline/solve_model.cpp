@@ -1,0 +1,247 @@
+#include "spectralquant/pipeline/solve_model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "spectralquant/quantize/round.h"
+
+namespace spectralquant::pipeline {
+namespace {
+
+using calibrate::MatrixSignal;
+using quantize::Problem;
+using quantize::Q4KMatrix;
+
+/// Rows are rounded on their own, so a huge matrix can be taken in pieces of this many values.
+constexpr std::uint64_t kPieceValues = std::uint64_t{1} << 24;
+
+/// Share of the mean of diag(H) that is added to it before drift is divided by it (docs/method.md, section 3).
+constexpr double kDriftDamping = 0.02;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Reports "solve" by weights done.
+class SolveProgress {
+ public:
+  explicit SolveProgress(const Job& job) : job_(job) {
+    for (const gguf::Tensor* matrix : job.output.matrices()) total_ += matrix->n_values();
+  }
+  void begin(std::string_view name) const { spectralquant::report(job_.progress, {"solve", name, done_, total_, "weights"}); }
+  void end(const gguf::Tensor& matrix) {
+    done_ += matrix.n_values();
+    begin(matrix.name);
+  }
+
+ private:
+  const Job& job_;
+  std::uint64_t done_ = 0, total_ = 0;
+};
+
+quantize::SolverOptions solver_options(const QuantizeOptions& options) {
+  quantize::SolverOptions solver = options.solver;
+  if (solver.n_threads <= 0) solver.n_threads = options.n_threads;
+  return solver;
+}
+
+torch::Tensor diagonal_of(const torch::Tensor& h) { return (h.dim() == 2 ? h.diagonal() : h).contiguous(); }
+
+/// The objective of leaving the matrix away: what relative errors are relative to.
+double energy(const Problem& problem) { return quantize::objective(problem, Q4KMatrix(problem.target.size(0), problem.target.size(1))); }
+
+/// Solves a matrix, measures it against llama.cpp's rounding of the original weights, writes it.
+Q4KMatrix solve_and_write(Job& job, const gguf::Tensor& source, const Problem& problem, const torch::Tensor& original) {
+  const auto start = std::chrono::steady_clock::now();
+  quantize::Solution solution = quantize::solve(problem, solver_options(job.options));
+  MatrixReport report;
+  report.name = source.name;
+  report.rows = original.size(0);
+  report.cols = original.size(1);
+  report.seconds = seconds_since(start);
+  report.objective = solution.objective;
+  const torch::Tensor weights = diagonal_of(problem.h);
+  const auto rounded = [&](const float* importance) {
+    return quantize::objective(problem, quantize::round_like_llama(original.data_ptr<float>(), report.rows, report.cols, importance, job.options.n_threads));
+  };
+  report.plain_objective = rounded(nullptr);
+  report.imatrix_objective = rounded(weights.data_ptr<float>());
+  if (const double all = energy(problem); all > 0) report.relative_error = report.objective / all;
+  job.report.matrices.push_back(std::move(report));
+  job.output.write(source, 0, solution.matrix);
+  return std::move(solution.matrix);
+}
+
+/// Frequencies with half a token added to each, so that a token the text lacks still counts for something.
+torch::Tensor smoothed(const torch::Tensor& frequency, std::int64_t n_tokens) {
+  const double n = static_cast<double>(n_tokens), v = static_cast<double>(frequency.size(0));
+  return ((frequency.to(torch::kFloat64) * n + 0.5) / (n + 0.5 * v)).to(torch::kFloat32);
+}
+
+/// What an error of a matrix costs as far as static signals tell.
+Problem static_problem(const calibrate::Signals& signals, const std::string& name, const torch::Tensor& weights, bool two_sided) {
+  Problem problem;
+  problem.target = weights;
+  const auto it = signals.matrices.find(name);
+  const MatrixSignal signal = it == signals.matrices.end() ? MatrixSignal{} : it->second;
+  problem.h = signal.h;
+  if (!problem.h.defined()) {
+    // An embedding that is only looked up: each row stands alone, and its frequency scales the whole row.
+    problem.h = two_sided && signal.c.defined() ? signal.c : torch::ones({weights.size(1)});
+    return problem;
+  }
+  if (!two_sided || !signal.g.defined()) return problem;
+  problem.g = signal.g;
+  if (signal.c.defined() && signal.frequency.defined()) {
+    problem.c = signal.c;
+    problem.frequency = smoothed(signal.frequency, signals.n_tokens);
+  }
+  return problem;
+}
+
+/// Corrects targets for what the quantized part in front does to a stage's inputs and to the residual stream:
+/// W + share · (W E[(x_f − x_q) x_qᵀ] + E[(r_f − r_q) x_qᵀ]) Hq⁻¹.
+class DriftCorrection {
+ public:
+  DriftCorrection(const calibrate::StageMoments& moments, double share) : moments_(moments), share_(share) {
+    if (share == 0 || !moments.input_drift.defined()) return;
+    torch::Tensor h = moments.h.to(torch::kFloat64);
+    const double mean = h.diagonal().mean().item<double>();
+    if (!(mean > 0)) return;  // inputs that are all zero drift nowhere
+    h = h + torch::eye(h.size(0), torch::kFloat64) * (kDriftDamping * mean);
+    factor_ = torch::linalg_cholesky(h);
+  }
+
+  torch::Tensor target(const torch::Tensor& weights) const {
+    if (!factor_.defined()) return weights;
+    torch::Tensor drift = weights.to(torch::kFloat64).mm(moments_.input_drift.to(torch::kFloat64));
+    if (moments_.residual_drift.defined() && moments_.residual_drift.size(0) == weights.size(0)) drift = drift + moments_.residual_drift;
+    const torch::Tensor correction = torch::cholesky_solve(drift.t(), factor_).t();
+    return (weights + share_ * correction).to(torch::kFloat32).contiguous();
+  }
+
+ private:
+  const calibrate::StageMoments& moments_;
+  double share_;
+  torch::Tensor factor_;
+};
+
+torch::Tensor decoded(const Q4KMatrix& matrix) {
+  torch::Tensor out = torch::empty({matrix.rows, matrix.cols}, torch::kFloat32);
+  matrix.decode(0, matrix.rows, out.data_ptr<float>());
+  return out;
+}
+
+}  // namespace
+
+void round_model(Job& job, const calibrate::Signals* signals) {
+  SolveProgress progress(job);
+  job.times.enter("solve");
+  for (const gguf::Tensor* source : job.output.matrices()) {
+    progress.begin(source->name);
+    const auto start = std::chrono::steady_clock::now();
+    const torch::Tensor importance = signals ? calibrate::importance(*signals, source->name) : torch::Tensor();
+    const auto it = signals ? signals->matrices.find(source->name) : decltype(signals->matrices.find(source->name)){};
+    const std::uint64_t cols = source->n_cols(), rows_each = source->shape[1], n_matrices = source->n_rows() / rows_each;
+    MatrixReport report;
+    report.name = source->name;
+    report.rows = static_cast<std::int64_t>(source->n_rows());
+    report.cols = static_cast<std::int64_t>(cols);
+    double all = 0;
+    const std::uint64_t step = std::max<std::uint64_t>(1, kPieceValues / cols);
+    for (std::uint64_t m = 0; m < n_matrices; ++m) {
+      torch::Tensor own = importance;  // an imatrix weighs each matrix of a stack on its own
+      if (own.defined() && own.dim() == 2) own = own[static_cast<std::int64_t>(m)];
+      for (std::uint64_t row = m * rows_each; row < (m + 1) * rows_each; row += step) {
+        const std::uint64_t n = std::min(step, (m + 1) * rows_each - row);
+        Problem problem;
+        problem.target = decode_rows(*source, row, n);
+        problem.h = !own.defined() ? torch::ones({report.cols}) : signals->diagonal_only ? own : it->second.h;
+        const float* weights = problem.target.data_ptr<float>();
+        const auto count = static_cast<std::int64_t>(n);
+        const Q4KMatrix plain = quantize::round_like_llama(weights, count, report.cols, nullptr, job.options.n_threads);
+        report.plain_objective += quantize::objective(problem, plain);
+        if (own.defined()) {
+          const Q4KMatrix weighted = quantize::round_like_llama(weights, count, report.cols, own.data_ptr<float>(), job.options.n_threads);
+          report.imatrix_objective += quantize::objective(problem, weighted);
+          job.output.write(*source, row, weighted);
+        } else {
+          job.output.write(*source, row, plain);
+        }
+        all += energy(problem);
+      }
+    }
+    report.objective = importance.defined() ? report.imatrix_objective : report.plain_objective;
+    report.relative_error = all > 0 ? report.objective / all : 0;
+    report.seconds = seconds_since(start);
+    job.report.matrices.push_back(std::move(report));
+    progress.end(*source);
+  }
+}
+
+void solve_static(Job& job, const calibrate::Signals& signals) {
+  SolveProgress progress(job);
+  job.times.enter("solve");
+  for (const gguf::Tensor* source : job.output.matrices()) {
+    if (job.output.has(source->name)) continue;
+    progress.begin(source->name);
+    const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
+    solve_and_write(job, *source, static_problem(signals, source->name, weights, job.options.two_sided), weights);
+    progress.end(*source);
+  }
+}
+
+void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& windows, const calibrate::Signals& signals) {
+  SolveProgress progress(job);
+  std::vector<std::string> in_place;  // weights of the current block that were set
+  const auto put = [&](const std::string& name, const Q4KMatrix& matrix) {
+    model.weights().set(name, decoded(matrix).to(model.device(), model.dtype()));
+  };
+
+  const std::string embedding = model.architecture().embedding_name();
+  job.times.enter("solve");
+  if (const gguf::Tensor* source = job.output.find(embedding)) {
+    progress.begin(embedding);
+    const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
+    put(embedding, solve_and_write(job, *source, static_problem(signals, embedding, weights, job.options.two_sided), weights));
+    progress.end(*source);
+  }
+
+  job.times.enter("walk");
+  calibrate::WalkOptions options;
+  options.drift = job.options.drift_correction > 0;
+  std::int64_t block = 0;
+  calibrate::walk(model, windows, options, [&](const calibrate::StageMoments& moments) {
+    job.times.enter("solve");
+    if (moments.block != block) {  // the blocks behind us are not run again
+      for (const std::string& name : in_place) model.weights().reset(name);
+      in_place.clear();
+      block = moments.block;
+    }
+    std::optional<DriftCorrection> correction;
+    for (const std::string& name : moments.names) {
+      const gguf::Tensor* source = job.output.find(name);
+      if (!source || job.output.has(name)) continue;  // kept in another type; or the tied head, solved as embedding
+      if (!correction) correction.emplace(moments, job.options.drift_correction);
+      progress.begin(name);
+      const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
+      Problem problem = static_problem(signals, name, correction->target(weights), job.options.two_sided);
+      problem.h = moments.h;
+      put(name, solve_and_write(job, *source, problem, weights));
+      in_place.push_back(name);
+      progress.end(*source);
+    }
+    job.times.enter("walk");
+  });
+  // Matrices that a forward pass never reads, such as extra prediction heads.
+  for (const gguf::Tensor* source : job.output.matrices()) {
+    if (job.output.has(source->name)) continue;
+    job.times.enter("solve");
+    const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
+    solve_and_write(job, *source, static_problem({}, source->name, weights, false), weights);
+    progress.end(*source);
+  }
+}
+
+}  // namespace spectralquant::pipeline
