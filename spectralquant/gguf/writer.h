@@ -27,8 +27,11 @@ struct WriteOptions {
 /// Writes a GGUF v3 file atomically: into PATH.partial, synced, verified by reading back, renamed.
 ///
 /// Tensors may be written in any order and in pieces; disk space is reserved when the Writer is made.
-/// A Writer destroyed before commit() removes its partial file; a killed process leaves only PATH.partial.
+/// A Writer destroyed before commit() removes its partial file; a killed process leaves only PATH.partial, which
+/// the next Writer for PATH replaces. A PATH that is a symbolic link stays one: the file it points to is replaced.
+/// The keys split.* are left out (the result is one file) and general.alignment says what is true.
 ///
+/// Threads  write() may be called from several threads for different pieces.
 /// Errors   Error(kBadInput) when PATH exists and overwrite is off, or PATH is one of `inputs`;
 ///          Error(kFailed) on a full disk or a failed write, with the bytes needed.
 class Writer {
@@ -41,7 +44,7 @@ class Writer {
   const std::vector<TensorPlan>& tensors() const;
   std::uint64_t file_bytes() const;
 
-  /// Writes size_bytes bytes at offset_bytes of tensor `index`.
+  /// Writes size_bytes bytes at offset_bytes of tensor `index`. A piece may be written again, but pieces may not overlap.
   void write(std::size_t index, std::uint64_t offset_bytes, const void* data, std::uint64_t size_bytes);
 
   /// Syncs, reads the file back (header parses, every tensor's hash equals what was written), renames.

@@ -1,0 +1,42 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace spectralquant::gguf {
+
+/// A file that becomes visible under its name only when it is whole: PATH.partial, locked, reserved, synced, renamed.
+///
+/// Destroyed before rename_to_target() it removes the partial file.
+///
+/// Errors   Error(kBadInput) when the target may not be written (see Writer); Error(kFailed) when writing fails.
+/// Threads  write() may be called from several threads for different bytes.
+class PartialFile {
+ public:
+  PartialFile(const std::string& target, bool overwrite, const std::vector<std::string>& inputs);
+  ~PartialFile();
+  PartialFile(const PartialFile&) = delete;
+  PartialFile& operator=(const PartialFile&) = delete;
+
+  const std::string& path() const { return path_; }  ///< of the partial file
+
+  /// Gives the file its final size, with the disk space behind it; the bytes read as zero.
+  void reserve(std::uint64_t size_bytes);
+
+  void write(std::uint64_t offset_bytes, const void* data, std::uint64_t size_bytes);
+
+  /// Brings everything to the disk, and drops it from memory so that reading back means reading the disk.
+  void sync();
+
+  void rename_to_target();
+
+ private:
+  void create();
+  [[noreturn]] void fail_to_write(int reason, std::uint64_t size_bytes) const;
+
+  std::string target_, path_;
+  bool overwrite_;
+  int fd_ = -1;
+};
+
+}  // namespace spectralquant::gguf
