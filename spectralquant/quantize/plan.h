@@ -8,7 +8,12 @@
 
 namespace spectralquant::quantize {
 
-enum class Action { kSolve, kCopy, kToF32, kFallback };
+enum class Action {
+  kSolve,     ///< a matrix that becomes Q4_K
+  kCopy,      ///< F32, or an integer table: its bytes as they are
+  kToF32,     ///< not a matrix, F16 or BF16: converted, exactly
+  kFallback,  ///< a matrix that cannot be Q4_K: PlanOptions::fallback
+};
 
 struct PlannedTensor {
   const gguf::Tensor* source = nullptr;
@@ -23,14 +28,14 @@ struct PlanOptions {
 /// What becomes of every tensor: matrices → Q4_K; what must stay in floating point → F32.
 struct Plan {
   std::vector<PlannedTensor> tensors;  ///< in file order
-  std::uint64_t output_bytes = 0;
-  double file_bpw = 0;
-  double matrix_bpw = 0;
-  std::int64_t largest_cols = 0;
+  std::uint64_t output_bytes = 0;  ///< of all tensors, without header and padding
+  double file_bpw = 0;             ///< 8 · output_bytes / parameters, F32 tensors counted
+  double matrix_bpw = 0;           ///< of the matrices alone: 4.5 without fallbacks
+  std::int64_t largest_cols = 0;   ///< of the matrices that become Q4_K
 };
 
 /// Errors   Error(kBadInput): a matrix cannot be Q4_K and no fallback is given (names the first one and how many),
-///          the input is quantized already, it has no matrix at all.
+///          the input is quantized already, it has no matrix at all. Error(kBadUsage): another fallback type.
 Plan make_plan(const gguf::File& file, const PlanOptions& options = {});
 
 }  // namespace spectralquant::quantize
