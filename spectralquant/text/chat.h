@@ -15,6 +15,7 @@ struct Message {
 ///
 /// Known families: ChatML, Llama 3, Gemma, Mistral, Phi 3, Zephyr; anything else is rendered plainly as
 /// "role: content" lines and says so in `name`. Not a Jinja engine: tools and thinking switches of a template are not run.
+/// BOS is not rendered: the tokenizer puts it first where the model wants it.
 class ChatFormat {
  public:
   static ChatFormat from_metadata(const gguf::Metadata& metadata);
@@ -23,6 +24,7 @@ class ChatFormat {
 
  private:
   std::string name_;
+  std::string end_of_turn_;  ///< text of the EOS token, for the families that end a turn with it
 };
 
 }  // namespace spectralquant::text

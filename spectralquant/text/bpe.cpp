@@ -1,0 +1,172 @@
+#include "spectralquant/text/bpe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <queue>
+
+#include "spectralquant/core/error.h"
+#include "spectralquant/text/unicode.h"
+
+namespace spectralquant::text {
+namespace {
+
+/// GPT-2's bytes_to_unicode(): printable Latin-1 stands for itself, the others follow from U+0100 in order.
+struct ByteLetters {
+  std::array<char32_t, 256> code_points;
+  std::array<std::string, 256> letters;
+  std::array<int, 512> bytes;  // of a code point, -1 if it is no letter
+
+  ByteLetters() {
+    bytes.fill(-1);
+    char32_t next = 0x100;
+    for (int b = 0; b < 256; ++b) {
+      const bool printable = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
+      code_points[b] = printable ? static_cast<char32_t>(b) : next++;
+      append_utf8(letters[b], code_points[b]);
+      bytes[code_points[b]] = b;
+    }
+  }
+};
+
+const ByteLetters& byte_letters() {
+  static const ByteLetters table;
+  return table;
+}
+
+constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
+
+std::uint64_t pair_key(std::uint32_t left, std::uint32_t right) { return std::uint64_t{left} << 32 | right; }
+
+/// A possible merge of the symbols at `left` and `right`, as they were when it was found.
+struct Candidate {
+  std::uint32_t rank, left, right, left_symbol, right_symbol, result;
+  bool operator<(const Candidate& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }  // lowest on top
+};
+
+struct Link {
+  std::uint32_t symbol, previous, next;  // symbol kNone: merged into the one on its left
+};
+
+}  // namespace
+
+const std::string& letter_of_byte(unsigned char byte) { return byte_letters().letters[byte]; }
+
+std::string bytes_of_letters(std::string_view letters) {
+  std::string bytes;
+  for (std::size_t position = 0; position < letters.size();) {
+    const std::size_t start = position;
+    const char32_t c = next_code_point(letters, position);
+    const int byte = c < 512 ? byte_letters().bytes[c] : -1;
+    if (byte >= 0) {
+      bytes += static_cast<char>(byte);
+    } else {
+      bytes += letters.substr(start, position - start);
+    }
+  }
+  return bytes;
+}
+
+Bpe::Bpe(std::vector<std::string> tokens, const std::vector<std::string_view>& merges, bool ignore_merges, const std::string& place)
+    : tokens_(std::move(tokens)), ignore_merges_(ignore_merges) {
+  symbols_.reserve(tokens_.size() * 2);
+  for (std::size_t id = 0; id < tokens_.size(); ++id) {
+    const auto [known, is_new] = symbols_.emplace(tokens_[id], static_cast<Symbol>(id));
+    if (!is_new) {
+      throw bad_input(fmt::format("token '{}' is in the vocabulary twice, as {} and {}", tokens_[id], known->second, id), place,
+                      "convert the model again; llama.cpp refuses such a file, too");
+    }
+    longest_token_ = std::max(longest_token_, tokens_[id].size());
+  }
+  for (int b = 0; b < 256; ++b) byte_symbols_[b] = symbol_of(letter_of_byte(static_cast<unsigned char>(b)));
+  merges_.reserve(merges.size() * 2);
+  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
+    const std::string_view merge = merges[rank];
+    const std::size_t space = merge.find(' ', 1);  // from 1: the left half may begin with a space
+    if (space == std::string_view::npos || space + 1 == merge.size()) {
+      throw bad_input(fmt::format("merge {} '{}' is not two texts with a space between", rank, merge),
+                      place + ", tokenizer.ggml.merges", "convert the model again");
+    }
+    const std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
+    const Symbol result = symbol_of(std::string(left) + std::string(right));
+    merges_.emplace(pair_key(symbol_of(left), symbol_of(right)), Merge{static_cast<std::uint32_t>(rank), result});
+  }
+}
+
+Bpe::Symbol Bpe::symbol_of(std::string_view text) {
+  const auto [known, is_new] = symbols_.emplace(text, static_cast<Symbol>(tokens_.size() + fallbacks_.size()));
+  if (is_new) {
+    // What llama.cpp does with a text that is no token: each of its bytes (of the letters, not of the text they
+    // stand for) that is a token of its own; the others vanish.
+    std::vector<TokenId>& tokens = fallbacks_.emplace_back();
+    for (char byte : text) {
+      if (const TokenId id = find(std::string_view(&byte, 1)); id >= 0) tokens.push_back(id);
+    }
+  }
+  return known->second;
+}
+
+TokenId Bpe::find(std::string_view token) const {
+  const auto found = symbols_.find(std::string(token));
+  return found != symbols_.end() && found->second < tokens_.size() ? static_cast<TokenId>(found->second) : -1;
+}
+
+const Bpe::Merge* Bpe::find_merge(Symbol left, Symbol right) const {
+  const auto found = merges_.find(pair_key(left, right));
+  return found == merges_.end() ? nullptr : &found->second;
+}
+
+void Bpe::append(Symbol symbol, std::vector<TokenId>& out) const {
+  if (symbol < tokens_.size()) {
+    out.push_back(static_cast<TokenId>(symbol));
+  } else {
+    const std::vector<TokenId>& tokens = fallbacks_[symbol - tokens_.size()];
+    out.insert(out.end(), tokens.begin(), tokens.end());
+  }
+}
+
+void Bpe::encode_word(std::string_view word, std::vector<TokenId>& out) const {
+  if (ignore_merges_ && word.size() <= longest_token_) {  // a letter is never shorter than its byte
+    std::string letters;
+    for (char byte : word) letters += letter_of_byte(static_cast<unsigned char>(byte));
+    if (const TokenId id = find(letters); id >= 0) {
+      out.push_back(id);
+      return;
+    }
+  }
+  if (word.size() >= kNone) throw bad_input(fmt::format("a word of {} bytes is too long", word.size()));
+  const auto n = static_cast<std::uint32_t>(word.size());
+  std::vector<Link> links(n);
+  std::vector<Candidate> storage;
+  storage.reserve(n);
+  std::priority_queue<Candidate> queue(std::less<Candidate>(), std::move(storage));
+  for (std::uint32_t i = 0; i < n; ++i) {
+    links[i] = {byte_symbols_[static_cast<unsigned char>(word[i])], i - 1, i + 1};  // 0 - 1 is kNone
+  }
+  if (n > 0) links[n - 1].next = kNone;
+  const auto consider = [&](std::uint32_t left, std::uint32_t right) {
+    if (left == kNone || right == kNone) return;
+    if (const Merge* merge = find_merge(links[left].symbol, links[right].symbol)) {
+      queue.push({merge->rank, left, right, links[left].symbol, links[right].symbol, merge->result});
+    }
+  };
+  for (std::uint32_t i = 1; i < n; ++i) consider(i - 1, i);
+  while (!queue.empty()) {
+    const Candidate best = queue.top();
+    queue.pop();
+    Link& left = links[best.left];
+    Link& right = links[best.right];
+    if (left.symbol != best.left_symbol || right.symbol != best.right_symbol || left.next != best.right) continue;  // outdated
+    left.symbol = best.result;
+    left.next = right.next;
+    right.symbol = kNone;
+    if (left.next != kNone) links[left.next].previous = best.left;
+    consider(left.previous, best.left);
+    consider(best.left, left.next);
+  }
+  for (std::uint32_t i = 0; n > 0 && i != kNone; i = links[i].next) append(links[i].symbol, out);
+}
+
+}  // namespace spectralquant::text
