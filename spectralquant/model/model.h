@@ -22,7 +22,8 @@ using Tap = std::function<void(std::string_view weight_name, const torch::Tensor
 
 /// Weights of a model by GGUF name, decoded from the mapped file when first asked for.
 ///
-/// A tensor of GGUF shape [cols, rows] becomes a torch tensor [rows, cols]. set() puts another tensor in a weight's
+/// A tensor of GGUF shape [cols, rows] becomes a torch tensor [rows, cols] of the compute type; vectors (norms, biases)
+/// are float32 always. set() puts another tensor in a weight's
 /// place (a quantized one, a differentiable one); the file is never touched.
 class Weights {
  public:
@@ -47,9 +48,14 @@ class Weights {
 };
 
 /// Recurrent state of one block during token-by-token generation; what is in it is the architecture's business.
+/// Nothing flows back through it: generation runs without gradients.
 struct BlockState {
   std::map<std::string, torch::Tensor> tensors;
   std::int64_t n_past = 0;
+
+  /// Adds rows [B, H, T, n] after the n_past ones kept under `name`; returns a view of all of them, [B, H, n_past + T, n].
+  /// n_past itself is left to the caller, who may keep several such tensors.
+  torch::Tensor append(const std::string& name, const torch::Tensor& rows);
 };
 
 /// What a forward pass through a block is given beside its input.

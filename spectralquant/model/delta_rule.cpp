@@ -1,0 +1,89 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "spectralquant/model/layers.h"
+
+namespace spectralquant::model {
+namespace {
+
+// Axes of this file: B sequences, J value heads of one key head, K key heads, N chunks, C tokens of a chunk, then the
+// head's own. Value head h = j · K + k (tiled), so [B, H_v, ..] viewed as [B, J, K, ..] lines up with [B, 1, K, ..].
+
+/// [B, T, H, n] → [B, J, K, N, C, n], contiguous, zeros after the last token: those neither decay nor write the state.
+torch::Tensor in_chunks(const torch::Tensor& x, std::int64_t n_key_heads, std::int64_t chunk) {
+  const auto n_tokens = x.size(1), n_heads = x.size(2), size = x.size(3);
+  const auto n_chunks = (n_tokens + chunk - 1) / chunk;
+  const auto missing = n_chunks * chunk - n_tokens;
+  const auto full = missing == 0 ? x : torch::constant_pad_nd(x, {0, 0, 0, 0, 0, missing});
+  return full.reshape({x.size(0), n_chunks, chunk, n_heads / n_key_heads, n_key_heads, size}).permute({0, 3, 4, 1, 2, 5}).contiguous();
+}
+
+/// The rule as it is written, for one token: what generation runs.
+torch::Tensor one_token(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& log_decay,
+                        const torch::Tensor& beta, torch::Tensor& state) {
+  const auto n_sequences = v.size(0), n_value_heads = v.size(2), value_size = v.size(3);
+  const auto tiles = n_value_heads / q.size(2);
+  const auto per_head = [&](const torch::Tensor& x) { return x.select(1, 0).to(torch::kFloat32); };
+  const auto query = per_head(q).repeat({1, tiles, 1}).unsqueeze(-2);  // [B, H_v, 1, D]
+  const auto key = per_head(k).repeat({1, tiles, 1}).unsqueeze(-1);    // [B, H_v, D, 1]
+  const auto decayed = state * per_head(log_decay).exp().view({n_sequences, n_value_heads, 1, 1});
+  const auto read = torch::matmul(key.transpose(-1, -2), decayed);  // [B, H_v, 1, E]
+  const auto write = (per_head(v).unsqueeze(-2) - read) * per_head(beta).view({n_sequences, n_value_heads, 1, 1});
+  state = decayed + key * write;
+  return torch::matmul(query, state).view({n_sequences, 1, n_value_heads, value_size}).to(v.scalar_type());
+}
+
+}  // namespace
+
+torch::Tensor gated_delta_rule(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& log_decay,
+                               const torch::Tensor& beta, torch::Tensor* state) {
+  const auto n_sequences = v.size(0), n_tokens = v.size(1), n_value_heads = v.size(2), value_size = v.size(3);
+  const auto n_key_heads = q.size(2), key_size = q.size(3);
+  if (state && n_tokens == 1) return one_token(q, k, v, log_decay, beta, *state);
+
+  const auto type = v.scalar_type();
+  const auto chunk = std::min(n_tokens, kDeltaChunk);
+  const auto queries = in_chunks(q.to(type), n_key_heads, chunk), keys = in_chunks(k.to(type), n_key_heads, chunk);  // [B, 1, K, N, C, D]
+  const auto values = in_chunks(v, n_key_heads, chunk);                                                              // [B, J, K, N, C, E]
+  const auto rate = in_chunks(beta.to(torch::kFloat32).unsqueeze(-1), n_key_heads, chunk);                           // [B, J, K, N, C, 1]
+  const auto decay = in_chunks(log_decay.to(torch::kFloat32).unsqueeze(-1), n_key_heads, chunk).cumsum(-2);  // since the chunk's start
+  const auto decay_row = decay.transpose(-1, -2);
+
+  // between[i, j]: what is left at token i of something written at token j ≤ i.
+  const auto later = torch::ones({chunk, chunk}, v.options().dtype(torch::kBool)).triu(1);
+  const auto between = (decay - decay_row).masked_fill(later, -std::numeric_limits<float>::infinity()).exp();
+
+  // Within a chunk every write sees the writes before it: (I + A) u = β v and (I + A) w = β e^decay k, A strictly lower.
+  // Solved by substitution; a Neumann product of A overflows when keys repeat. The solver reads nothing on or above
+  // the diagonal of its matrix.
+  const auto system = torch::matmul(keys, keys.transpose(-1, -2)).to(torch::kFloat32) * between * rate;
+  const auto wide_keys = keys.to(torch::kFloat32);
+  const auto right = torch::cat({values.to(torch::kFloat32) * rate, wide_keys * (rate * decay.exp())}, -1);
+  const auto solved = torch::linalg_solve_triangular(system, right, /*upper=*/false, /*left=*/true, /*unitriangular=*/true).to(type);
+  const auto own_writes = solved.narrow(-1, 0, value_size).unbind(3);        // u, each [B, J, K, C, E]
+  const auto state_reads = solved.narrow(-1, value_size, key_size).unbind(3);  // w, each [B, J, K, C, D]
+
+  const auto attention = (torch::matmul(queries, keys.transpose(-1, -2)).to(torch::kFloat32) * between).to(type).unbind(3);
+  const auto decayed_queries = (queries * decay.exp().to(type)).unbind(3);
+  const auto whole = decay.narrow(-2, chunk - 1, 1);  // decay over the chunk, [B, J, K, N, 1, 1]
+  const auto kept_keys = (keys * (whole - decay).exp().to(type)).transpose(-1, -2).unbind(3);
+  const auto kept = whole.exp().unbind(3);
+
+  const auto groups = n_value_heads / n_key_heads;
+  auto memory = state ? state->view({n_sequences, groups, n_key_heads, key_size, value_size})
+                      : torch::zeros({n_sequences, groups, n_key_heads, key_size, value_size}, v.options().dtype(torch::kFloat32));
+  std::vector<torch::Tensor> outputs;
+  for (std::size_t n = 0; n < own_writes.size(); ++n) {
+    const auto before = memory.to(type);
+    const auto writes = own_writes[n] - torch::matmul(state_reads[n], before);
+    outputs.push_back(torch::matmul(decayed_queries[n], before) + torch::matmul(attention[n], writes));
+    if (state || n + 1 < own_writes.size()) memory = memory * kept[n] + torch::matmul(kept_keys[n], writes).to(torch::kFloat32);
+  }
+  if (state) *state = memory.reshape({n_sequences, n_value_heads, key_size, value_size});
+  const auto all = torch::stack(outputs, 3);  // [B, J, K, N, C, E]
+  return all.permute({0, 3, 4, 1, 2, 5}).reshape({n_sequences, -1, n_value_heads, value_size}).narrow(1, 0, n_tokens);
+}
+
+}  // namespace spectralquant::model

@@ -1,2 +1,0 @@
-#include <torch/torch.h>
-namespace spectralquant { torch::Tensor ph() { return torch::zeros({1}); } }

@@ -1,0 +1,95 @@
+#include "spectralquant/model/sampling.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <random>
+
+#include "spectralquant/core/error.h"
+
+namespace spectralquant::model {
+namespace {
+
+// What a batch may take, keys, values and the distributions over the vocabulary counted; the matrices are read once per
+// token whatever the batch, so a big one is fast, but past a few hundred sequences nothing is gained.
+constexpr std::int64_t kBatchBytes = std::int64_t{512} << 20;
+constexpr std::int64_t kMaxBatch = 256;
+
+std::int64_t choose_batch(const Model& model, const SamplingOptions& options) {
+  if (options.batch > 0) return options.batch;
+  const auto& architecture = model.architecture();
+  const auto cache = architecture.n_blocks() * options.window_tokens * architecture.hidden_size() * 2 * std::int64_t{sizeof(float)};
+  const auto distribution = architecture.vocab_size() * 4 * std::int64_t{sizeof(double)};  // logits, probabilities and their sums
+  return std::clamp<std::int64_t>(kBatchBytes / (cache + distribution), 1, kMaxBatch);
+}
+
+void check(const Model& model, std::int64_t n_windows, const SamplingOptions& options) {
+  const auto usage = [](std::string problem) { return Error(ErrorCode::kBadUsage, std::move(problem)); };
+  if (n_windows < 0) throw usage(fmt::format("{} windows cannot be sampled", n_windows));
+  if (options.window_tokens < 1) throw usage(fmt::format("windows of {} tokens cannot be sampled", options.window_tokens));
+  if (!(options.temperature >= 0)) throw usage(fmt::format("temperature is {}, it must be 0 (the likeliest token) or above", options.temperature));
+  if (options.batch < 0) throw usage(fmt::format("a batch of {} sequences is not possible", options.batch));
+  if (options.first_token < 0 || options.first_token >= model.architecture().vocab_size()) {
+    throw usage(fmt::format("first token {} is outside the vocabulary of {}", options.first_token, model.architecture().vocab_size()));
+  }
+}
+
+/// A stream of uniform numbers of its own for every window, so that what a window draws does not depend on the batch.
+class Dice {
+ public:
+  Dice(std::uint64_t seed, std::int64_t window) {
+    std::seed_seq mixed{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32), static_cast<std::uint32_t>(window),
+                        static_cast<std::uint32_t>(window >> 32)};
+    engine_.seed(mixed);
+  }
+  double next() { return static_cast<double>(engine_() >> 11) * 0x1p-53; }  // in [0, 1); std's distributions differ between libraries
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+/// logits: [B, V]; uniforms: float64 [B, 1] → int64 [B].
+torch::Tensor draw(const torch::Tensor& logits, double temperature, const torch::Tensor& uniforms) {
+  if (temperature == 0) return logits.argmax(-1);
+  const auto shares = torch::softmax(logits.to(torch::kFloat64) / temperature, -1).cumsum(-1);
+  const auto total = shares.narrow(-1, shares.size(-1) - 1, 1);
+  return (shares <= uniforms * total).sum(-1).clamp_max(shares.size(-1) - 1);
+}
+
+}  // namespace
+
+std::vector<std::vector<std::int32_t>> sample(Model& model, std::int64_t n_windows, const SamplingOptions& options, const Progress& progress) {
+  check(model, n_windows, options);
+  torch::NoGradGuard no_grad;
+  const auto& architecture = model.architecture();
+  const auto batch = choose_batch(model, options);
+  std::vector<std::vector<std::int32_t>> windows;
+  windows.reserve(n_windows);
+  for (std::int64_t first = 0; first < n_windows; first += batch) {
+    const auto n_sequences = std::min(batch, n_windows - first);
+    std::vector<Dice> dice;
+    for (std::int64_t i = 0; i < n_sequences; ++i) dice.emplace_back(options.seed, first + i);
+    std::vector<BlockState> states(architecture.n_blocks());
+    auto uniforms = torch::empty({n_sequences, 1}, torch::kFloat64);
+    auto token = torch::full({n_sequences}, options.first_token, torch::TensorOptions().dtype(torch::kInt64).device(model.device()));
+    auto written = torch::empty({n_sequences, options.window_tokens}, token.options());
+    for (std::int64_t t = 0; t < options.window_tokens; ++t) {
+      auto x = model.embed(token.unsqueeze(1));
+      for (std::int64_t i = 0; i < architecture.n_blocks(); ++i) x = model.block(i, x, nullptr, &states[i]);
+      const auto logits = model.head(model.final_norm(x)).squeeze(1);
+      for (std::int64_t i = 0; i < n_sequences; ++i) uniforms.data_ptr<double>()[i] = dice[i].next();
+      token = draw(logits, options.temperature, uniforms.to(model.device()));
+      written.select(1, t).copy_(token);
+      const auto done = static_cast<std::uint64_t>(first * options.window_tokens + n_sequences * (t + 1));
+      report(progress, {"sample", "", done, static_cast<std::uint64_t>(n_windows * options.window_tokens), "tokens"});
+    }
+    const auto ids = written.to(torch::kCPU, torch::kInt32).contiguous();
+    for (std::int64_t i = 0; i < n_sequences; ++i) {
+      const auto* row = ids.data_ptr<std::int32_t>() + i * options.window_tokens;
+      windows.emplace_back(row, row + options.window_tokens);
+    }
+  }
+  return windows;
+}
+
+}  // namespace spectralquant::model
