@@ -1,0 +1,490 @@
+// The kernels of row_solver.h for one SIMD level. Included once per level by row_solver.cpp, inside a namespace of its own,
+// with SQ_LANES floats to a vector. Only elementwise vector arithmetic: the bits do not depend on SQ_LANES.
+
+using Vec = float __attribute__((vector_size(4 * SQ_LANES)));
+using VecLoad = float __attribute__((vector_size(4 * SQ_LANES), aligned(4), may_alias));
+using VecD = double __attribute__((vector_size(4 * SQ_LANES)));
+using VecDLoad = double __attribute__((vector_size(4 * SQ_LANES), aligned(8), may_alias));
+
+constexpr int kLanes = SQ_LANES;
+constexpr int kGroup = kCandidates / kLanes;  // vectors that hold all candidates
+constexpr int kStep = kBlock / kLanes;        // vectors that hold a block of columns
+constexpr float kRoundMagic = 12582912.f;     // 1.5·2²³: adding and subtracting it rounds to nearest even
+
+SQ_INLINE const VecLoad& at(const float* p) { return *reinterpret_cast<const VecLoad*>(p); }
+SQ_INLINE VecLoad& at(float* p) { return *reinterpret_cast<VecLoad*>(p); }
+
+SQ_INLINE float nearest_code(float x) {
+  x = x > 0.f ? x : 0.f;  // NaN becomes 0
+  x = x < 15.f ? x : 15.f;
+  return (x + kRoundMagic) - kRoundMagic;
+}
+
+/// Cells that changed in a row: columns and changes of value, in ascending order.
+struct Changes {
+  int n = 0;
+  std::int32_t column[kSuper];
+  float delta[kSuper];
+
+  SQ_INLINE void add(std::int64_t c, float change) {
+    if (change == 0.f) return;
+    column[n] = static_cast<std::int32_t>(c);
+    delta[n++] = change;
+  }
+};
+
+/// m[first..first+Width) += Σ_k factor · delta_k · matrix[column_k][first..]
+template <int Width>
+SQ_INLINE void accumulate_tile(float* m, const float* matrix, std::int64_t cols, std::int64_t first, const Changes& changes, float factor) {
+  constexpr int kVectors = Width / kLanes;
+  Vec sum[kVectors];
+  for (int v = 0; v < kVectors; ++v) sum[v] = at(m + first + v * kLanes);
+  for (int k = 0; k < changes.n; ++k) {
+    const float* row = matrix + changes.column[k] * cols + first;
+    const float delta = factor * changes.delta[k];
+    for (int v = 0; v < kVectors; ++v) sum[v] += delta * at(row + v * kLanes);
+  }
+  for (int v = 0; v < kVectors; ++v) at(m + first + v * kLanes) = sum[v];
+}
+
+/// One row, columns [first, last): multiples of 32.
+SQ_INLINE void accumulate(float* m, const float* matrix, std::int64_t cols, std::int64_t first, std::int64_t last, const Changes& changes,
+                          float factor) {
+  if (changes.n == 0) return;
+  for (; first + 64 <= last; first += 64) accumulate_tile<64>(m, matrix, cols, first, changes, factor);
+  if (first < last) accumulate_tile<32>(m, matrix, cols, first, changes, factor);
+}
+
+/// Candidates of (scale, min) around (scale0, min0): lane 0 is that pair itself; lanes that leave the range repeat it.
+struct Candidates {
+  alignas(64) float step[kCandidates];     // d · scale
+  alignas(64) float offset[kCandidates];   // dmin · min
+  alignas(64) float inverse[kCandidates];  // 1 / step, 0 when the step is 0
+  std::uint8_t scale[kCandidates], min[kCandidates];
+
+  SQ_INLINE void set(int lane, float d, float dmin, int s, int m) {
+    scale[lane] = static_cast<std::uint8_t>(s);
+    min[lane] = static_cast<std::uint8_t>(m);
+    step[lane] = d * static_cast<float>(s);
+    offset[lane] = dmin * static_cast<float>(m);
+    inverse[lane] = step[lane] > 0.f ? 1.f / step[lane] : 0.f;
+  }
+
+  SQ_INLINE void fill(float d, float dmin, int scale0, int min0, const Offset* offsets, int n) {
+    for (int lane = 0; lane < kCandidates; ++lane) {
+      int s = scale0, m = min0;
+      if (lane < n) {
+        const int ts = scale0 + offsets[lane].scale, tm = min0 + offsets[lane].min;
+        if (ts >= 1 && ts <= 63 && tm >= 0 && tm <= 63) s = ts, m = tm;
+      }
+      set(lane, d, dmin, s, m);
+    }
+  }
+};
+
+struct Trace {
+  alignas(64) float code[kBlock * kCandidates];
+  alignas(64) float error[kBlock * kCandidates];
+  alignas(64) float loss[kCandidates];
+};
+
+/// Error feedback inside one block for all candidates at once: each lane rounds column by column and pushes its error on.
+/// Returns the first lane with the least loss below `bound`, or -1.
+SQ_INLINE int feedback(const float* target, const float* u, const float* u_inverse, const Candidates& candidates, float bound, Trace& trace) {
+  alignas(64) float tau[kBlock * kCandidates];
+  Vec step[kGroup], offset[kGroup], inverse[kGroup], loss[kGroup];
+  for (int g = 0; g < kGroup; ++g) {
+    step[g] = at(candidates.step + g * kLanes);
+    offset[g] = at(candidates.offset + g * kLanes);
+    inverse[g] = at(candidates.inverse + g * kLanes);
+    loss[g] = Vec{};
+  }
+  for (int i = 0; i < kBlock; ++i) {
+    const Vec t = Vec{} + target[i];
+    for (int g = 0; g < kGroup; ++g) at(tau + i * kCandidates + g * kLanes) = t;
+  }
+  constexpr int kRank = 4;  // columns whose errors are pushed on together
+  for (int first = 0; first < kBlock; first += kRank) {
+    Vec error[kRank][kGroup];
+    for (int k = 0; k < kRank; ++k) {
+      const int i = first + k;
+      for (int g = 0; g < kGroup; ++g) {
+        Vec x = at(tau + i * kCandidates + g * kLanes);
+        for (int p = 0; p < k; ++p) x -= error[p][g] * u[(first + p) * kBlock + i];
+        Vec q = (x + offset[g]) * inverse[g];
+        q = q > 0.f ? q : Vec{};
+        q = q < 15.f ? q : Vec{} + 15.f;
+        q = (q + kRoundMagic) - kRoundMagic;
+        const Vec e = (x - (q * step[g] - offset[g])) * u_inverse[i];
+        loss[g] += e * e;
+        error[k][g] = e;
+        at(trace.code + i * kCandidates + g * kLanes) = q;
+        at(trace.error + i * kCandidates + g * kLanes) = e;
+      }
+    }
+    for (int j = first + kRank; j < kBlock; ++j) {
+      for (int g = 0; g < kGroup; ++g) {
+        Vec x = at(tau + j * kCandidates + g * kLanes);
+        for (int k = 0; k < kRank; ++k) x -= error[k][g] * u[(first + k) * kBlock + j];
+        at(tau + j * kCandidates + g * kLanes) = x;
+      }
+    }
+    if (first == 12) {  // half-way: losses only grow
+      for (int g = 0; g < kGroup; ++g) at(trace.loss + g * kLanes) = loss[g];
+      bool hope = false;
+      for (int lane = 0; lane < kCandidates; ++lane) hope |= trace.loss[lane] < bound;
+      if (!hope) return -1;
+    }
+  }
+  for (int g = 0; g < kGroup; ++g) at(trace.loss + g * kLanes) = loss[g];
+  int best = -1;
+  for (int lane = 0; lane < kCandidates; ++lane) {
+    if (trace.loss[lane] < bound) bound = trace.loss[lane], best = lane;
+  }
+  return best;
+}
+
+/// One pass of coordinate descent over the codes of a block; m is the gradient in the block. Returns the change of the objective.
+SQ_INLINE float descend(const BlockFactors& f, float step, float* code, float* m) {
+  if (!(step > 0.f)) return 0.f;
+  const float inverse = 1.f / step;
+  float gain = 0.f;
+  for (int i = 0; i < kBlock; ++i) {
+    const float q = nearest_code(code[i] - m[i] * f.h_inverse[i] * inverse);
+    if (q == code[i]) continue;
+    const float delta = (q - code[i]) * step;
+    const float change = 2.f * m[i] * delta + f.h[i * kBlock + i] * delta * delta;
+    if (!(change < 0.f)) continue;
+    gain += change;
+    code[i] = q;
+    for (int v = 0; v < kStep; ++v) at(m + v * kLanes) += delta * at(f.h + i * kBlock + v * kLanes);
+  }
+  return gain;
+}
+
+/// A block of a row in work: codes, values and gradient, apart from the row until they are accepted.
+struct BlockState {
+  alignas(64) float code[kBlock];
+  alignas(64) float value[kBlock];
+  alignas(64) float m[kBlock];
+  float d, dmin;
+  int scale, min;
+};
+
+/// Searches (scale, min) of a block by feedback inside it, codes re-derived for each candidate. With `force` the best candidate
+/// is taken even when it is worse. Returns the change of the objective; 0 when the block stays.
+SQ_INLINE float search_block(BlockState& block, const BlockFactors& f, float d, float dmin, int scale0, int min0, bool force, int polish,
+                             Trace& trace) {
+  alignas(64) float um[kBlock], target[kBlock];
+  for (int v = 0; v < kStep; ++v) at(um + v * kLanes) = Vec{};
+  for (int j = 0; j < kBlock; ++j) {
+    for (int v = 0; v < kStep; ++v) at(um + v * kLanes) += block.m[j] * at(f.u_transposed + j * kBlock + v * kLanes);
+  }
+  float loss = 0.f;
+  for (int i = 0; i < kBlock; ++i) loss += um[i] * um[i];
+  for (int v = 0; v < kStep; ++v) at(target + v * kLanes) = at(block.value + v * kLanes);
+  for (int i = 0; i < kBlock; ++i) {
+    for (int v = 0; v < kStep; ++v) at(target + v * kLanes) -= um[i] * at(f.u + i * kBlock + v * kLanes);
+  }
+  Candidates candidates;
+  candidates.fill(d, dmin, scale0, min0, kNeighbours, kCandidates);
+  int best = feedback(target, f.u, f.u_inverse, candidates, force ? 3e38f : loss, trace);
+  if (best < 0) {
+    if (!force) return 0.f;
+    best = 0;  // every loss overflowed: keep the centre
+  }
+  float gain = trace.loss[best] - loss;
+  alignas(64) float code[kBlock], value[kBlock], m[kBlock];
+  const float step = candidates.step[best], offset = candidates.offset[best];
+  for (int i = 0; i < kBlock; ++i) code[i] = trace.code[i * kCandidates + best];
+  for (int v = 0; v < kStep; ++v) at(m + v * kLanes) = at(block.m + v * kLanes);
+  for (int i = 0; i < kBlock; ++i) {
+    const float delta = (code[i] * step - offset) - block.value[i];
+    for (int v = 0; v < kStep; ++v) at(m + v * kLanes) += delta * at(f.h + i * kBlock + v * kLanes);
+  }
+  for (int k = 0; k < polish; ++k) {
+    const float change = descend(f, step, code, m);
+    gain += change;
+    if (change == 0.f) break;
+  }
+  if (!force && !(gain < -1e-6f * loss)) return 0.f;  // nothing but float noise
+  for (int i = 0; i < kBlock; ++i) value[i] = code[i] * step - offset;
+  for (int v = 0; v < kStep; ++v) {
+    at(block.code + v * kLanes) = at(code + v * kLanes);
+    at(block.value + v * kLanes) = at(value + v * kLanes);
+    at(block.m + v * kLanes) = at(m + v * kLanes);
+  }
+  block.d = d;
+  block.dmin = dmin;
+  block.scale = candidates.scale[best];
+  block.min = candidates.min[best];
+  return gain;
+}
+
+SQ_INLINE void load_block(BlockState& block, const RowWork& row, const float* m, std::int64_t b) {
+  for (int v = 0; v < kStep; ++v) {
+    at(block.code + v * kLanes) = at(row.code + b * kBlock + v * kLanes);
+    at(block.value + v * kLanes) = at(row.value + b * kBlock + v * kLanes);
+    at(block.m + v * kLanes) = at(m + v * kLanes);
+  }
+  block.d = row.d[b / 8];
+  block.dmin = row.dmin[b / 8];
+  block.scale = row.scale[b];
+  block.min = row.min[b];
+}
+
+/// Codes by coordinate descent, then (scale, min); appends what changed.
+inline float improve_block(RowWork& row, std::int64_t b, const RowSettings& settings, Trace& trace, Changes& changes) {
+  BlockState block;
+  load_block(block, row, row.m + b * kBlock, b);
+  const BlockFactors& f = row.blocks[b];
+  const float step = block.d * static_cast<float>(block.scale), offset = block.dmin * static_cast<float>(block.min);
+  float gain = descend(f, step, block.code, block.m);
+  if (gain != 0.f) {
+    for (int i = 0; i < kBlock; ++i) block.value[i] = block.code[i] * step - offset;
+  }
+  if (settings.scale_search) gain += search_block(block, f, block.d, block.dmin, block.scale, block.min, false, 2, trace);
+  if (gain == 0.f) return 0.f;
+  for (int i = 0; i < kBlock; ++i) changes.add(b * kBlock + i, block.value[i] - row.value[b * kBlock + i]);
+  for (int v = 0; v < kStep; ++v) {
+    at(row.code + b * kBlock + v * kLanes) = at(block.code + v * kLanes);
+    at(row.value + b * kBlock + v * kLanes) = at(block.value + v * kLanes);
+  }
+  row.scale[b] = static_cast<std::uint8_t>(block.scale);
+  row.min[b] = static_cast<std::uint8_t>(block.min);
+  return gain;
+}
+
+/// Tries other d, then other dmin, for super-block `s`, its sub-scales and codes searched again for each.
+/// Only the gradient inside the super-block is followed until a trial is accepted. Returns the change of the objective.
+inline float improve_super(RowWork& row, std::int64_t s, std::int64_t cols, const float* h, const float* c, Trace& trace, Changes& changes) {
+  alignas(64) float m_now[kSuper], m[kSuper], first_value[kSuper];
+  BlockState trial[8];
+  const std::int64_t origin = s * kSuper;
+  for (int i = 0; i < kSuper; ++i) m_now[i] = row.m[origin + i], first_value[i] = row.value[origin + i];
+  float total = 0.f;
+  for (int k = 0; k < 2 * kSuperRatios; ++k) {
+    const float d0 = row.d[s], dmin0 = row.dmin[s];
+    const float d = k < kSuperRatios ? round_to_half(d0 * kSuperRatio[k]) : d0;
+    const float dmin = k < kSuperRatios ? dmin0 : round_to_half(dmin0 * kSuperRatio[k - kSuperRatios]);
+    if (!(d > 0.f) || (d == d0 && dmin == dmin0)) continue;
+    for (int i = 0; i < kSuper; ++i) m[i] = m_now[i];
+    const float d_ratio = d0 / d, dmin_ratio = dmin > 0.f ? dmin0 / dmin : 0.f;
+    float gain = 0.f;
+    Changes step;
+    for (int b = 0; b < 8; ++b) {
+      const std::int64_t global = s * 8 + b;
+      load_block(trial[b], row, m + b * kBlock, global);
+      const int scale0 = nearest_six_bits(row.scale[global] * d_ratio), min0 = nearest_six_bits(row.min[global] * dmin_ratio);
+      gain += search_block(trial[b], row.blocks[global], d, dmin, scale0, min0, true, 1, trace);
+      step.n = 0;
+      for (int i = 0; i < kBlock; ++i) step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[global * kBlock + i]);
+      for (int i = 0; i < kBlock; ++i) m[b * kBlock + i] = trial[b].m[i];
+      if (h) accumulate(m, h + origin, cols, (b + 1) * kBlock, kSuper, step, 1.f);
+      if (c) accumulate(m, c + origin, cols, (b + 1) * kBlock, kSuper, step, row.weight);
+    }
+    if (!(gain < 0.f)) continue;
+    // Earlier blocks of the super-block feel the later ones too: the gradient there is brought up to date.
+    for (int b = 1; b < 8; ++b) {
+      step.n = 0;
+      for (int i = 0; i < kBlock; ++i) step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[origin + b * kBlock + i]);
+      if (h) accumulate(m, h + origin, cols, 0, b * kBlock, step, 1.f);
+      if (c) accumulate(m, c + origin, cols, 0, b * kBlock, step, row.weight);
+    }
+    for (int i = 0; i < kSuper; ++i) m_now[i] = m[i];
+    for (int b = 0; b < 8; ++b) {
+      const std::int64_t global = s * 8 + b;
+      row.scale[global] = static_cast<std::uint8_t>(trial[b].scale);
+      row.min[global] = static_cast<std::uint8_t>(trial[b].min);
+      for (int i = 0; i < kBlock; ++i) {
+        row.code[global * kBlock + i] = trial[b].code[i];
+        row.value[global * kBlock + i] = trial[b].value[i];
+      }
+    }
+    row.d[s] = d;
+    row.dmin[s] = dmin;
+    total += gain;
+  }
+  if (total != 0.f) {
+    for (int i = 0; i < kSuper; ++i) changes.add(origin + i, row.value[origin + i] - first_value[i]);
+  }
+  return total;
+}
+
+/// Brings the gradients of all rows up to date. A tile of the matrix is read once for all rows.
+inline void spread(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const float* c, std::int64_t first, const Changes* changes) {
+  for (std::int64_t tile = first; tile < cols; tile += 64) {
+    if (h) {
+      for (int r = 0; r < n_rows; ++r) {
+        if (changes[r].n) accumulate_tile<64>(rows[r].m, h, cols, tile, changes[r], 1.f);
+      }
+    }
+    if (c) {
+      for (int r = 0; r < n_rows; ++r) {
+        if (changes[r].n) accumulate_tile<64>(rows[r].m, c, cols, tile, changes[r], rows[r].weight);
+      }
+    }
+  }
+}
+
+/// With a diagonal h only the changed columns themselves.
+inline void spread_diagonal(RowWork& row, const Changes& changes) {
+  for (int k = 0; k < changes.n; ++k) {
+    const std::int64_t column = changes.column[k], i = column % kBlock;
+    row.m[column] += changes.delta[k] * row.blocks[column / kBlock].h[i * kBlock + i];
+  }
+}
+
+void improve(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const float* c, const RowSettings& settings) {
+  Trace trace;
+  Changes changes[kBundle];
+  bool idle[kBundle] = {};
+  auto apply = [&] {
+    if (h) {
+      spread(rows, n_rows, cols, h, c, 0, changes);
+    } else {
+      for (int r = 0; r < n_rows; ++r) spread_diagonal(rows[r], changes[r]);
+    }
+  };
+  for (int sweep = 0; sweep < settings.sweeps; ++sweep) {
+    bool changed[kBundle] = {};
+    for (std::int64_t b = 0; b < cols / kBlock; ++b) {
+      for (int r = 0; r < n_rows; ++r) {
+        changes[r].n = 0;
+        if (idle[r]) continue;
+        const float gain = improve_block(rows[r], b, settings, trace, changes[r]);
+        rows[r].gain += gain;
+        changed[r] |= gain != 0.f;
+      }
+      apply();
+    }
+    for (int r = 0; r < n_rows; ++r) idle[r] = !changed[r];
+  }
+  if (!settings.super_scale_search) return;
+  for (std::int64_t s = 0; s < cols / kSuper; ++s) {
+    for (int r = 0; r < n_rows; ++r) {
+      changes[r].n = 0;
+      rows[r].gain += improve_super(rows[r], s, cols, h, c, trace, changes[r]);
+    }
+    apply();
+  }
+}
+
+void start(RowWork* rows, int n_rows, std::int64_t cols, const float* u, const RowSettings& settings) {
+  Trace trace;
+  Changes changes[kBundle];
+  Offset offsets[kMaxOffsets];
+  const int n_offsets = square_of_offsets(settings.live_scale_radius, offsets);
+  for (std::int64_t b = 0; b < cols / kBlock; ++b) {
+    for (int r = 0; r < n_rows; ++r) {
+      RowWork& row = rows[r];
+      const BlockFactors& f = row.blocks[b];
+      const float d = row.d[b / 8], dmin = row.dmin[b / 8];
+      const int scale0 = row.scale[b], min0 = row.min[b];
+      float best_loss = 3e38f;
+      alignas(64) float error[kBlock] = {};
+      Candidates candidates;
+      for (int first = 0; first < n_offsets; first += kCandidates) {
+        candidates.fill(d, dmin, scale0, min0, offsets + first, n_offsets - first);
+        const int best = feedback(row.m + b * kBlock, f.u, f.u_inverse, candidates, best_loss, trace);
+        if (best < 0) continue;
+        best_loss = trace.loss[best];
+        row.scale[b] = candidates.scale[best];
+        row.min[b] = candidates.min[best];
+        for (int i = 0; i < kBlock; ++i) {
+          row.code[b * kBlock + i] = trace.code[i * kCandidates + best];
+          error[i] = trace.error[i * kCandidates + best];
+        }
+      }
+      changes[r].n = 0;
+      for (int i = 0; i < kBlock; ++i) changes[r].add(b * kBlock + i, -error[i]);
+    }
+    // m is the target still to be rounded: the errors of this block are pushed on to the columns behind it.
+    if (u) spread(rows, n_rows, cols, u, nullptr, (b + 1) * kBlock / 64 * 64, changes);
+  }
+}
+
+/// R rows of a times x, columns [first, first + 16), depth [k0, k1): out accumulates.
+template <int R>
+SQ_INLINE void multiply_tile(const float* a, std::int64_t lda, std::int64_t k0, std::int64_t k1, const float* x, std::int64_t ldx, float* out,
+                             std::int64_t ldo) {
+  Vec sum[R][kGroup];
+  for (int r = 0; r < R; ++r) {
+    for (int g = 0; g < kGroup; ++g) sum[r][g] = at(out + r * ldo + g * kLanes);
+  }
+  for (std::int64_t k = k0; k < k1; ++k) {
+    Vec row[kGroup];
+    for (int g = 0; g < kGroup; ++g) row[g] = at(x + k * ldx + g * kLanes);
+    for (int r = 0; r < R; ++r) {
+      for (int g = 0; g < kGroup; ++g) sum[r][g] += a[r * lda + k] * row[g];
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int g = 0; g < kGroup; ++g) at(out + r * ldo + g * kLanes) = sum[r][g];
+  }
+}
+
+void multiply(const float* a, std::int64_t lda, int n_rows, std::int64_t depth, const float* x, std::int64_t ldx, std::int64_t first,
+              std::int64_t last, float* out, std::int64_t ldo) {
+  constexpr std::int64_t kDepth = 256;  // rows of x that stay in the cache while all rows of a pass
+  for (int r = 0; r < n_rows; ++r) {
+    for (std::int64_t j = first; j < last; ++j) out[r * ldo + j] = 0.f;
+  }
+  for (std::int64_t k0 = 0; k0 < depth; k0 += kDepth) {
+    const std::int64_t k1 = k0 + kDepth < depth ? k0 + kDepth : depth;
+    for (std::int64_t j = first; j < last; j += kCandidates) {
+      int r = 0;
+      for (; r + 4 <= n_rows; r += 4) multiply_tile<4>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
+      for (; r < n_rows; ++r) multiply_tile<1>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
+    }
+  }
+}
+
+template <int R, typename X>
+SQ_INLINE void multiply_tile_double(const double* a, std::int64_t lda, std::int64_t k0, std::int64_t k1, const X* x, std::int64_t ldx,
+                                    double* out, std::int64_t ldo) {
+  constexpr int kLanesD = kLanes / 2, kVectors = 16 / kLanesD;
+  VecD sum[R][kVectors];
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = *reinterpret_cast<const VecDLoad*>(out + r * ldo + v * kLanesD);
+  }
+  for (std::int64_t k = k0; k < k1; ++k) {
+    for (int v = 0; v < kVectors; ++v) {
+      VecD row;
+      for (int l = 0; l < kLanesD; ++l) row[l] = static_cast<double>(x[k * ldx + v * kLanesD + l]);
+      for (int r = 0; r < R; ++r) sum[r][v] += a[r * lda + k] * row;
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < kVectors; ++v) *reinterpret_cast<VecDLoad*>(out + r * ldo + v * kLanesD) = sum[r][v];
+  }
+}
+
+template <typename X>
+SQ_INLINE void multiply_any(const double* a, std::int64_t lda, int n_rows, std::int64_t depth, const X* x, std::int64_t ldx, std::int64_t first,
+                            std::int64_t last, double* out, std::int64_t ldo) {
+  constexpr std::int64_t kDepth = 256;
+  for (int r = 0; r < n_rows; ++r) {
+    for (std::int64_t j = first; j < last; ++j) out[r * ldo + j] = 0.;
+  }
+  for (std::int64_t k0 = 0; k0 < depth; k0 += kDepth) {
+    const std::int64_t k1 = k0 + kDepth < depth ? k0 + kDepth : depth;
+    for (std::int64_t j = first; j < last; j += 16) {
+      int r = 0;
+      for (; r + 2 <= n_rows; r += 2) multiply_tile_double<2, X>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
+      for (; r < n_rows; ++r) multiply_tile_double<1, X>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
+    }
+  }
+}
+
+void multiply_exact(const double* a, std::int64_t lda, int n_rows, std::int64_t depth, const float* x, std::int64_t ldx, std::int64_t first,
+                    std::int64_t last, double* out, std::int64_t ldo) {
+  multiply_any<float>(a, lda, n_rows, depth, x, ldx, first, last, out, ldo);
+}
+
+void multiply_double(const double* a, std::int64_t lda, int n_rows, std::int64_t depth, const double* x, std::int64_t ldx, std::int64_t first,
+                     std::int64_t last, double* out, std::int64_t ldo) {
+  multiply_any<double>(a, lda, n_rows, depth, x, ldx, first, last, out, ldo);
+}
+
+constexpr RowKernels kKernels{start, improve, multiply, multiply_exact, multiply_double};

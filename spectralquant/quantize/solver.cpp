@@ -1,0 +1,374 @@
+#include "spectralquant/quantize/solver.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+
+#include "spectralquant/core/parallel.h"
+#include "spectralquant/quantize/inverse_factor.h"
+#include "spectralquant/quantize/quadratic.h"
+#include "spectralquant/quantize/round.h"
+#include "spectralquant/quantize/row_buffer.h"
+#include "spectralquant/quantize/row_solver.h"
+
+namespace spectralquant::quantize {
+namespace {
+
+/// Rows whose moves are proposed at the same time when rows are coupled by g. Part of the method, not of the machine: the result
+/// depends on it, so it does not follow the number of threads.
+constexpr std::int64_t kJacobiRows = 16;
+
+/// What u upper of the start is made of, for the rows that share it.
+struct StartFactor {
+  std::vector<float> u;  ///< [cols × cols], or [cols] of a diagonal
+  std::vector<BlockFactors> blocks;
+};
+
+double mean_diagonal(const float* matrix, std::int64_t n, std::int64_t stride) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += matrix[i * stride];
+  return sum / n;
+}
+
+/// 2^-k that brings a positive mean into [1, 2): floats of the kernels stay far from their limits, and bits stay what they are.
+float normaliser(double mean) { return mean > 0 ? static_cast<float>(std::ldexp(1., -std::clamp(std::ilogb(mean), -120, 120))) : 1.f; }
+
+/// Solves the rows of one Quadratic. The row problems are those of method.md: Hr = H + weight_r · C, in units of g_rr.
+class RowsSolver {
+ public:
+  RowsSolver(const Quadratic& q, const SolverOptions& options);
+
+  /// False when the moments say nothing (all zero): any rounding is as good as another.
+  bool has_signal() const { return has_signal_; }
+  bool coupled() const { return two_sided_; }
+  /// diag(h), damped: the importance under which the first scales are searched.
+  std::vector<float> importance() const;
+  void start(Q4KMatrix& matrix) const;
+  void improve_rows(Q4KMatrix& matrix) const;           ///< one round; rows are independent
+  void improve_coupled_rows(Q4KMatrix& matrix) const;   ///< one round; rows coupled by g
+
+ private:
+  RowSettings settings() const {
+    return {options_.live_scale_radius, options_.sweeps, options_.scale_search, options_.super_scale_search};
+  }
+  const float* h() const { return q_.diagonal() ? nullptr : h_.data(); }
+  const float* c() const { return c_.empty() ? nullptr : c_.data(); }
+  std::int64_t bundles() const { return (rows_ + kBundle - 1) / kBundle; }
+
+  void prepare_blocks();
+  StartFactor start_factor(float weight) const;
+  void prepare_row(RowBuffer& row, RowWork& work, std::int64_t r) const;
+  /// out [n × cols] = (values − target) · h for rows first…
+  void error_times_h(const RowBuffer* rows, std::int64_t first, int n, float* out) const;
+  void error_times_c(const RowBuffer* rows, std::int64_t first, int n, float* out) const;
+
+  const Quadratic& q_;
+  const SolverOptions& options_;
+  const RowKernels& kernels_;
+  std::int64_t rows_, cols_;
+  bool has_signal_ = false, two_sided_ = false;
+  std::vector<float> h_, c_;      ///< damped and normalised; h_ is [cols] when diagonal
+  std::vector<float> weight_;     ///< [rows] of c_; empty without
+  std::vector<float> g_diagonal_; ///< damped
+  std::vector<BlockFactors> blocks_;
+};
+
+RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
+    : q_(q), options_(options), kernels_(row_kernels()), rows_(q.rows()), cols_(q.cols()) {
+  const std::int64_t n = cols_, stride = q.diagonal() ? 1 : n + 1;
+  const double h_mean = mean_diagonal(q.h(), n, stride), c_mean = q.tied() ? mean_diagonal(q.c(), n, n + 1) : 0;
+  const double g_mean = q.two_sided() ? mean_diagonal(q.g(), rows_, rows_ + 1) : 1;
+  const double f_mean = q.tied() ? mean_diagonal(q.frequency(), rows_, 1) : 0;
+  const bool first_term = h_mean > 0 && g_mean > 0, second_term = c_mean > 0 && f_mean > 0;
+  has_signal_ = first_term || second_term;
+  if (!has_signal_) return;
+  two_sided_ = q.two_sided() && first_term;
+
+  // Without a first term the second is damped by what would be its own damping.
+  const float h_scale = normaliser(first_term ? h_mean : c_mean * f_mean);
+  h_.assign(q.diagonal() ? n : n * n, 0.f);
+  if (first_term) std::transform(q.h(), q.h() + h_.size(), h_.begin(), [&](float x) { return x * h_scale; });
+  const double damping = std::max(options.damping, 1e-6);
+  const float ridge = static_cast<float>(damping * h_scale * (first_term ? h_mean : c_mean * f_mean));
+  for (std::int64_t i = 0; i < n; ++i) h_[i * stride] += ridge;
+
+  g_diagonal_.assign(rows_, 1.f);
+  if (two_sided_) {
+    const float g_ridge = static_cast<float>(std::max(options.output_damping, 1e-6) * g_mean);
+    for (std::int64_t r = 0; r < rows_; ++r) g_diagonal_[r] = q.g()[r * rows_ + r] + g_ridge;
+  }
+  if (second_term) {
+    const float c_scale = normaliser(c_mean);
+    c_.resize(n * n);
+    std::transform(q.c(), q.c() + n * n, c_.begin(), [&](float x) { return x * c_scale; });
+    weight_.resize(rows_);
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      weight_[r] = static_cast<float>(std::min(1e18, static_cast<double>(q.frequency()[r]) / g_diagonal_[r] * h_scale / c_scale));
+    }
+  }
+  prepare_blocks();
+}
+
+std::vector<float> RowsSolver::importance() const {
+  std::vector<float> result(cols_);
+  for (std::int64_t i = 0; i < cols_; ++i) result[i] = h_[q_.diagonal() ? i : i * (cols_ + 1)];
+  return result;
+}
+
+void RowsSolver::prepare_blocks() {
+  if (!c_.empty()) return;  // each row has its own
+  blocks_.resize(cols_ / kBlock);
+  parallel_for(blocks_.size(), options_.n_threads, [&](std::size_t b) {
+    const std::int64_t first = static_cast<std::int64_t>(b) * kBlock;
+    if (q_.diagonal()) {
+      factor_diagonal_block(h_.data() + first, blocks_[b]);
+    } else {
+      factor_block(h_.data(), nullptr, 0, cols_, first, blocks_[b]);
+    }
+  });
+}
+
+StartFactor RowsSolver::start_factor(float weight) const {
+  StartFactor factor;
+  if (q_.diagonal()) {
+    factor.u.resize(cols_);
+    for (std::int64_t i = 0; i < cols_; ++i) factor.u[i] = 1 / std::sqrt(h_[i]);
+  } else {
+    std::vector<float> a = h_;
+    if (!c_.empty()) {
+      for (std::size_t i = 0; i < a.size(); ++i) a[i] += weight * c_[i];
+    }
+    // Moments that are not positive definite (rounded, or edited by hand) get more damping until they are.
+    const double mean = mean_diagonal(a.data(), cols_, cols_ + 1);
+    for (double more = 1e-3;; more *= 10) {
+      factor.u = inverse_factor(a.data(), cols_, options_.n_threads);
+      if (!factor.u.empty()) break;
+      for (std::int64_t i = 0; i < cols_; ++i) a[i * (cols_ + 1)] += static_cast<float>(more * mean);
+    }
+  }
+  factor.blocks.resize(cols_ / kBlock);
+  for (std::size_t b = 0; b < factor.blocks.size(); ++b) {
+    take_block(factor.u.data(), q_.diagonal(), cols_, static_cast<std::int64_t>(b) * kBlock, factor.blocks[b]);
+  }
+  return factor;
+}
+
+void RowsSolver::start(Q4KMatrix& matrix) const {
+  // Rows of a tied embedding differ in weight; those within a factor of four share a factor.
+  std::map<int, std::vector<std::int64_t>> groups;
+  for (std::int64_t r = 0; r < rows_; ++r) {
+    int key = 0;
+    if (!c_.empty()) key = weight_[r] > 1e-3f ? std::clamp(static_cast<int>(std::lround(std::log2(weight_[r]) / 2)), -5, 10) : -6;
+    groups[key].push_back(r);
+  }
+  for (const auto& [key, rows] : groups) {
+    const StartFactor factor = start_factor(c_.empty() || key == -6 ? 0.f : std::ldexp(1.f, 2 * key));
+    const std::size_t n_bundles = (rows.size() + kBundle - 1) / kBundle;
+    parallel_for(n_bundles, options_.n_threads, [&, &rows = rows](std::size_t bundle) {
+      const std::size_t first = bundle * kBundle;
+      const int n = static_cast<int>(std::min<std::size_t>(kBundle, rows.size() - first));
+      std::vector<RowBuffer> buffers(n, RowBuffer(cols_, false));
+      RowWork work[kBundle];
+      for (int r = 0; r < n; ++r) {
+        buffers[r].load(matrix, rows[first + r]);
+        std::copy_n(q_.target() + rows[first + r] * cols_, cols_, buffers[r].m());
+        work[r] = buffers[r].work();
+        work[r].blocks = factor.blocks.data();
+      }
+      kernels_.start(work, n, cols_, q_.diagonal() ? nullptr : factor.u.data(), settings());
+      for (int r = 0; r < n; ++r) buffers[r].store(matrix, rows[first + r]);
+    });
+  }
+}
+
+void RowsSolver::error_times_h(const RowBuffer* rows, std::int64_t first, int n, float* out) const {
+  std::vector<float> e(n * cols_);
+  for (int r = 0; r < n; ++r) {
+    for (std::int64_t i = 0; i < cols_; ++i) e[r * cols_ + i] = rows[r].value()[i] - q_.target()[(first + r) * cols_ + i];
+  }
+  if (q_.diagonal()) {
+    for (std::int64_t i = 0; i < n * cols_; ++i) out[i] = e[i] * h_[i % cols_];
+  } else {
+    kernels_.multiply(e.data(), cols_, n, cols_, h_.data(), cols_, 0, cols_, out, cols_);
+  }
+}
+
+void RowsSolver::error_times_c(const RowBuffer* rows, std::int64_t first, int n, float* out) const {
+  std::vector<float> e(n * cols_);
+  for (int r = 0; r < n; ++r) {
+    for (std::int64_t i = 0; i < cols_; ++i) e[r * cols_ + i] = rows[r].value()[i] - q_.c_target()[(first + r) * cols_ + i];
+  }
+  kernels_.multiply(e.data(), cols_, n, cols_, c_.data(), cols_, 0, cols_, out, cols_);
+}
+
+void RowsSolver::prepare_row(RowBuffer& row, RowWork& work, std::int64_t r) const {
+  work = row.work();
+  if (c_.empty()) {
+    work.blocks = blocks_.data();
+    return;
+  }
+  work.weight = weight_[r];
+  for (std::int64_t b = 0; b < cols_ / kBlock; ++b) factor_block(h_.data(), c_.data(), weight_[r], cols_, b * kBlock, row.own_blocks()[b]);
+}
+
+void RowsSolver::improve_rows(Q4KMatrix& matrix) const {
+  parallel_for(static_cast<std::size_t>(bundles()), options_.n_threads, [&](std::size_t bundle) {
+    const std::int64_t first = static_cast<std::int64_t>(bundle) * kBundle;
+    const int n = static_cast<int>(std::min<std::int64_t>(kBundle, rows_ - first));
+    std::vector<RowBuffer> buffers(n, RowBuffer(cols_, !c_.empty()));
+    RowWork work[kBundle];
+    std::vector<float> product(n * cols_);
+    for (int r = 0; r < n; ++r) {
+      buffers[r].load(matrix, first + r);
+      prepare_row(buffers[r], work[r], first + r);
+    }
+    error_times_h(buffers.data(), first, n, product.data());
+    for (int r = 0; r < n; ++r) std::copy_n(product.data() + r * cols_, cols_, buffers[r].m());
+    if (!c_.empty()) {
+      error_times_c(buffers.data(), first, n, product.data());
+      for (int r = 0; r < n; ++r) {
+        for (std::int64_t i = 0; i < cols_; ++i) buffers[r].m()[i] += weight_[first + r] * product[r * cols_ + i];
+      }
+    }
+    kernels_.improve(work, n, cols_, h(), c(), settings());
+    for (int r = 0; r < n; ++r) buffers[r].store(matrix, first + r);
+  });
+}
+
+void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
+  // E·H of all rows, kept up to date.
+  std::vector<float> eh(rows_ * cols_);
+  parallel_for(static_cast<std::size_t>(bundles()), options_.n_threads, [&](std::size_t bundle) {
+    const std::int64_t first = static_cast<std::int64_t>(bundle) * kBundle;
+    const int n = static_cast<int>(std::min<std::int64_t>(kBundle, rows_ - first));
+    std::vector<RowBuffer> buffers(n, RowBuffer(cols_, false));
+    for (int r = 0; r < n; ++r) buffers[r].load(matrix, first + r);
+    error_times_h(buffers.data(), first, n, eh.data() + first * cols_);
+  });
+
+  std::vector<RowBuffer> now(kJacobiRows, RowBuffer(cols_, !c_.empty()));
+  std::vector<float> before(kJacobiRows * cols_), gradient(kJacobiRows * cols_), eh_new(kJacobiRows * cols_), coupling(kJacobiRows * rows_);
+  std::vector<double> gain(kJacobiRows);
+  for (std::int64_t first = 0; first < rows_; first += kJacobiRows) {
+    const int n = static_cast<int>(std::min<std::int64_t>(kJacobiRows, rows_ - first));
+    for (int r = 0; r < n; ++r) {
+      const float* g = q_.g() + (first + r) * rows_;
+      const float inverse = 1 / g_diagonal_[first + r];
+      for (std::int64_t k = 0; k < rows_; ++k) coupling[r * rows_ + k] = g[k] * inverse;
+      coupling[r * rows_ + first + r] = 1;
+    }
+    const std::int64_t tile = 64;
+    parallel_for(static_cast<std::size_t>(cols_ / tile), options_.n_threads, [&](std::size_t t) {
+      const std::int64_t j = static_cast<std::int64_t>(t) * tile;
+      kernels_.multiply(coupling.data(), rows_, n, rows_, eh.data(), cols_, j, j + tile, gradient.data(), cols_);
+    });
+    // Proposals, each as if the other rows of the group stood still.
+    constexpr int kProposal = 4;  // rows to an item: bits do not depend on it
+    auto propose = [&](int begin, int count) {
+      RowWork work[kBundle];
+      std::vector<float> product(count * cols_);
+      for (int r = begin; r < begin + count; ++r) {
+        now[r].load(matrix, first + r);
+        std::copy_n(now[r].value(), cols_, before.data() + r * cols_);
+        prepare_row(now[r], work[r - begin], first + r);
+        std::copy_n(gradient.data() + r * cols_, cols_, now[r].m());
+      }
+      if (!c_.empty()) {
+        error_times_c(&now[begin], first + begin, count, product.data());
+        for (int r = begin; r < begin + count; ++r) {
+          for (std::int64_t i = 0; i < cols_; ++i) now[r].m()[i] += weight_[first + r] * product[(r - begin) * cols_ + i];
+        }
+      }
+      kernels_.improve(work, count, cols_, h(), c(), settings());
+      for (int r = begin; r < begin + count; ++r) gain[r] = work[r - begin].gain;
+      error_times_h(&now[begin], first + begin, count, eh_new.data() + begin * cols_);
+    };
+    parallel_for(static_cast<std::size_t>((n + kProposal - 1) / kProposal), options_.n_threads, [&](std::size_t item) {
+      const int begin = static_cast<int>(item) * kProposal;
+      propose(begin, std::min(kProposal, n - begin));
+    });
+    // One after the other: a proposal stands if the objective falls given the rows accepted before it; else the row is solved again.
+    for (int r = 0; r < n; ++r) {
+      const std::int64_t row = first + r;
+      std::vector<float> shift(cols_, 0.f);  // of the gradient, by the accepted rows
+      for (int s = 0; s < r; ++s) {
+        const float factor = coupling[r * rows_ + first + s];
+        const float *old_eh = eh.data() + (first + s) * cols_, *new_eh = eh_new.data() + s * cols_;
+        if (factor != 0) {
+          for (std::int64_t i = 0; i < cols_; ++i) shift[i] += factor * (new_eh[i] - old_eh[i]);
+        }
+      }
+      double cross = 0;
+      for (std::int64_t i = 0; i < cols_; ++i) cross += static_cast<double>(shift[i]) * (now[r].value()[i] - before[r * cols_ + i]);
+      if (gain[r] + 2 * cross > 0) {
+        for (std::int64_t i = 0; i < cols_; ++i) gradient[r * cols_ + i] += shift[i];
+        propose(r, 1);
+      }
+      now[r].store(matrix, row);
+    }
+    std::copy_n(eh_new.data(), n * cols_, eh.data() + first * cols_);
+  }
+}
+
+/// Takes from `other` what is better, in the exact objective: row by row, or as a whole when rows are coupled.
+void keep_better(const Quadratic& q, const Q4KMatrix& other, int n_threads, Q4KMatrix& best, std::vector<double>& costs) {
+  const std::vector<double> other_costs = q.row_objectives(other, n_threads);
+  if (q.two_sided()) {
+    if (sum(other_costs) < sum(costs)) best = other, costs = other_costs;
+    return;
+  }
+  const std::int64_t cols = best.cols;
+  for (std::int64_t r = 0; r < best.rows; ++r) {
+    if (!(other_costs[r] < costs[r])) continue;
+    costs[r] = other_costs[r];
+    auto copy = [r](const auto& from, auto& to, std::int64_t n) { std::copy_n(from.begin() + r * n, n, to.begin() + r * n); };
+    copy(other.code, best.code, cols);
+    copy(other.scale, best.scale, cols / kBlock);
+    copy(other.min, best.min, cols / kBlock);
+    copy(other.d, best.d, cols / kSuper);
+    copy(other.dmin, best.dmin, cols / kSuper);
+  }
+}
+
+}  // namespace
+
+Solution solve(const Problem& problem, const SolverOptions& options, const Progress& progress) {
+  const Quadratic q(problem);
+  const RowsSolver solver(q, options);
+  const std::int64_t rows = q.rows(), cols = q.cols();
+  const int n_threads = options.n_threads;
+  const std::uint64_t passes = 1 + std::max(0, options.rounds), weights = static_cast<std::uint64_t>(rows * cols);
+  auto done = [&](std::uint64_t pass) { report(progress, {"solve", {}, pass * weights, passes * weights, "weights"}); };
+
+  const std::vector<float> diagonal = q.h_diagonal();
+  const Q4KMatrix plain = round_like_llama(q.target(), rows, cols, nullptr, n_threads);
+  const Q4KMatrix weighted = round_like_llama(q.target(), rows, cols, diagonal.data(), n_threads);
+  Solution solution;
+  if (solver.has_signal()) {
+    solution.matrix = round_like_llama(q.target(), rows, cols, solver.importance().data(), n_threads);
+    if (options.feedback) solver.start(solution.matrix);
+  } else {
+    solution.matrix = plain;
+  }
+  std::vector<double> costs = q.row_objectives(solution.matrix, n_threads);
+  solution.objective_start = sum(costs);
+  done(1);
+  if (solver.has_signal()) {
+    for (int round = 0; round < options.rounds; ++round) {
+      if (solver.coupled()) {
+        solver.improve_coupled_rows(solution.matrix);
+      } else {
+        solver.improve_rows(solution.matrix);
+      }
+      done(2 + round);
+    }
+    if (options.rounds > 0) costs = q.row_objectives(solution.matrix, n_threads);
+  }
+  keep_better(q, plain, n_threads, solution.matrix, costs);
+  keep_better(q, weighted, n_threads, solution.matrix, costs);
+  solution.objective = sum(costs);
+  return solution;
+}
+
+}  // namespace spectralquant::quantize
