@@ -138,14 +138,14 @@ nlohmann::json to_json(const Interval& i) {
 
 std::string to_terminal(const Table& table, int width, bool color) {
   std::string out = draw(overview(table), width, color);
-  for (std::size_t s = 0; s < table.suites.size(); ++s) out += "\n" + draw(detail(table, s), width, color);
-  return out + "\n" + legend(table);
+  for (std::size_t s = 0; s < table.suites.size(); ++s) out += fmt::format("\n{}", draw(detail(table, s), width, color));
+  return fmt::format("{}\n{}", out, legend(table));
 }
 
 std::string to_markdown(const Table& table) {
   std::string out = markdown(overview(table));
-  for (std::size_t s = 0; s < table.suites.size(); ++s) out += "\n" + markdown(detail(table, s));
-  return out + "\n" + legend(table);
+  for (std::size_t s = 0; s < table.suites.size(); ++s) out += fmt::format("\n{}", markdown(detail(table, s)));
+  return fmt::format("{}\n{}", out, legend(table));
 }
 
 std::string to_json(const Table& table) {
