@@ -72,7 +72,7 @@ TEST_F(CliTest, PlainQuantizationIsStrict) {
   EXPECT_EQ(strict.exit_code, 0) << strict.err;
   const Result original = run({"inspect", kModel, "--strict"});
   EXPECT_EQ(original.exit_code, 1);
-  EXPECT_THAT(original.out, HasSubstr("token_embd.weight is BF16"));
+  EXPECT_THAT(original.out, HasSubstr("blk.0.ffn_up.weight is BF16"));
 }
 
 TEST_F(CliTest, InspectComparesTwoFiles) {
@@ -141,7 +141,7 @@ TEST_F(CliTest, RefusesToOverwrite) {
   write_file(out(), "precious");
   const Result r = run({"quantize", kModel, "-o", out(), "--method", "plain"});
   EXPECT_EQ(r.exit_code, 3);
-  EXPECT_THAT(r.err, HasSubstr("--force"));
+  EXPECT_THAT(r.err, HasSubstr("the output exists"));
   EXPECT_EQ(read_file(out()), "precious");
   EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--method", "plain", "--force"}).exit_code, 0);
   std::filesystem::copy(kModel, folder_ / "in.gguf");
