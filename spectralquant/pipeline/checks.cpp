@@ -44,7 +44,7 @@ void check_output(const gguf::File& input, const QuantizeOptions& options, std::
   for (const std::string& part : input.paths()) {
     if (fs::equivalent(path, part, ignored)) throw bad_input("the output is the input", options.output, "name another file");
   }
-  if (fs::exists(path, ignored) && !options.overwrite) throw bad_input("the output exists", options.output, "name another file, or allow overwriting it");
+  if (fs::exists(path, ignored) && !options.overwrite) throw bad_input("the output exists", options.output, "name another file, or --force to replace it");
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   if (!fs::is_directory(folder, ignored)) throw bad_input("the folder of the output does not exist", folder.string(), "create it first");
   const fs::space_info space = fs::space(folder, ignored);

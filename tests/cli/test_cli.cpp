@@ -141,7 +141,7 @@ TEST_F(CliTest, RefusesToOverwrite) {
   write_file(out(), "precious");
   const Result r = run({"quantize", kModel, "-o", out(), "--method", "plain"});
   EXPECT_EQ(r.exit_code, 3);
-  EXPECT_THAT(r.err, HasSubstr("the output exists"));
+  EXPECT_THAT(r.err, HasSubstr("--force"));
   EXPECT_EQ(read_file(out()), "precious");
   EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--method", "plain", "--force"}).exit_code, 0);
   std::filesystem::copy(kModel, folder_ / "in.gguf");
