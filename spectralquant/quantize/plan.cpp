@@ -60,7 +60,7 @@ void refuse_impossible(const gguf::File& file, const std::vector<PlannedTensor>&
   const Tensor& tensor = *first->source;
   std::string problem = fmt::format("{} has {} columns; Q4_K needs a multiple of {}", tensor.name, tensor.n_cols(), gguf::kSuperBlock);
   if (fallback) problem += fmt::format(", the fallback {} one of {}", gguf::traits(*fallback).name, block_values(*fallback));
-  if (n > 1) problem += fmt::format("; {} more matrices are like that", n - 1);
+  if (n > 1) problem += fmt::format("; {} more of the matrices cannot be Q4_K either", n - 1);
   const bool can_be_q8_0 = std::all_of(first, tensors.end(), [&](const PlannedTensor& t) { return !impossible(t) || t.source->n_cols() % 32 == 0; });
   throw bad_input(problem, place_of(file, tensor), fmt::format("allow another type for such matrices, e.g. --fallback {}", can_be_q8_0 ? "q8_0" : "bf16"));
 }
