@@ -20,19 +20,22 @@ torch::Tensor in_chunks(const torch::Tensor& x, std::int64_t n_key_heads, std::i
   return full.reshape({x.size(0), n_chunks, chunk, n_heads / n_key_heads, n_key_heads, size}).permute({0, 3, 4, 1, 2, 5}).contiguous();
 }
 
-/// The rule as it is written, for one token: what generation runs.
+/// One token: what generation runs. The state is read once, for key and query together, and written once:
+/// Sᵀq after the update is e^g S₀ᵀq + (k·q) times what was written.
 torch::Tensor one_token(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& log_decay,
                         const torch::Tensor& beta, torch::Tensor& state) {
   const auto n_sequences = v.size(0), n_value_heads = v.size(2), value_size = v.size(3);
   const auto tiles = n_value_heads / q.size(2);
-  const auto per_head = [&](const torch::Tensor& x) { return x.select(1, 0).to(torch::kFloat32); };
-  const auto query = per_head(q).repeat({1, tiles, 1}).unsqueeze(-2);  // [B, H_v, 1, D]
-  const auto key = per_head(k).repeat({1, tiles, 1}).unsqueeze(-1);    // [B, H_v, D, 1]
-  const auto decayed = state * per_head(log_decay).exp().view({n_sequences, n_value_heads, 1, 1});
-  const auto read = torch::matmul(key.transpose(-1, -2), decayed);  // [B, H_v, 1, E]
-  const auto write = (per_head(v).unsqueeze(-2) - read) * per_head(beta).view({n_sequences, n_value_heads, 1, 1});
-  state = decayed + key * write;
-  return torch::matmul(query, state).view({n_sequences, 1, n_value_heads, value_size}).to(v.scalar_type());
+  const auto per_head = [](const torch::Tensor& x) { return x.select(1, 0).to(torch::kFloat32); };
+  const auto both = torch::stack({per_head(k), per_head(q)}, -2).repeat({1, tiles, 1, 1});  // [B, H_v, 2, D]
+  const auto key = both.narrow(-2, 0, 1), query = both.narrow(-2, 1, 1);                    // [B, H_v, 1, D]
+  const auto decay = per_head(log_decay).exp().view({n_sequences, n_value_heads, 1, 1});
+  const auto rate = per_head(beta).view({n_sequences, n_value_heads, 1, 1});
+  const auto read = torch::matmul(both, state) * decay;  // [B, H_v, 2, E]
+  const auto write = (per_head(v).unsqueeze(-2) - read.narrow(-2, 0, 1)) * rate;
+  state = torch::addcmul(state * decay, key.transpose(-1, -2), write);
+  const auto out = read.narrow(-2, 1, 1) + (key * query).sum(-1, /*keepdim=*/true) * write;
+  return out.reshape({n_sequences, 1, n_value_heads, value_size}).to(v.scalar_type());
 }
 
 }  // namespace
