@@ -11,7 +11,6 @@
 namespace spectralquant::quantize {
 namespace {
 
-constexpr std::int64_t kTile = 64;
 constexpr double kSmallestPivot = 1e-10;  ///< relative to the diagonal; below it the factor would be noise
 
 /// A small lower-triangular tile, and its inverse.
@@ -54,29 +53,29 @@ void invert_tile(const double* l, std::int64_t lda, Tile& out) {
 
 std::vector<float> inverse_factor(const float* a, std::int64_t n, int n_threads) {
   const RowKernels& kernels = row_kernels();
-  const std::int64_t tiles = (n + kTile - 1) / kTile, padded = tiles * kTile;  // padding: ones on the diagonal
-  std::vector<double> l(static_cast<std::size_t>(padded * padded)), diagonal(padded, 1.);
-  for (std::int64_t i = 0; i < padded; ++i) {
-    for (std::int64_t j = 0; j <= i; ++j) l[i * padded + j] = i < n ? a[(n - 1 - i) * n + (n - 1 - j)] : (i == j ? 1. : 0.);
-    diagonal[i] = l[i * padded + i];
+  const std::int64_t tiles = n / kTile;
+  std::vector<double> l(static_cast<std::size_t>(n * n)), diagonal(n);
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) l[i * n + j] = a[tiled_index(n - 1 - i, n - 1 - j, n)];
+    diagonal[i] = l[i * n + i];
   }
   std::vector<Tile> inverse(tiles);
   for (std::int64_t k = 0; k < tiles; ++k) {
     double* column = l.data() + k * kTile;  // tile column k
     std::vector<double> above(static_cast<std::size_t>(k * kTile * kTile));
     for (std::int64_t p = 0; p < k * kTile; ++p) {
-      for (std::int64_t j = 0; j < kTile; ++j) above[p * kTile + j] = l[(k * kTile + j) * padded + p];
+      for (std::int64_t j = 0; j < kTile; ++j) above[p * kTile + j] = l[(k * kTile + j) * n + p];
     }
     auto update = [&](std::int64_t i) {  // tile (i, k) -= Σ_p l(i, p) l(k, p)ᵀ
-      double product[kTile * kTile], *tile = column + i * kTile * padded;
-      kernels.multiply_double(l.data() + i * kTile * padded, padded, kTile, k * kTile, above.data(), kTile, 0, kTile, product, kTile);
+      double product[kTile * kTile], *tile = column + i * kTile * n;
+      kernels.multiply_double(l.data() + i * kTile * n, n, kTile, k * kTile, above.data(), kTile, 0, kTile, product, kTile);
       for (std::int64_t r = 0; r < kTile; ++r) {
-        for (std::int64_t j = 0; j < kTile; ++j) tile[r * padded + j] -= product[r * kTile + j];
+        for (std::int64_t j = 0; j < kTile; ++j) tile[r * n + j] -= product[r * kTile + j];
       }
     };
     update(k);
-    if (!factor_tile(column + k * kTile * padded, padded, kTile, diagonal.data() + k * kTile)) return {};
-    invert_tile(column + k * kTile * padded, padded, inverse[k]);
+    if (!factor_tile(column + k * kTile * n, n, kTile, diagonal.data() + k * kTile)) return {};
+    invert_tile(column + k * kTile * n, n, inverse[k]);
     double transposed[kTile * kTile];
     for (std::int64_t i = 0; i < kTile; ++i) {
       for (std::int64_t j = 0; j < kTile; ++j) transposed[j * kTile + i] = inverse[k].inverse[i * kTile + j];
@@ -84,30 +83,30 @@ std::vector<float> inverse_factor(const float* a, std::int64_t n, int n_threads)
     parallel_for(static_cast<std::size_t>(tiles - k - 1), n_threads, [&](std::size_t item) {
       const std::int64_t i = k + 1 + static_cast<std::int64_t>(item);
       update(i);
-      double product[kTile * kTile], *tile = column + i * kTile * padded;
-      kernels.multiply_double(tile, padded, kTile, kTile, transposed, kTile, 0, kTile, product, kTile);
-      for (std::int64_t r = 0; r < kTile; ++r) std::copy_n(product + r * kTile, kTile, tile + r * padded);
+      double product[kTile * kTile], *tile = column + i * kTile * n;
+      kernels.multiply_double(tile, n, kTile, kTile, transposed, kTile, 0, kTile, product, kTile);
+      for (std::int64_t r = 0; r < kTile; ++r) std::copy_n(product + r * kTile, kTile, tile + r * n);
     });
   }
   // l⁻¹ in place, one tile row after the other: row i needs its own l and the finished rows above it.
   for (std::int64_t i = 0; i < tiles; ++i) {
-    double* row = l.data() + i * kTile * padded;
+    double* row = l.data() + i * kTile * n;
     std::vector<double> finished(static_cast<std::size_t>(kTile * i * kTile));
     parallel_for(static_cast<std::size_t>(i), n_threads, [&](std::size_t item) {
       const std::int64_t j = static_cast<std::int64_t>(item) * kTile;
       double product[kTile * kTile];
-      kernels.multiply_double(row + j, padded, kTile, i * kTile - j, l.data() + j * padded + j, padded, 0, kTile, product, kTile);
+      kernels.multiply_double(row + j, n, kTile, i * kTile - j, l.data() + j * n + j, n, 0, kTile, product, kTile);
       for (double& x : product) x = -x;
       kernels.multiply_double(inverse[i].inverse, kTile, kTile, kTile, product, kTile, 0, kTile, finished.data() + j, i * kTile);
     });
     for (std::int64_t r = 0; r < kTile; ++r) {
-      std::copy_n(finished.data() + r * i * kTile, i * kTile, row + r * padded);
-      std::copy_n(inverse[i].inverse + r * kTile, kTile, row + r * padded + i * kTile);
+      std::copy_n(finished.data() + r * i * kTile, i * kTile, row + r * n);
+      std::copy_n(inverse[i].inverse + r * kTile, kTile, row + r * n + i * kTile);
     }
   }
   std::vector<float> u(static_cast<std::size_t>(n * n));
   for (std::int64_t i = 0; i < n; ++i) {
-    for (std::int64_t j = i; j < n; ++j) u[i * n + j] = static_cast<float>(l[(n - 1 - i) * padded + (n - 1 - j)]);
+    for (std::int64_t j = i; j < n; ++j) u[tiled_index(i, j, n)] = static_cast<float>(l[(n - 1 - i) * n + (n - 1 - j)]);
   }
   return u;
 }

@@ -98,6 +98,14 @@ std::vector<float> Quadratic::h_diagonal() const {
   return result;
 }
 
+std::vector<float> tiled(const float* matrix, std::int64_t n) {
+  std::vector<float> result(n * n);
+  for (std::int64_t j = 0; j < n; j += kTile) {
+    for (std::int64_t i = 0; i < n; ++i) std::copy_n(matrix + i * n + j, kTile, result.data() + tiled_index(i, j, n));
+  }
+  return result;
+}
+
 std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_threads) const {
   if (candidate.rows != rows_ || candidate.cols != cols_) {
     throw bad_input(fmt::format("the candidate is {} x {}, the target {} x {}", candidate.rows, candidate.cols, rows_, cols_), {},
@@ -110,8 +118,11 @@ std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_
   std::vector<double> all_e, all_eh;
   if (two_sided()) all_e.resize(rows * cols), all_eh.resize(rows * cols);
   const std::int64_t bundles = (rows + kBundle - 1) / kBundle;
-  auto times = [&](const double* e, int n, const float* matrix, double* out) {
-    kernels.multiply_exact(e, cols, n, cols, matrix, cols, 0, cols, out, cols);
+  const std::vector<float> tiled_h = diagonal_ ? std::vector<float>{} : tiled(h(), cols), tiled_c = tied() ? tiled(c(), cols) : std::vector<float>{};
+  auto times = [&](const double* e, int n, const std::vector<float>& matrix, double* out) {
+    for (std::int64_t j = 0; j < cols; j += kTile) {
+      kernels.multiply_exact(e, cols, n, cols, matrix.data() + j * cols, kTile, 0, kTile, out + j, cols);
+    }
   };
   parallel_for(static_cast<std::size_t>(bundles), n_threads, [&](std::size_t bundle) {
     const std::int64_t first = static_cast<std::int64_t>(bundle) * kBundle;
@@ -123,11 +134,13 @@ std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_
     if (diagonal_) {
       for (std::int64_t i = 0; i < n * cols; ++i) product[i] = e[i] * h()[i % cols];
     } else {
-      times(e.data(), n, h(), product.data());
+      times(e.data(), n, tiled_h, product.data());
     }
     if (two_sided()) {
       std::copy(e.begin(), e.end(), all_e.begin() + first * cols);
-      std::copy(product.begin(), product.end(), all_eh.begin() + first * cols);
+      for (int r = 0; r < n; ++r) {
+        for (std::int64_t j = 0; j < cols; j += kTile) std::copy_n(&product[r * cols + j], kTile, &all_eh[tiled_index(first + r, j, rows)]);
+      }
     } else {
       for (int r = 0; r < n; ++r) {
         double sum = 0;
@@ -137,7 +150,7 @@ std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_
     }
     if (tied()) {
       for (std::int64_t i = 0; i < n * cols; ++i) e[i] = static_cast<double>(value[i]) - c_target()[first * cols + i];
-      times(e.data(), n, c(), product.data());
+      times(e.data(), n, tiled_c, product.data());
       for (int r = 0; r < n; ++r) {
         double sum = 0;
         for (std::int64_t i = r * cols; i < (r + 1) * cols; ++i) sum += e[i] * product[i];
@@ -149,9 +162,15 @@ std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_
     parallel_for(static_cast<std::size_t>(bundles), n_threads, [&](std::size_t bundle) {
       const std::int64_t first = static_cast<std::int64_t>(bundle) * kBundle;
       const int n = static_cast<int>(std::min<std::int64_t>(kBundle, rows - first));
-      std::vector<double> weights(n * rows), product(n * cols);
-      for (std::int64_t i = 0; i < n * rows; ++i) weights[i] = g()[first * rows + i];
-      kernels.multiply_double(weights.data(), rows, n, rows, all_eh.data(), cols, 0, cols, product.data(), cols);
+      // Both factors are symmetric: what lies above the diagonal is counted twice below it.
+      const std::int64_t depth = first + n;
+      std::vector<double> weights(n * depth), product(n * cols);
+      for (int r = 0; r < n; ++r) {
+        for (std::int64_t k = 0; k <= first + r; ++k) weights[r * depth + k] = (k < first + r ? 2. : 1.) * g()[(first + r) * rows + k];
+      }
+      for (std::int64_t j = 0; j < cols; j += kTile) {
+        kernels.multiply_double(weights.data(), depth, n, depth, all_eh.data() + j * rows, kTile, 0, kTile, product.data() + j, cols);
+      }
       for (int r = 0; r < n; ++r) {
         double sum = 0;
         for (std::int64_t i = 0; i < cols; ++i) sum += all_e[(first + r) * cols + i] * product[r * cols + i];

@@ -29,7 +29,7 @@ class Quadratic {
   const float* c_target() const { return c_target_.defined() ? c_target_.data_ptr<float>() : target(); }
   std::vector<float> h_diagonal() const;
 
-  /// Each row's share of the exact objective; their sum, in order, is objective(). A row that decodes to NaN or infinity costs infinity.
+  /// Each row's share of the exact objective (with g: in some split); their sum, in order, is objective(). A row that decodes to NaN or infinity costs infinity.
   std::vector<double> row_objectives(const Q4KMatrix& candidate, int n_threads) const;
 
  private:
@@ -37,6 +37,9 @@ class Quadratic {
   bool diagonal_ = false;
   torch::Tensor target_, h_, g_, frequency_, c_, c_target_;
 };
+
+/// An [n × n] row-major matrix in the tiles of row_solver.h; n a multiple of 64.
+std::vector<float> tiled(const float* matrix, std::int64_t n);
 
 /// Sum in order.
 double sum(const std::vector<double>& values);

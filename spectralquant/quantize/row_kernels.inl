@@ -3,6 +3,7 @@
 
 using Vec = float __attribute__((vector_size(4 * SQ_LANES)));
 using VecLoad = float __attribute__((vector_size(4 * SQ_LANES), aligned(4), may_alias));
+using VecHalfLoad = float __attribute__((vector_size(2 * SQ_LANES), aligned(4), may_alias));
 using VecD = double __attribute__((vector_size(4 * SQ_LANES)));
 using VecDLoad = double __attribute__((vector_size(4 * SQ_LANES), aligned(8), may_alias));
 
@@ -33,51 +34,49 @@ struct Changes {
   }
 };
 
-/// m[first..first+Width) += Σ_k factor · delta_k · matrix[column_k][first..]
+/// m[first..first+Width) += Σ_k factor · delta_k · matrix[column_k][first..], inside one tile of the matrix.
 template <int Width>
 SQ_INLINE void accumulate_tile(float* m, const float* matrix, std::int64_t cols, std::int64_t first, const Changes& changes, float factor) {
+  const float* tile = matrix + tiled_index(0, first, cols);
   constexpr int kVectors = Width / kLanes;
   Vec sum[kVectors];
   for (int v = 0; v < kVectors; ++v) sum[v] = at(m + first + v * kLanes);
   for (int k = 0; k < changes.n; ++k) {
-    const float* row = matrix + changes.column[k] * cols + first;
+    const float* row = tile + changes.column[k] * kTile;
     const float delta = factor * changes.delta[k];
     for (int v = 0; v < kVectors; ++v) sum[v] += delta * at(row + v * kLanes);
   }
   for (int v = 0; v < kVectors; ++v) at(m + first + v * kLanes) = sum[v];
 }
 
-/// One row, columns [first, last): multiples of 32.
+/// One row, columns [first, last): multiples of 32. m begins at column 0 of the matrix.
 SQ_INLINE void accumulate(float* m, const float* matrix, std::int64_t cols, std::int64_t first, std::int64_t last, const Changes& changes,
                           float factor) {
-  if (changes.n == 0) return;
-  for (; first + 64 <= last; first += 64) accumulate_tile<64>(m, matrix, cols, first, changes, factor);
-  if (first < last) accumulate_tile<32>(m, matrix, cols, first, changes, factor);
+  if (changes.n == 0 || first >= last) return;
+  if (first % kTile) accumulate_tile<kBlock>(m, matrix, cols, first, changes, factor), first += kBlock;
+  for (; first + kTile <= last; first += kTile) accumulate_tile<kTile>(m, matrix, cols, first, changes, factor);
+  if (first < last) accumulate_tile<kBlock>(m, matrix, cols, first, changes, factor);
 }
 
 /// Candidates of (scale, min) around (scale0, min0): lane 0 is that pair itself; lanes that leave the range repeat it.
 struct Candidates {
-  alignas(64) float step[kCandidates];     // d · scale
-  alignas(64) float offset[kCandidates];   // dmin · min
-  alignas(64) float inverse[kCandidates];  // 1 / step, 0 when the step is 0
-  std::uint8_t scale[kCandidates], min[kCandidates];
+  Vec step[kGroup], offset[kGroup], inverse[kGroup];  // d · scale, dmin · min, 1 / step (0 when the step is 0)
+  alignas(64) float scale[kCandidates], min[kCandidates];
 
-  SQ_INLINE void set(int lane, float d, float dmin, int s, int m) {
-    scale[lane] = static_cast<std::uint8_t>(s);
-    min[lane] = static_cast<std::uint8_t>(m);
-    step[lane] = d * static_cast<float>(s);
-    offset[lane] = dmin * static_cast<float>(m);
-    inverse[lane] = step[lane] > 0.f ? 1.f / step[lane] : 0.f;
-  }
-
-  SQ_INLINE void fill(float d, float dmin, int scale0, int min0, const Offset* offsets, int n) {
-    for (int lane = 0; lane < kCandidates; ++lane) {
-      int s = scale0, m = min0;
-      if (lane < n) {
-        const int ts = scale0 + offsets[lane].scale, tm = min0 + offsets[lane].min;
-        if (ts >= 1 && ts <= 63 && tm >= 0 && tm <= 63) s = ts, m = tm;
-      }
-      set(lane, d, dmin, s, m);
+  /// offsets: kCandidates of them.
+  SQ_INLINE void fill(float d, float dmin, int scale0, int min0, const Offsets& offsets) {
+    const Vec zero = {}, s0 = zero + static_cast<float>(scale0), m0 = zero + static_cast<float>(min0);
+    for (int g = 0; g < kGroup; ++g) {
+      Vec s = s0 + at(offsets.scale + g * kLanes), m = m0 + at(offsets.min + g * kLanes);
+      const auto inside = (s > 0.5f) & (s < 63.5f) & (m > -0.5f) & (m < 63.5f);
+      s = inside ? s : s0;
+      m = inside ? m : m0;
+      at(scale + g * kLanes) = s;
+      at(min + g * kLanes) = m;
+      step[g] = s * d;
+      offset[g] = m * dmin;
+      const auto positive = step[g] > 0.f;
+      inverse[g] = positive ? 1.f / (positive ? step[g] : zero + 1.f) : zero;
     }
   }
 };
@@ -94,9 +93,9 @@ SQ_INLINE int feedback(const float* target, const float* u, const float* u_inver
   alignas(64) float tau[kBlock * kCandidates];
   Vec step[kGroup], offset[kGroup], inverse[kGroup], loss[kGroup];
   for (int g = 0; g < kGroup; ++g) {
-    step[g] = at(candidates.step + g * kLanes);
-    offset[g] = at(candidates.offset + g * kLanes);
-    inverse[g] = at(candidates.inverse + g * kLanes);
+    step[g] = candidates.step[g];
+    offset[g] = candidates.offset[g];
+    inverse[g] = candidates.inverse[g];
     loss[g] = Vec{};
   }
   for (int i = 0; i < kBlock; ++i) {
@@ -175,19 +174,25 @@ struct BlockState {
 /// is taken even when it is worse. Returns the change of the objective; 0 when the block stays.
 SQ_INLINE float search_block(BlockState& block, const BlockFactors& f, float d, float dmin, int scale0, int min0, bool force, int polish,
                              Trace& trace) {
+  // The best real values of the block lie at value − h⁻¹ m = value − uᵀ (u m), |u m|² below the present objective.
   alignas(64) float um[kBlock], target[kBlock];
-  for (int v = 0; v < kStep; ++v) at(um + v * kLanes) = Vec{};
+  Vec sum[kStep] = {};
   for (int j = 0; j < kBlock; ++j) {
-    for (int v = 0; v < kStep; ++v) at(um + v * kLanes) += block.m[j] * at(f.u_transposed + j * kBlock + v * kLanes);
+    for (int v = 0; v < kStep; ++v) sum[v] += block.m[j] * at(f.u_transposed + j * kBlock + v * kLanes);
   }
-  float loss = 0.f;
-  for (int i = 0; i < kBlock; ++i) loss += um[i] * um[i];
-  for (int v = 0; v < kStep; ++v) at(target + v * kLanes) = at(block.value + v * kLanes);
+  for (int v = 0; v < kStep; ++v) at(um + v * kLanes) = sum[v];
+  float part[4] = {};
+  for (int i = 0; i < kBlock; i += 4) {
+    for (int k = 0; k < 4; ++k) part[k] += um[i + k] * um[i + k];
+  }
+  const float loss = (part[0] + part[1]) + (part[2] + part[3]);
+  for (int v = 0; v < kStep; ++v) sum[v] = at(block.value + v * kLanes);
   for (int i = 0; i < kBlock; ++i) {
-    for (int v = 0; v < kStep; ++v) at(target + v * kLanes) -= um[i] * at(f.u + i * kBlock + v * kLanes);
+    for (int v = 0; v < kStep; ++v) sum[v] -= um[i] * at(f.u + i * kBlock + v * kLanes);
   }
+  for (int v = 0; v < kStep; ++v) at(target + v * kLanes) = sum[v];
   Candidates candidates;
-  candidates.fill(d, dmin, scale0, min0, kNeighbours, kCandidates);
+  candidates.fill(d, dmin, scale0, min0, kNeighbours);
   int best = feedback(target, f.u, f.u_inverse, candidates, force ? 3e38f : loss, trace);
   if (best < 0) {
     if (!force) return 0.f;
@@ -195,13 +200,14 @@ SQ_INLINE float search_block(BlockState& block, const BlockFactors& f, float d, 
   }
   float gain = trace.loss[best] - loss;
   alignas(64) float code[kBlock], value[kBlock], m[kBlock];
-  const float step = candidates.step[best], offset = candidates.offset[best];
+  const float step = d * candidates.scale[best], offset = dmin * candidates.min[best];
   for (int i = 0; i < kBlock; ++i) code[i] = trace.code[i * kCandidates + best];
-  for (int v = 0; v < kStep; ++v) at(m + v * kLanes) = at(block.m + v * kLanes);
+  for (int v = 0; v < kStep; ++v) sum[v] = at(block.m + v * kLanes);
   for (int i = 0; i < kBlock; ++i) {
     const float delta = (code[i] * step - offset) - block.value[i];
-    for (int v = 0; v < kStep; ++v) at(m + v * kLanes) += delta * at(f.h + i * kBlock + v * kLanes);
+    for (int v = 0; v < kStep; ++v) sum[v] += delta * at(f.h + i * kBlock + v * kLanes);
   }
+  for (int v = 0; v < kStep; ++v) at(m + v * kLanes) = sum[v];
   for (int k = 0; k < polish; ++k) {
     const float change = descend(f, step, code, m);
     gain += change;
@@ -216,8 +222,8 @@ SQ_INLINE float search_block(BlockState& block, const BlockFactors& f, float d, 
   }
   block.d = d;
   block.dmin = dmin;
-  block.scale = candidates.scale[best];
-  block.min = candidates.min[best];
+  block.scale = static_cast<int>(candidates.scale[best]);
+  block.min = static_cast<int>(candidates.min[best]);
   return gain;
 }
 
@@ -280,16 +286,16 @@ inline float improve_super(RowWork& row, std::int64_t s, std::int64_t cols, cons
       step.n = 0;
       for (int i = 0; i < kBlock; ++i) step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[global * kBlock + i]);
       for (int i = 0; i < kBlock; ++i) m[b * kBlock + i] = trial[b].m[i];
-      if (h) accumulate(m, h + origin, cols, (b + 1) * kBlock, kSuper, step, 1.f);
-      if (c) accumulate(m, c + origin, cols, (b + 1) * kBlock, kSuper, step, row.weight);
+      if (h) accumulate(m - origin, h, cols, origin + (b + 1) * kBlock, origin + kSuper, step, 1.f);
+      if (c) accumulate(m - origin, c, cols, origin + (b + 1) * kBlock, origin + kSuper, step, row.weight);
     }
     if (!(gain < 0.f)) continue;
     // Earlier blocks of the super-block feel the later ones too: the gradient there is brought up to date.
     for (int b = 1; b < 8; ++b) {
       step.n = 0;
       for (int i = 0; i < kBlock; ++i) step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[origin + b * kBlock + i]);
-      if (h) accumulate(m, h + origin, cols, 0, b * kBlock, step, 1.f);
-      if (c) accumulate(m, c + origin, cols, 0, b * kBlock, step, row.weight);
+      if (h) accumulate(m - origin, h, cols, origin, origin + b * kBlock, step, 1.f);
+      if (c) accumulate(m - origin, c, cols, origin, origin + b * kBlock, step, row.weight);
     }
     for (int i = 0; i < kSuper; ++i) m_now[i] = m[i];
     for (int b = 0; b < 8; ++b) {
@@ -313,15 +319,15 @@ inline float improve_super(RowWork& row, std::int64_t s, std::int64_t cols, cons
 
 /// Brings the gradients of all rows up to date. A tile of the matrix is read once for all rows.
 inline void spread(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const float* c, std::int64_t first, const Changes* changes) {
-  for (std::int64_t tile = first; tile < cols; tile += 64) {
+  for (std::int64_t tile = first; tile < cols; tile += kTile) {
     if (h) {
       for (int r = 0; r < n_rows; ++r) {
-        if (changes[r].n) accumulate_tile<64>(rows[r].m, h, cols, tile, changes[r], 1.f);
+        if (changes[r].n) accumulate_tile<kTile>(rows[r].m, h, cols, tile, changes[r], 1.f);
       }
     }
     if (c) {
       for (int r = 0; r < n_rows; ++r) {
-        if (changes[r].n) accumulate_tile<64>(rows[r].m, c, cols, tile, changes[r], rows[r].weight);
+        if (changes[r].n) accumulate_tile<kTile>(rows[r].m, c, cols, tile, changes[r], rows[r].weight);
       }
     }
   }
@@ -373,7 +379,7 @@ void improve(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const
 void start(RowWork* rows, int n_rows, std::int64_t cols, const float* u, const RowSettings& settings) {
   Trace trace;
   Changes changes[kBundle];
-  Offset offsets[kMaxOffsets];
+  Offsets offsets[kMaxOffsets];
   const int n_offsets = square_of_offsets(settings.live_scale_radius, offsets);
   for (std::int64_t b = 0; b < cols / kBlock; ++b) {
     for (int r = 0; r < n_rows; ++r) {
@@ -384,13 +390,13 @@ void start(RowWork* rows, int n_rows, std::int64_t cols, const float* u, const R
       float best_loss = 3e38f;
       alignas(64) float error[kBlock] = {};
       Candidates candidates;
-      for (int first = 0; first < n_offsets; first += kCandidates) {
-        candidates.fill(d, dmin, scale0, min0, offsets + first, n_offsets - first);
+      for (int k = 0; k < n_offsets; ++k) {
+        candidates.fill(d, dmin, scale0, min0, offsets[k]);
         const int best = feedback(row.m + b * kBlock, f.u, f.u_inverse, candidates, best_loss, trace);
         if (best < 0) continue;
         best_loss = trace.loss[best];
-        row.scale[b] = candidates.scale[best];
-        row.min[b] = candidates.min[best];
+        row.scale[b] = static_cast<std::uint8_t>(candidates.scale[best]);
+        row.min[b] = static_cast<std::uint8_t>(candidates.min[best]);
         for (int i = 0; i < kBlock; ++i) {
           row.code[b * kBlock + i] = trace.code[i * kCandidates + best];
           error[i] = trace.error[i * kCandidates + best];
@@ -400,7 +406,7 @@ void start(RowWork* rows, int n_rows, std::int64_t cols, const float* u, const R
       for (int i = 0; i < kBlock; ++i) changes[r].add(b * kBlock + i, -error[i]);
     }
     // m is the target still to be rounded: the errors of this block are pushed on to the columns behind it.
-    if (u) spread(rows, n_rows, cols, u, nullptr, (b + 1) * kBlock / 64 * 64, changes);
+    if (u) spread(rows, n_rows, cols, u, nullptr, (b + 1) * kBlock / kTile * kTile, changes);
   }
 }
 
@@ -426,7 +432,7 @@ SQ_INLINE void multiply_tile(const float* a, std::int64_t lda, std::int64_t k0, 
 
 void multiply(const float* a, std::int64_t lda, int n_rows, std::int64_t depth, const float* x, std::int64_t ldx, std::int64_t first,
               std::int64_t last, float* out, std::int64_t ldo) {
-  constexpr std::int64_t kDepth = 256;  // rows of x that stay in the cache while all rows of a pass
+  constexpr std::int64_t kDepth = 128;  // rows of x that stay in the cache while all rows of a pass
   for (int r = 0; r < n_rows; ++r) {
     for (std::int64_t j = first; j < last; ++j) out[r * ldo + j] = 0.f;
   }
@@ -440,6 +446,9 @@ void multiply(const float* a, std::int64_t lda, int n_rows, std::int64_t depth, 
   }
 }
 
+SQ_INLINE VecD widen(const double* p) { return *reinterpret_cast<const VecDLoad*>(p); }
+SQ_INLINE VecD widen(const float* p) { return __builtin_convertvector(*reinterpret_cast<const VecHalfLoad*>(p), VecD); }
+
 template <int R, typename X>
 SQ_INLINE void multiply_tile_double(const double* a, std::int64_t lda, std::int64_t k0, std::int64_t k1, const X* x, std::int64_t ldx,
                                     double* out, std::int64_t ldo) {
@@ -450,8 +459,7 @@ SQ_INLINE void multiply_tile_double(const double* a, std::int64_t lda, std::int6
   }
   for (std::int64_t k = k0; k < k1; ++k) {
     for (int v = 0; v < kVectors; ++v) {
-      VecD row;
-      for (int l = 0; l < kLanesD; ++l) row[l] = static_cast<double>(x[k * ldx + v * kLanesD + l]);
+      const VecD row = widen(x + k * ldx + v * kLanesD);
       for (int r = 0; r < R; ++r) sum[r][v] += a[r * lda + k] * row;
     }
   }
@@ -463,7 +471,7 @@ SQ_INLINE void multiply_tile_double(const double* a, std::int64_t lda, std::int6
 template <typename X>
 SQ_INLINE void multiply_any(const double* a, std::int64_t lda, int n_rows, std::int64_t depth, const X* x, std::int64_t ldx, std::int64_t first,
                             std::int64_t last, double* out, std::int64_t ldo) {
-  constexpr std::int64_t kDepth = 256;
+  constexpr std::int64_t kDepth = 64;
   for (int r = 0; r < n_rows; ++r) {
     for (std::int64_t j = first; j < last; ++j) out[r * ldo + j] = 0.;
   }

@@ -17,30 +17,33 @@
 namespace spectralquant::quantize {
 namespace {
 
-/// A step away from a (scale, min) pair.
-struct Offset {
-  int scale, min;
+/// Steps away from a (scale, min) pair, one a lane.
+struct Offsets {
+  float scale[kCandidates], min[kCandidates];
 };
 
-// The eight neighbours, and the nearest beyond them: 16 fill the lanes.
-constexpr Offset kNeighbours[kCandidates] = {{0, 0},  {1, 0},   {-1, 0}, {0, 1},  {0, -1}, {1, 1},  {-1, -1}, {1, -1},
-                                             {-1, 1}, {2, 1},   {-2, -1}, {2, 0}, {-2, 0}, {0, 2},  {0, -2},  {1, 2}};
+// The pair, its eight neighbours, and the nearest beyond them: 16 fill the lanes.
+constexpr Offsets kNeighbours = {{0, 1, -1, 0, 0, 1, -1, 1, -1, 2, -2, 2, -2, 0, 0, 1}, {0, 0, 0, 1, -1, 1, -1, -1, 1, 1, -1, 0, 0, 2, -2, 2}};
 constexpr int kSuperRatios = 4;
 constexpr float kSuperRatio[kSuperRatios] = {0.96f, 0.985f, 1.015f, 1.04f};
-constexpr int kMaxRadius = 7, kMaxOffsets = (2 * kMaxRadius + 1) * (2 * kMaxRadius + 1);
+constexpr int kMaxRadius = 7, kMaxOffsets = (2 * kMaxRadius + 1) * (2 * kMaxRadius + 1) / kCandidates + 1;
 
-/// All offsets within ± radius, the nearest first, so that early ones give a good bound. Returns how many.
-int square_of_offsets(int radius, Offset* out) {
+/// All pairs within ± radius, the nearest first, so that early ones give a good bound. Returns how many sets.
+int square_of_offsets(int radius, Offsets* out) {
   radius = radius < 0 ? 0 : radius > kMaxRadius ? kMaxRadius : radius;
+  for (int k = 0; k < kMaxOffsets; ++k) out[k] = {};
   int n = 0;
   for (int distance = 0; distance <= 2 * radius; ++distance) {
     for (int a = -radius; a <= radius; ++a) {
       for (int c = -radius; c <= radius; ++c) {
-        if ((a < 0 ? -a : a) + (c < 0 ? -c : c) == distance) out[n++] = {a, c};
+        if ((a < 0 ? -a : a) + (c < 0 ? -c : c) != distance) continue;
+        out[n / kCandidates].scale[n % kCandidates] = static_cast<float>(a);
+        out[n / kCandidates].min[n % kCandidates] = static_cast<float>(c);
+        ++n;
       }
     }
   }
-  return n;
+  return (n + kCandidates - 1) / kCandidates;
 }
 
 float round_to_half(float x) {
@@ -153,7 +156,7 @@ const RowKernels& row_kernels() { return *row_kernels(simd_level()); }
 
 void factor_block(const float* h, const float* c, float weight, std::int64_t cols, std::int64_t first, BlockFactors& out) {
   for (int i = 0; i < kBlock; ++i) {
-    const std::int64_t row = (first + i) * cols + first;
+    const std::int64_t row = tiled_index(first + i, first, cols);
     for (int j = 0; j < kBlock; ++j) out.h[i * kBlock + j] = c ? h[row + j] + weight * c[row + j] : h[row + j];
   }
   factor(out);
@@ -171,7 +174,7 @@ void take_block(const float* u, bool diagonal, std::int64_t cols, std::int64_t f
     if (diagonal) {
       out.u[i * kBlock + i] = u[first + i];
     } else {
-      std::memcpy(out.u + i * kBlock + i, u + (first + i) * cols + first + i, (kBlock - i) * sizeof(float));
+      std::memcpy(out.u + i * kBlock + i, u + tiled_index(first + i, first + i, cols), (kBlock - i) * sizeof(float));
     }
     out.u_inverse[i] = 1.f / out.u[i * kBlock + i];
   }

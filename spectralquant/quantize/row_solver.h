@@ -12,6 +12,13 @@ inline constexpr int kBlock = 32;        ///< columns that share a scale and a m
 inline constexpr int kSuper = 256;       ///< columns that share d and dmin
 inline constexpr int kBundle = 8;        ///< most rows that one call works on
 inline constexpr int kCandidates = 16;   ///< (scale, min) pairs tried side by side
+inline constexpr int kTile = 64;         ///< columns of a tile
+
+/// Matrices of the kernels are tiled: columns 64 t … 64 t + 63 of all rows lie together, row after row. The rows of one block are
+/// then a run of memory, and no two of them fall on the same lines of a cache when the width is a power of two.
+inline std::int64_t tiled_index(std::int64_t row, std::int64_t column, std::int64_t n_rows) {
+  return (column / kTile * n_rows + row) * kTile + column % kTile;
+}
 
 /// A 32 × 32 block on the diagonal of Hr, factored: inverse(h) = uᵀ u, u upper.
 struct BlockFactors {
@@ -43,7 +50,7 @@ struct RowSettings {
   bool super_scale_search = true;
 };
 
-/// The kernels of one SIMD level. Matrices are row-major, cols a multiple of 256.
+/// The kernels of one SIMD level. u, h, c are tiled; cols is a multiple of 256.
 struct RowKernels {
   /// Error feedback with live scales: row.m (target) is used up, codes, scales, mins, values are written.
   /// u: [cols × cols] upper with inverse(H) = uᵀ u, or nullptr when H is diagonal.
@@ -69,12 +76,12 @@ SimdLevel simd_level();
 const RowKernels* row_kernels(SimdLevel level);
 const RowKernels& row_kernels();
 
-/// Factors the diagonal block of h + weight · c that begins at column `first`. h is [cols × cols]; c may be nullptr.
+/// Factors the diagonal block of h + weight · c that begins at column `first`. h, c: [cols × cols], tiled; c may be nullptr.
 /// A block that is singular is factored as if slightly damped.
 void factor_block(const float* h, const float* c, float weight, std::int64_t cols, std::int64_t first, BlockFactors& out);
 /// The same for a diagonal h.
 void factor_diagonal_block(const float* diagonal, BlockFactors& out);
-/// Takes the diagonal block of an upper factor u (only u and u_inverse are filled); diagonal: u is [cols].
+/// Takes the diagonal block of an upper factor u, tiled (only u and u_inverse are filled); diagonal: u is [cols].
 void take_block(const float* u, bool diagonal, std::int64_t cols, std::int64_t first, BlockFactors& out);
 
 /// What the row decodes to, as the decoder computes it.

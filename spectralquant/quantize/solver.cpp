@@ -54,6 +54,7 @@ class RowsSolver {
   }
   const float* h() const { return q_.diagonal() ? nullptr : h_.data(); }
   const float* c() const { return c_.empty() ? nullptr : c_.data(); }
+  std::int64_t diagonal_index(std::int64_t i) const { return q_.diagonal() ? i : tiled_index(i, i, cols_); }
   std::int64_t bundles() const { return (rows_ + kBundle - 1) / kBundle; }
 
   void prepare_blocks();
@@ -63,12 +64,18 @@ class RowsSolver {
   void error_times_h(const RowBuffer* rows, std::int64_t first, int n, float* out) const;
   void error_times_c(const RowBuffer* rows, std::int64_t first, int n, float* out) const;
 
+  void times(const float* e, int n, const std::vector<float>& matrix, float* out) const {
+    for (std::int64_t j = 0; j < cols_; j += kTile) {
+      kernels_.multiply(e, cols_, n, cols_, matrix.data() + j * cols_, kTile, 0, kTile, out + j, cols_);
+    }
+  }
+
   const Quadratic& q_;
   const SolverOptions& options_;
   const RowKernels& kernels_;
   std::int64_t rows_, cols_;
   bool has_signal_ = false, two_sided_ = false;
-  std::vector<float> h_, c_;      ///< damped and normalised; h_ is [cols] when diagonal
+  std::vector<float> h_, c_;      ///< tiled, normalised, h_ damped; h_ is [cols] when diagonal
   std::vector<float> weight_;     ///< [rows] of c_; empty without
   std::vector<float> g_diagonal_; ///< damped
   std::vector<BlockFactors> blocks_;
@@ -88,10 +95,17 @@ RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
   // Without a first term the second is damped by what would be its own damping.
   const float h_scale = normaliser(first_term ? h_mean : c_mean * f_mean);
   h_.assign(q.diagonal() ? n : n * n, 0.f);
-  if (first_term) std::transform(q.h(), q.h() + h_.size(), h_.begin(), [&](float x) { return x * h_scale; });
+  if (first_term) {
+    if (q.diagonal()) {
+      std::copy_n(q.h(), n, h_.begin());
+    } else {
+      h_ = tiled(q.h(), n);
+    }
+    for (float& x : h_) x *= h_scale;
+  }
   const double damping = std::max(options.damping, 1e-6);
   const float ridge = static_cast<float>(damping * h_scale * (first_term ? h_mean : c_mean * f_mean));
-  for (std::int64_t i = 0; i < n; ++i) h_[i * stride] += ridge;
+  for (std::int64_t i = 0; i < n; ++i) h_[diagonal_index(i)] += ridge;
 
   g_diagonal_.assign(rows_, 1.f);
   if (two_sided_) {
@@ -100,8 +114,8 @@ RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
   }
   if (second_term) {
     const float c_scale = normaliser(c_mean);
-    c_.resize(n * n);
-    std::transform(q.c(), q.c() + n * n, c_.begin(), [&](float x) { return x * c_scale; });
+    c_ = tiled(q.c(), n);
+    for (float& x : c_) x *= c_scale;
     weight_.resize(rows_);
     for (std::int64_t r = 0; r < rows_; ++r) {
       weight_[r] = static_cast<float>(std::min(1e18, static_cast<double>(q.frequency()[r]) / g_diagonal_[r] * h_scale / c_scale));
@@ -112,7 +126,7 @@ RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
 
 std::vector<float> RowsSolver::importance() const {
   std::vector<float> result(cols_);
-  for (std::int64_t i = 0; i < cols_; ++i) result[i] = h_[q_.diagonal() ? i : i * (cols_ + 1)];
+  for (std::int64_t i = 0; i < cols_; ++i) result[i] = h_[diagonal_index(i)];
   return result;
 }
 
@@ -140,11 +154,12 @@ StartFactor RowsSolver::start_factor(float weight) const {
       for (std::size_t i = 0; i < a.size(); ++i) a[i] += weight * c_[i];
     }
     // Moments that are not positive definite (rounded, or edited by hand) get more damping until they are.
-    const double mean = mean_diagonal(a.data(), cols_, cols_ + 1);
+    double mean = 0;
+    for (std::int64_t i = 0; i < cols_; ++i) mean += a[diagonal_index(i)] / cols_;
     for (double more = 1e-3;; more *= 10) {
       factor.u = inverse_factor(a.data(), cols_, options_.n_threads);
       if (!factor.u.empty()) break;
-      for (std::int64_t i = 0; i < cols_; ++i) a[i * (cols_ + 1)] += static_cast<float>(more * mean);
+      for (std::int64_t i = 0; i < cols_; ++i) a[diagonal_index(i)] += static_cast<float>(more * mean);
     }
   }
   factor.blocks.resize(cols_ / kBlock);
@@ -190,7 +205,7 @@ void RowsSolver::error_times_h(const RowBuffer* rows, std::int64_t first, int n,
   if (q_.diagonal()) {
     for (std::int64_t i = 0; i < n * cols_; ++i) out[i] = e[i] * h_[i % cols_];
   } else {
-    kernels_.multiply(e.data(), cols_, n, cols_, h_.data(), cols_, 0, cols_, out, cols_);
+    times(e.data(), n, h_, out);
   }
 }
 
@@ -199,7 +214,7 @@ void RowsSolver::error_times_c(const RowBuffer* rows, std::int64_t first, int n,
   for (int r = 0; r < n; ++r) {
     for (std::int64_t i = 0; i < cols_; ++i) e[r * cols_ + i] = rows[r].value()[i] - q_.c_target()[(first + r) * cols_ + i];
   }
-  kernels_.multiply(e.data(), cols_, n, cols_, c_.data(), cols_, 0, cols_, out, cols_);
+  times(e.data(), n, c_, out);
 }
 
 void RowsSolver::prepare_row(RowBuffer& row, RowWork& work, std::int64_t r) const {
@@ -237,14 +252,21 @@ void RowsSolver::improve_rows(Q4KMatrix& matrix) const {
 }
 
 void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
-  // E·H of all rows, kept up to date.
+  // E·H of all rows, tiled, kept up to date.
   std::vector<float> eh(rows_ * cols_);
+  auto put = [&](std::int64_t first, int n, const float* values) {
+    for (int r = 0; r < n; ++r) {
+      for (std::int64_t j = 0; j < cols_; j += kTile) std::copy_n(values + r * cols_ + j, kTile, &eh[tiled_index(first + r, j, rows_)]);
+    }
+  };
   parallel_for(static_cast<std::size_t>(bundles()), options_.n_threads, [&](std::size_t bundle) {
     const std::int64_t first = static_cast<std::int64_t>(bundle) * kBundle;
     const int n = static_cast<int>(std::min<std::int64_t>(kBundle, rows_ - first));
     std::vector<RowBuffer> buffers(n, RowBuffer(cols_, false));
     for (int r = 0; r < n; ++r) buffers[r].load(matrix, first + r);
-    error_times_h(buffers.data(), first, n, eh.data() + first * cols_);
+    std::vector<float> product(n * cols_);
+    error_times_h(buffers.data(), first, n, product.data());
+    put(first, n, product.data());
   });
 
   std::vector<RowBuffer> now(kJacobiRows, RowBuffer(cols_, !c_.empty()));
@@ -258,10 +280,9 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
       for (std::int64_t k = 0; k < rows_; ++k) coupling[r * rows_ + k] = g[k] * inverse;
       coupling[r * rows_ + first + r] = 1;
     }
-    const std::int64_t tile = 64;
-    parallel_for(static_cast<std::size_t>(cols_ / tile), options_.n_threads, [&](std::size_t t) {
-      const std::int64_t j = static_cast<std::int64_t>(t) * tile;
-      kernels_.multiply(coupling.data(), rows_, n, rows_, eh.data(), cols_, j, j + tile, gradient.data(), cols_);
+    parallel_for(static_cast<std::size_t>(cols_ / kTile), options_.n_threads, [&](std::size_t t) {
+      const std::int64_t j = static_cast<std::int64_t>(t) * kTile;
+      kernels_.multiply(coupling.data(), rows_, n, rows_, eh.data() + j * rows_, kTile, 0, kTile, gradient.data() + j, cols_);
     });
     // Proposals, each as if the other rows of the group stood still.
     constexpr int kProposal = 4;  // rows to an item: bits do not depend on it
@@ -294,9 +315,10 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
       std::vector<float> shift(cols_, 0.f);  // of the gradient, by the accepted rows
       for (int s = 0; s < r; ++s) {
         const float factor = coupling[r * rows_ + first + s];
-        const float *old_eh = eh.data() + (first + s) * cols_, *new_eh = eh_new.data() + s * cols_;
-        if (factor != 0) {
-          for (std::int64_t i = 0; i < cols_; ++i) shift[i] += factor * (new_eh[i] - old_eh[i]);
+        if (factor == 0) continue;
+        for (std::int64_t j = 0; j < cols_; j += kTile) {
+          const float *old_eh = &eh[tiled_index(first + s, j, rows_)], *new_eh = &eh_new[s * cols_ + j];
+          for (int i = 0; i < kTile; ++i) shift[j + i] += factor * (new_eh[i] - old_eh[i]);
         }
       }
       double cross = 0;
@@ -307,7 +329,7 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
       }
       now[r].store(matrix, row);
     }
-    std::copy_n(eh_new.data(), n * cols_, eh.data() + first * cols_);
+    put(first, n, eh_new.data());
   }
 }
 

@@ -1,0 +1,260 @@
+#include "spectralquant/quantize/solver.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "quantize/solver_problems.h"
+#include "spectralquant/core/error.h"
+#include "spectralquant/quantize/reference_solver.h"
+#include "spectralquant/quantize/round.h"
+
+namespace spectralquant::quantize {
+namespace {
+
+double rounding_objective(const Problem& problem, bool with_importance) {
+  const torch::Tensor importance = problem.h.dim() == 1 ? problem.h.contiguous() : problem.h.diagonal().contiguous();
+  return objective(problem, round_like_llama(problem.target.data_ptr<float>(), problem.target.size(0), problem.target.size(1),
+                                             with_importance ? importance.data_ptr<float>() : nullptr, 1));
+}
+
+void expect_laws(const Problem& problem, const Solution& solution) {
+  // What the file will hold, read back.
+  const auto blocks = solution.matrix.to_blocks();
+  const auto back = Q4KMatrix::from_blocks(blocks.data(), solution.matrix.rows, solution.matrix.cols);
+  EXPECT_TRUE(same(solution.matrix, back));
+  EXPECT_EQ(objective(problem, back), solution.objective);
+  EXPECT_LE(solution.objective, rounding_objective(problem, false));
+  EXPECT_LE(solution.objective, rounding_objective(problem, true));
+}
+
+TEST(Solver, IsNeverWorseThanRoundingAndReportsWhatTheBytesSay) {
+  for (const Kind kind : kAllKinds) {
+    for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+      SCOPED_TRACE(name_of(kind) + ", seed " + std::to_string(seed));
+      const Problem problem = test_problem(kind, seed == 1 ? 1 : 21, seed == 3 ? 512 : 256, seed);
+      const Solution solution = solve(problem);
+      expect_laws(problem, solution);
+      EXPECT_LE(solution.objective, solution.objective_start * (1 + 1e-6));
+    }
+  }
+}
+
+TEST(Solver, AgreesWithThePlainReference) {
+  for (const Kind kind : kAllKinds) {
+    SCOPED_TRACE(name_of(kind));
+    const Problem problem = test_problem(kind, 20, 256, 7);
+    const Solution fast = solve(problem), plain = solve_reference(problem);
+    EXPECT_NEAR(fast.objective / plain.objective, 1, kind == Kind::kTied || kind == Kind::kTwoSidedTied ? 1e-2 : 3e-3);  // tied: start factors are shared
+  }
+}
+
+TEST(Solver, GainsALotOverRounding) {
+  const Problem problem = test_problem(Kind::kOneSided, 32, 512, 5);
+  EXPECT_LT(solve(problem).objective, .6 * rounding_objective(problem, true));
+}
+
+TEST(Solver, GivesTheSameBytesForAnyNumberOfThreads) {
+  for (const Kind kind : kAllKinds) {
+    SCOPED_TRACE(name_of(kind));
+    const Problem problem = test_problem(kind, 45, 256, 11);
+    SolverOptions options;
+    options.n_threads = 1;
+    const Solution one = solve(problem, options);
+    options.n_threads = 3;
+    const Solution three = solve(problem, options);
+    EXPECT_TRUE(same(one.matrix, three.matrix));
+    EXPECT_EQ(one.objective, three.objective);
+    EXPECT_EQ(one.objective_start, three.objective_start);
+  }
+}
+
+TEST(Solver, WithADiagonalMomentBlocksAreSolvedAlone) {
+  Problem problem = test_problem(Kind::kDiagonal, 9, 512, 3);
+  const Solution solution = solve(problem);
+  // The same as with the diagonal written out: nothing flows between columns.
+  problem.h = torch::diag(problem.h);
+  EXPECT_TRUE(same(solution.matrix, solve(problem).matrix));
+  // Feedback with fixed scales is plain rounding to the nearest.
+  problem = test_problem(Kind::kDiagonal, 9, 512, 3);
+  SolverOptions options;
+  options.rounds = 0;
+  options.live_scale_radius = 0;
+  const double with = solve(problem, options).objective_start;
+  options.feedback = false;
+  EXPECT_NEAR(with / solve(problem, options).objective_start, 1, 1e-5);
+}
+
+TEST(Solver, EveryStepCanBeLeftOut) {
+  const std::vector<std::function<void(SolverOptions&)>> switches = {
+      [](SolverOptions& o) { o.feedback = false; },       [](SolverOptions& o) { o.live_scale_radius = 0; }, [](SolverOptions& o) { o.rounds = 0; },
+      [](SolverOptions& o) { o.sweeps = 0; },             [](SolverOptions& o) { o.scale_search = false; },  [](SolverOptions& o) { o.super_scale_search = false; },
+      [](SolverOptions& o) { o.damping = o.output_damping = 0; }, [](SolverOptions& o) { o.scale_search = o.super_scale_search = o.feedback = false; }};
+  for (const Kind kind : {Kind::kOneSided, Kind::kTwoSidedTied}) {
+    const Problem problem = test_problem(kind, 16, 256, 13);
+    const double all_on = solve(problem).objective;
+    for (std::size_t i = 0; i < switches.size(); ++i) {
+      SCOPED_TRACE(name_of(kind) + ", switch " + std::to_string(i));
+      SolverOptions options;
+      switches[i](options);
+      const Solution solution = solve(problem, options);
+      expect_laws(problem, solution);
+      EXPECT_LE(solution.objective, solution.objective_start * (1 + 1e-6));
+      EXPECT_LT(all_on, solution.objective * 1.02);
+    }
+  }
+}
+
+TEST(Solver, MoreRoundsNeverRaiseTheObjective) {
+  for (const Kind kind : {Kind::kOneSided, Kind::kTwoSided, Kind::kTwoSidedTied}) {
+    SCOPED_TRACE(name_of(kind));
+    const Problem problem = test_problem(kind, 40, 256, 17);
+    double last = std::numeric_limits<double>::infinity();
+    for (const int rounds : {0, 1, 2, 4}) {
+      SolverOptions options;
+      options.rounds = rounds;
+      options.damping = options.output_damping = 1e-5;  // the objective reported is undamped
+      const double reached = solve(problem, options).objective;
+      EXPECT_LE(reached, last * (1 + 1e-5));
+      last = reached;
+    }
+  }
+}
+
+TEST(Solver, CoupledRowsOfAStrongGNeverRaiseTheObjective) {
+  // All rows feel nearly the same gradient: moving them at once overshoots unless every move is checked.
+  Problem problem = test_problem(Kind::kOneSided, 40, 256, 19);
+  problem.g = torch::ones({40, 40}) + .02 * torch::eye(40);
+  SolverOptions options;
+  options.damping = options.output_damping = 1e-5;
+  double last = std::numeric_limits<double>::infinity();
+  for (const int rounds : {0, 1, 3}) {
+    options.rounds = rounds;
+    const double reached = solve(problem, options).objective;
+    EXPECT_LE(reached, last * (1 + 1e-5));
+    last = reached;
+  }
+  options.rounds = 2;
+  const double plain = solve_reference(problem, options).objective;
+  EXPECT_LT(solve(problem, options).objective, plain * 1.25);
+}
+
+TEST(Solver, KeepsWhatTheFormatHoldsExactly) {
+  torch::manual_seed(23);
+  const torch::Tensor code = torch::randint(0, 16, {8, 256});
+  code.view({8, 8, 32}).select(2, 0).fill_(0);
+  code.view({8, 8, 32}).select(2, 1).fill_(15);
+  Problem problem;
+  problem.target = (code - 8) * .25;  // every block: step 1/4, min 2
+  problem.h = test_moment(256, 512);
+  const Solution solution = solve(problem), plain = solve_reference(problem);
+  torch::Tensor value = torch::empty({8, 256});
+  solution.matrix.decode(0, 8, value.data_ptr<float>());
+  EXPECT_LT((value - problem.target).abs().max().item<float>(), 2e-3f);  // fp16 of 2/63 is not exact
+  EXPECT_EQ(solution.matrix.code, plain.matrix.code);
+}
+
+/// Inputs that break naive solvers: each must give finite values and keep the laws.
+TEST(Solver, SurvivesDegenerateMatrices) {
+  std::vector<std::pair<std::string, std::function<void(Problem&)>>> traps;
+  auto trap = [&](const char* name, std::function<void(Problem&)> make) { traps.emplace_back(name, std::move(make)); };
+  trap("zero target", [](Problem& p) { p.target.zero_(); });
+  trap("constant rows", [](Problem& p) { p.target.fill_(.3); });
+  trap("constant negative rows", [](Problem& p) { p.target.fill_(-.3); });
+  trap("positive weights: min 0", [](Problem& p) { p.target = p.target.abs() + .1; });
+  trap("one outlier", [](Problem& p) { p.target[0][3] = 1e4; });
+  trap("beyond fp16", [](Problem& p) { p.target.mul_(1e10); });
+  trap("fp16 subnormal", [](Problem& p) { p.target.mul_(1e-6); });
+  trap("below fp16", [](Problem& p) { p.target.mul_(1e-12); });
+  trap("tiny and huge super-blocks", [](Problem& p) { p.target.slice(1, 0, 256).mul_(1e-9); });
+  trap("half zero", [](Problem& p) { p.target.slice(1, 0, 256).zero_(); });
+  trap("dead inputs", [](Problem& p) {
+    p.h.slice(0, 0, 300).zero_();
+    p.h.slice(1, 0, 300).zero_();
+  });
+  trap("rank one", [](Problem& p) { p.h.fill_(1); });
+  trap("singular", [](Problem& p) { p.h = test_moment(512, 40); });
+  trap("indefinite", [](Problem& p) { p.h = p.h - .9 * torch::diag(p.h.diagonal()); });
+  trap("h all zero", [](Problem& p) { p.h.zero_(); });
+  trap("h diagonal zero", [](Problem& p) { p.h = torch::zeros({512}); });
+  trap("h tiny", [](Problem& p) { p.h.mul_(1e-30); });
+  trap("h huge", [](Problem& p) { p.h.mul_(1e30); });
+  trap("g all zero", [](Problem& p) { p.g = torch::zeros({5, 5}); });
+  trap("g dead row", [](Problem& p) {
+    p.g = torch::eye(5);
+    p.g[2][2] = 0;
+  });
+  trap("frequency zero", [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::zeros({5}); });
+  trap("h zero, tied", [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::rand({5}), p.h.zero_(); });
+  trap("g zero, tied", [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::rand({5}), p.g = torch::zeros({5, 5}); });
+  trap("frequency huge", [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::rand({5}) * 1e20; });
+  trap("diagonal h, tied", [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::rand({5}), p.h = p.h.diagonal().contiguous(); });
+  for (const auto& [name, make] : traps) {
+    SCOPED_TRACE(name);
+    Problem problem = test_problem(Kind::kOneSided, 5, 512, 29);
+    make(problem);
+    const Solution solution = solve(problem);
+    std::vector<float> value(5 * 512);
+    solution.matrix.decode(0, 5, value.data());
+    for (const float v : value) ASSERT_TRUE(std::isfinite(v));
+    if (name != "indefinite" && name != "beyond fp16") expect_laws(problem, solution);  // of an indefinite form "better" says nothing
+  }
+}
+
+TEST(Solver, ReportsProgressAndStopsWhenTheCallerThrows) {
+  const Problem problem = test_problem(Kind::kOneSided, 16, 256, 31);
+  std::vector<std::uint64_t> done;
+  solve(problem, {}, [&](const ProgressEvent& event) {
+    EXPECT_EQ(event.unit, "weights");
+    done.push_back(event.done);
+    EXPECT_LE(event.done, event.total);
+  });
+  EXPECT_GE(done.size(), 3u);
+  EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
+  EXPECT_THROW(solve(problem, {}, [](const ProgressEvent&) { throw std::runtime_error("stop"); }), std::runtime_error);
+}
+
+TEST(Solver, RefusesWhatMakesNoProblem) {
+  const std::vector<std::pair<std::string, std::function<void(Problem&)>>> cases = {
+      {"is no matrix", [](Problem& p) { p.target = torch::zeros({256}); }},
+      {"is no matrix", [](Problem& p) { p.target = torch::Tensor(); }},
+      {"cannot be Q4_K", [](Problem& p) { p.target = torch::zeros({4, 320}), p.h = torch::ones({320}); }},
+      {"cannot be Q4_K", [](Problem& p) { p.target = torch::zeros({0, 256}); }},
+      {"h is missing", [](Problem& p) { p.h = torch::Tensor(); }},
+      {"h is [256, 255], expected [256, 256]", [](Problem& p) { p.h = torch::zeros({256, 255}); }},
+      {"h is [8], expected [256]", [](Problem& p) { p.h = torch::zeros({8}); }},
+      {"g is [256, 256], expected [4, 4]", [](Problem& p) { p.g = p.h; }},
+      {"frequency is [256], expected [4]", [](Problem& p) { p.c = p.h, p.frequency = torch::ones({256}); }},
+      {"c is [4, 4], expected [256, 256]", [](Problem& p) { p.c = torch::eye(4), p.frequency = torch::ones({4}); }},
+      {"c_target is [4, 1], expected [4, 256]", [](Problem& p) { p.c = p.h, p.frequency = torch::ones({4}), p.c_target = torch::ones({4, 1}); }},
+      {"come together", [](Problem& p) { p.c = p.h; }},
+      {"come together", [](Problem& p) { p.frequency = torch::ones({4}); }},
+      {"come together", [](Problem& p) { p.c_target = p.target; }},
+      {"the target holds NaN", [](Problem& p) { p.target[3][7] = NAN; }},
+      {"h holds NaN or infinity", [](Problem& p) { p.h[0][1] = INFINITY; }},
+      {"g holds NaN", [](Problem& p) { p.g = torch::full({4, 4}, NAN); }},
+      {"h has a negative value on its diagonal", [](Problem& p) { p.h[5][5] = -1; }},
+      {"h is negative", [](Problem& p) { p.h = torch::full({256}, -1.f); }},
+      {"frequency is negative", [](Problem& p) { p.c = p.h, p.frequency = torch::full({4}, -1.f); }},
+  };
+  for (const auto& [text, make] : cases) {
+    Problem problem = test_problem(Kind::kOneSided, 4, 256, 37);
+    make(problem);
+    for (const bool reference : {false, true}) {
+      try {
+        reference ? solve_reference(problem) : solve(problem);
+        ADD_FAILURE() << "not refused: " << text;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::kBadInput);
+        EXPECT_NE(error.problem().find(text), std::string::npos) << error.what();
+        EXPECT_FALSE(error.fix().empty());
+      }
+    }
+  }
+  EXPECT_THROW(objective(test_problem(Kind::kOneSided, 4, 256, 1), Q4KMatrix(3, 256)), Error);
+}
+
+}  // namespace
+}  // namespace spectralquant::quantize
