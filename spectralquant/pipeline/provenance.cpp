@@ -55,7 +55,7 @@ gguf::Metadata output_metadata(const gguf::File& input, const QuantizeOptions& o
   gguf::Metadata metadata;
   metadata.place = options.output;
   for (const auto& [key, value] : input.metadata().items()) {
-    if (!key.starts_with("split.") && !key.starts_with("spectralquant.")) metadata.set(key, value);
+    if (!key.starts_with("spectralquant.")) metadata.set(key, value);  // the Writer leaves split.* out
   }
   metadata.set("general.file_type", gguf::Value::of_u32(kFileTypeQ4KM));
   metadata.set("general.quantization_version", gguf::Value::of_u32(kQuantizationVersion));

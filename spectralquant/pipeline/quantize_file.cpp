@@ -9,6 +9,7 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
 #include "spectralquant/gguf/strict.h"
+#include "spectralquant/model/threads.h"
 #include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/matrix_writer.h"
 #include "spectralquant/pipeline/phase_times.h"
@@ -18,13 +19,11 @@
 namespace spectralquant::pipeline {
 namespace {
 
-/// Threads of torch's operators while a job runs; back to what they were afterwards.
+/// Threads of torch's operators and BLAS while a job runs; back to what they were afterwards.
 class TorchThreads {
  public:
-  explicit TorchThreads(int n_threads) : before_(at::get_num_threads()) {
-    if (n_threads > 0) at::set_num_threads(n_threads);
-  }
-  ~TorchThreads() { at::set_num_threads(before_); }
+  explicit TorchThreads(int n_threads) : before_(at::get_num_threads()) { model::set_threads(n_threads); }
+  ~TorchThreads() { model::set_threads(before_); }
   TorchThreads(const TorchThreads&) = delete;
   TorchThreads& operator=(const TorchThreads&) = delete;
 
@@ -141,8 +140,7 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& pro
   }
 
   times.enter("write");
-  const int n_threads = options.n_threads > 0 ? options.n_threads : at::get_num_threads();
-  MatrixWriter output(file, plan, output_metadata(file, options, calibration.facts, n_threads), options);
+  MatrixWriter output(file, plan, output_metadata(file, options, calibration.facts, at::get_num_threads()), options);
   output.write_rest();
   Job job{options, file, output, report, times, progress};
   if (options.method != Method::kSpectral) {

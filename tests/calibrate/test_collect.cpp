@@ -1,0 +1,145 @@
+#include "calibrate/calibrate_fixture.h"
+
+namespace spectralquant::calibrate {
+namespace {
+
+using ::testing::HasSubstr;
+using Taps = std::map<std::string, torch::Tensor>;
+
+/// Inputs of all matrices in one whole forward pass, in float64, [N, cols].
+Taps inputs_of(model::Model& model, const Windows& windows) {
+  torch::NoGradGuard no_grad;
+  Taps inputs;
+  const model::Tap tap = [&](std::string_view name, const torch::Tensor& x, const torch::Tensor&) {
+    inputs[std::string(name)] = x.reshape({-1, x.size(-1)}).to(torch::kFloat64);
+  };
+  model.forward(model::to_tensor(windows, 0, windows.size(), torch::kCPU), &tap);
+  return inputs;
+}
+
+torch::Tensor moment(const torch::Tensor& x) { return x.t().mm(x) / static_cast<double>(x.size(0)); }
+
+class CollectTest : public TinyModelTest {};
+
+TEST_F(CollectTest, HIsTheMomentOfEveryInput) {
+  open();
+  const Windows windows = random_windows(5, 48);
+  CollectOptions options;
+  options.batch = 2;
+  const Signals signals = collect(model(), windows, options);
+  EXPECT_EQ(signals.n_tokens, 5 * 48);
+  const Taps inputs = inputs_of(model(), windows);
+  EXPECT_EQ(signals.matrices.size(), inputs.size());  // the tied head under the embedding's name
+  for (const auto& [name, x] : inputs) {
+    ASSERT_TRUE(signals.matrices.contains(name)) << name;
+    const torch::Tensor h = signals.matrices.at(name).h;
+    EXPECT_LT(relative(h, moment(x)), 1e-5) << name;  // also says that a stage's matrices read one input
+    EXPECT_TRUE(torch::equal(h, h.t())) << name;
+  }
+}
+
+TEST_F(CollectTest, MatricesOfAStageShareOneTensor) {
+  open();
+  const Signals signals = collect(model(), random_windows(1, 16));
+  EXPECT_EQ(signals.matrices.at("blk.1.attn_q.weight").h.data_ptr(), signals.matrices.at("blk.1.attn_v.weight").h.data_ptr());
+}
+
+TEST_F(CollectTest, OnlyTheHeadWhenThatIsAllThatIsAsked) {
+  open();
+  const Windows windows = random_windows(3, 32);
+  CollectOptions options;
+  options.only_head = true;
+  const Signals signals = collect(model(), windows, options);
+  ASSERT_EQ(signals.matrices.size(), 1u);
+  EXPECT_TRUE(torch::equal(signals.matrices.at("token_embd.weight").h, collect(model(), windows).matrices.at("token_embd.weight").h));
+}
+
+TEST_F(CollectTest, AHeadOfItsOwnLeavesTheEmbeddingWithoutH) {
+  model::TinyOptions tiny;
+  tiny.tied = false;
+  open(tiny);
+  const Windows windows = random_windows(2, 16);
+  EXPECT_FALSE(collect(model(), windows).matrices.contains("token_embd.weight"));
+  CollectOptions options;
+  options.output_moments = true;
+  const Signals signals = collect(model(), windows, options);
+  EXPECT_FALSE(signals.matrices.at("token_embd.weight").h.defined());
+  EXPECT_TRUE(signals.matrices.at("token_embd.weight").c.defined());
+  EXPECT_EQ(signals.matrices.at("output.weight").g.size(0), model::kTinyVocab);
+}
+
+TEST_F(CollectTest, OutputMomentsComeWithTheSameH) {
+  open();
+  const Windows windows = random_windows(4, 32);
+  CollectOptions options;
+  options.output_moments = true;
+  const Signals two = collect(model(), windows, options), one = collect(model(), windows);
+  ASSERT_EQ(two.matrices.size(), one.matrices.size());
+  for (const auto& [name, signal] : two.matrices) {
+    EXPECT_LT(relative(signal.h, one.matrices.at(name).h), 1e-5) << name;
+    ASSERT_TRUE(signal.g.defined()) << name;
+    EXPECT_TRUE(torch::equal(signal.g, signal.g.t())) << name;
+    EXPECT_EQ(signal.g.size(0), static_cast<std::int64_t>(file_->require(name).n_rows())) << name;
+  }
+  EXPECT_NEAR(two.matrices.at("token_embd.weight").frequency.sum().item<double>(), 1.0, 1e-5);
+}
+
+TEST_F(CollectTest, TheSketchIsAFunctionOfItsSeed) {
+  open();
+  const Windows windows = random_windows(2, 16);
+  CollectOptions options;
+  options.output_moments = true;
+  const auto g = [&](std::uint64_t seed) {
+    options.seed = seed;
+    return collect(model(), windows, options).matrices.at("blk.0.ffn_up.weight").g;
+  };
+  EXPECT_TRUE(torch::equal(g(1), g(1)));
+  EXPECT_FALSE(torch::equal(g(1), g(2)));
+}
+
+// One-token windows, so that the Fisher of a window is that of one output distribution: Σ_k p_k (e_k − p)(e_k − p)ᵀ, sent back
+// class by class. The sketch of many windows of the same token has to come near it, C and the head's own G included.
+TEST_F(CollectTest, TheSketchIsTheSoftmaxFisher) {
+  open();
+  const std::vector<std::string> names{"blk.1.ffn_down.weight", "blk.1.attn_v.weight", "blk.0.ffn_up.weight"};
+  const torch::Tensor tokens = torch::full({1, 1}, 101, torch::kInt64);
+  Taps outputs;
+  const model::Tap tap = [&](std::string_view name, const torch::Tensor&, const torch::Tensor& y) { outputs[std::string(name)] = y; };
+  const torch::Tensor embedded = model().embed(tokens).detach().requires_grad_(true);
+  torch::Tensor x = embedded;
+  for (std::int64_t block = 0; block < 2; ++block) x = model().block(block, x, &tap);
+  const torch::Tensor logits = model().head(model().final_norm(x)), p = logits.detach().softmax(-1).flatten();
+  std::vector<torch::Tensor> wanted{embedded};
+  for (const auto& name : names) wanted.push_back(outputs.at(name));
+  std::vector<torch::Tensor> exact(wanted.size());
+  for (std::int64_t k = 0; k < model::kTinyVocab; ++k) {
+    torch::Tensor z = -p.clone();
+    z[k] += 1;
+    const auto gradients = torch::autograd::grad({logits}, wanted, {(z * p[k].sqrt()).view_as(logits)}, /*retain_graph=*/true);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const torch::Tensor g = gradients[i].flatten().to(torch::kFloat64), product = g.outer(g);
+      exact[i] = exact[i].defined() ? exact[i] + product : product;
+    }
+  }
+
+  CollectOptions options;
+  options.output_moments = true;
+  options.batch = 512;
+  const Signals signals = collect(model(), Windows(4096, {101}), options);
+  EXPECT_LT(relative(signals.matrices.at("token_embd.weight").c, exact[0]), 0.15);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const torch::Tensor g = signals.matrices.at(names[i]).g;
+    EXPECT_LT(relative(g, exact[i + 1]), 0.15) << names[i];
+    EXPECT_NEAR(g.trace().item<double>() / exact[i + 1].trace().item<double>(), 1.0, 0.03) << names[i];
+  }
+  EXPECT_LT(relative(signals.matrices.at("token_embd.weight").g, torch::diag(p) - p.outer(p)), 1e-4);
+}
+
+TEST_F(CollectTest, RefusesNoWindowsAndUnequalOnes) {
+  open();
+  EXPECT_THAT(refusal([&] { collect(model(), {}); }), HasSubstr("no calibration text"));
+  EXPECT_THAT(refusal([&] { collect(model(), {{1, 2}, {1, 2, 3}}); }), HasSubstr("windows of 2 and 3 tokens"));
+}
+
+}  // namespace
+}  // namespace spectralquant::calibrate

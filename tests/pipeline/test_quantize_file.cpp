@@ -1,0 +1,288 @@
+#include <nlohmann/json.hpp>
+
+#include "pipeline/pipeline_fixture.h"
+#include "spectralquant/gguf/strict.h"
+
+namespace spectralquant::pipeline {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class QuantizeFileTest : public PipelineTest {
+ protected:
+  /// Quantizes twice: strict, complete and the same bytes.
+  QuantizeReport check(const QuantizeOptions& options) {
+    const QuantizeReport report = quantize_file(options);
+    const std::string bytes = slurp(options.output);
+    const gguf::File in = gguf::File::open(options.input), out = gguf::File::open(options.output);
+    const gguf::Inventory inventory = gguf::take_inventory(out);
+    EXPECT_TRUE(inventory.strict);
+    EXPECT_DOUBLE_EQ(report.matrix_bpw, 4.5);
+    EXPECT_EQ(report.output_bytes, bytes.size());
+    EXPECT_EQ(report.output_hash, out.hash());
+    EXPECT_EQ(in.tensors().size(), out.tensors().size());
+    for (std::size_t i = 0; i < in.tensors().size(); ++i) EXPECT_EQ(in.tensors()[i].name, out.tensors()[i].name);
+    EXPECT_EQ(report.matrices.size(), inventory.types.at(gguf::Type::Q4_K).n_tensors);
+    EXPECT_FALSE(std::filesystem::exists(options.output + ".partial"));
+    quantize_file(options);
+    EXPECT_TRUE(slurp(options.output) == bytes) << "another run gave other bytes";
+    return report;
+  }
+
+  static double total(const QuantizeReport& report, double MatrixReport::*what) {
+    double sum = 0;
+    for (const auto& matrix : report.matrices) sum += matrix.*what;
+    return sum;
+  }
+};
+
+TEST_F(QuantizeFileTest, PlainNeedsNoCalibration) {
+  const QuantizeReport report = check(options(Method::kPlain));
+  EXPECT_EQ(report.calibration_tokens, 0);
+  for (const auto& matrix : report.matrices) {
+    EXPECT_EQ(matrix.objective, matrix.plain_objective) << matrix.name;
+    EXPECT_GT(matrix.relative_error, 0.0005) << matrix.name;
+    EXPECT_LT(matrix.relative_error, 0.02) << matrix.name;
+  }
+}
+
+TEST_F(QuantizeFileTest, ImatrixRoundsUnderTheDiagonal) {
+  const QuantizeReport report = check(options(Method::kImatrix));
+  EXPECT_GT(report.calibration_tokens, 64);
+  EXPECT_EQ(total(report, &MatrixReport::objective), total(report, &MatrixReport::imatrix_objective));
+  EXPECT_GT(total(report, &MatrixReport::plain_objective), 0);
+}
+
+TEST_F(QuantizeFileTest, TheSolverBeatsBothRoundings) {
+  for (const bool sequential : {false, true}) {
+    QuantizeOptions o = options();
+    o.moments = sequential ? Moments::kSequential : Moments::kStatic;
+    const QuantizeReport report = check(o);
+    for (const auto& matrix : report.matrices) {
+      EXPECT_LE(matrix.objective, matrix.plain_objective * (1 + 1e-9)) << matrix.name;
+      EXPECT_LE(matrix.objective, matrix.imatrix_objective * (1 + 1e-9)) << matrix.name;
+    }
+    EXPECT_LT(total(report, &MatrixReport::objective), 0.9 * total(report, &MatrixReport::plain_objective));
+  }
+}
+
+TEST_F(QuantizeFileTest, SequentialWithoutDriftAndTwoSided) {
+  QuantizeOptions o = options();
+  o.drift_correction = 0;
+  check(o);
+  o = options();
+  o.two_sided = true;
+  check(o);
+}
+
+TEST_F(QuantizeFileTest, AHeadOfItsOwn) {
+  tiny_.tied = false;
+  model::write_tiny_qwen35(path("in.gguf"), tiny_);
+  for (const bool two_sided : {false, true}) {
+    QuantizeOptions o = options();
+    o.two_sided = two_sided;
+    check(o);
+    o.moments = Moments::kStatic;
+    check(o);
+  }
+  check(options(Method::kImatrix));
+}
+
+TEST_F(QuantizeFileTest, TheModelsOwnSamplesAlone) {
+  QuantizeOptions o = options();
+  o.calibration.files.clear();
+  o.calibration.self_tokens = 200;
+  EXPECT_EQ(check(o).calibration_tokens, 256);  // whole windows
+  const gguf::File out = gguf::File::open(o.output);
+  EXPECT_EQ(out.metadata().require_string("spectralquant.calibration"), "self:256");
+}
+
+TEST_F(QuantizeFileTest, SaysHowItWasMade) {
+  QuantizeOptions o = options();
+  o.seed = 11;
+  o.output = path("elsewhere.gguf");
+  quantize_file(o);
+  const gguf::File in = gguf::File::open(o.input), out = gguf::File::open(o.output);
+  const gguf::Metadata& m = out.metadata();
+  for (const auto& [key, value] : in.metadata().items()) {
+    if (key == "general.file_type" || key == "general.quantization_version") continue;
+    ASSERT_NE(m.find(key), nullptr) << key;
+    EXPECT_EQ(m.find(key)->bytes(), value.bytes()) << key;
+    EXPECT_EQ(m.find(key)->type(), value.type()) << key;
+  }
+  EXPECT_EQ(m.require_int("general.file_type"), 15);
+  EXPECT_EQ(m.require_int("general.quantization_version"), 2);
+  EXPECT_EQ(m.require_string("spectralquant.method"), "spectral");
+  EXPECT_EQ(m.require_int("spectralquant.seed"), 11);
+  EXPECT_EQ(m.require_int("spectralquant.threads"), 1);
+  EXPECT_EQ(m.require_string("spectralquant.model_hash"), in.hash());
+  EXPECT_EQ(m.require_string("spectralquant.calibration"), "text.txt");
+  EXPECT_EQ(m.require_string("spectralquant.calibration_hash").size(), 32u);
+  const auto json = nlohmann::json::parse(m.require_string("spectralquant.options"));
+  EXPECT_EQ(json.at("moments"), "sequential");
+  EXPECT_EQ(json.at("window_tokens"), 64);
+  EXPECT_THAT(json.dump(), ::testing::Not(HasSubstr("elsewhere")));  // a result does not depend on where it lies
+}
+
+TEST_F(QuantizeFileTest, SignalsFromAFileAreThoseOfTheText) {
+  QuantizeOptions o = options();
+  o.moments = Moments::kStatic;
+  quantize_file(o);
+  const gguf::File direct = gguf::File::open(o.output);
+
+  const gguf::File file = gguf::File::open(o.input);
+  model::Model model(file);
+  const CalibrationText text = load_calibration(model, o.calibration, 0);
+  calibrate::Signals signals = calibrate::collect(model, text.windows);
+  signals.model_hash = file.hash();
+  signals.text_hash = text.hash;
+  signals.description = text.description;
+  calibrate::save_signals(signals, path("signals.gguf"), false);
+  calibrate::save_imatrix(signals, path("imatrix.gguf"), 64, false);
+
+  const auto same_tensors = [](const gguf::File& a, const gguf::File& b) {
+    for (const auto& t : a.tensors()) {
+      if (std::memcmp(t.data, b.require(t.name).data, t.size_bytes) != 0) return false;
+    }
+    return true;
+  };
+  QuantizeOptions from_file = o;
+  from_file.calibration = {};
+  from_file.moments = Moments::kSequential;  // signals are static all the same
+  from_file.output = path("from_file.gguf");
+  from_file.signals_file = path("signals.gguf");
+  check(from_file);
+  EXPECT_TRUE(same_tensors(direct, gguf::File::open(from_file.output)));
+
+  from_file.signals_file = path("imatrix.gguf");  // the solver under a diagonal
+  check(from_file);
+  from_file.method = Method::kImatrix;
+  const QuantizeReport diagonal = check(from_file);
+  const gguf::File by_imatrix = gguf::File::open(from_file.output);
+  quantize_file(options(Method::kImatrix));
+  EXPECT_TRUE(same_tensors(by_imatrix, gguf::File::open(path("out.gguf"))));
+  EXPECT_EQ(diagonal.calibration_tokens, signals.n_tokens);
+
+  from_file.method = Method::kSpectral;
+  from_file.two_sided = true;
+  from_file.signals_file = path("signals.gguf");
+  EXPECT_THAT(refusal([&] { quantize_file(from_file); }), HasSubstr("needs output moments"));
+
+  tiny_.seed = 99;
+  model::write_tiny_qwen35(path("other.gguf"), tiny_);
+  from_file.input = path("other.gguf");
+  from_file.two_sided = false;
+  EXPECT_THAT(refusal([&] { quantize_file(from_file); }), HasSubstr("signals are of another model"));
+  tiny_.hidden = 512;
+  model::write_tiny_qwen35(path("other.gguf"), tiny_);
+  from_file.signals_file = path("imatrix.gguf");
+  EXPECT_THAT(refusal([&] { quantize_file(from_file); }), AllOf(HasSubstr("has size 256, the model needs 512"), HasSubstr("of another model")));
+}
+
+TEST_F(QuantizeFileTest, AFallbackTypeIsWrittenAndReported) {
+  tiny_.feed_forward = 288;  // ffn_down has 288 columns, no multiple of 256
+  model::write_tiny_qwen35(path("in.gguf"), tiny_);
+  EXPECT_THAT(refusal([&] { quantize_file(options()); }), HasSubstr("288 columns"));
+  for (const gguf::Type type : {gguf::Type::Q8_0, gguf::Type::F16, gguf::Type::BF16, gguf::Type::F32}) {
+    QuantizeOptions o = options();
+    o.plan.fallback = type;
+    quantize_file(o);
+    const gguf::File in = gguf::File::open(o.input), out = gguf::File::open(o.output);
+    const gguf::Tensor& before = in.require("blk.0.ffn_down.weight");
+    const gguf::Tensor& after = out.require("blk.0.ffn_down.weight");
+    EXPECT_EQ(after.type, type);
+    std::vector<float> a(before.n_values()), b(a.size());
+    gguf::decode(before, 0, before.n_rows(), a.data());
+    gguf::decode(after, 0, after.n_rows(), b.data());
+    double worst = 0, largest = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      worst = std::max(worst, std::fabs(double(a[i]) - b[i]));
+      largest = std::max(largest, std::fabs(double(a[i])));
+    }
+    EXPECT_LE(worst, type == gguf::Type::Q8_0 ? largest / 254 * 1.01 : type == gguf::Type::F16 ? largest / 2048 : 0) << gguf::traits(type).name;
+  }
+}
+
+TEST_F(QuantizeFileTest, StacksOfMatricesAreRoundedButNotSolved) {
+  tiny_.edit = [](gguf::Metadata&, std::vector<model::TinyTensor>& tensors) {
+    std::vector<float> values(256 * 3 * 2);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i));
+    tensors.push_back({"blk.0.ffn_up_exps.weight", {256, 3, 2}, values});
+  };
+  model::write_tiny_qwen35(path("in.gguf"), tiny_);
+  check(options(Method::kPlain));
+  EXPECT_THAT(refusal([&] { quantize_file(options()); }), AllOf(HasSubstr("blk.0.ffn_up_exps.weight [256, 3, 2]"), HasSubstr("experts")));
+}
+
+TEST_F(QuantizeFileTest, RefusesWrongOptions) {
+  const auto why = [&](const std::function<void(QuantizeOptions&)>& change) {
+    QuantizeOptions o = options();
+    change(o);
+    return refusal([&] { quantize_file(o); });
+  };
+  EXPECT_THAT(why([](auto& o) { o.input.clear(); }), HasSubstr("no input"));
+  EXPECT_THAT(why([](auto& o) { o.output.clear(); }), HasSubstr("no output"));
+  EXPECT_THAT(why([](auto& o) { o.calibration.files.clear(); }), HasSubstr("needs calibration"));
+  EXPECT_THAT(why([](auto& o) { o.signals_file = "x.gguf"; }), HasSubstr("both given"));
+  EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 1; }), HasSubstr("windows of 1 tokens"));
+  EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 5000; }), HasSubstr("the model was made for 4096"));
+  EXPECT_THAT(why([](auto& o) { o.calibration.max_tokens = -1; }), HasSubstr("negative"));
+  EXPECT_THAT(why([](auto& o) { o.drift_correction = 1.5; }), HasSubstr("drift correction 1.5"));
+  EXPECT_THAT(why([](auto& o) { o.device = "abacus"; }), HasSubstr("unknown device"));
+  EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 4096; }), HasSubstr("4096"));  // the text is shorter than a window
+}
+
+TEST_F(QuantizeFileTest, RefusesOutputsBeforeAnyWork) {
+  const auto why = [&](const std::string& output, bool overwrite = false) {
+    QuantizeOptions o = options(Method::kPlain);
+    o.output = output;
+    o.overwrite = overwrite;
+    bool worked = false;
+    const std::string what = refusal([&] { quantize_file(o, [&](const ProgressEvent&) { worked = true; }); });
+    EXPECT_FALSE(worked) << output;
+    return what;
+  };
+  spew(path("there.gguf"), "precious");
+  std::filesystem::create_directory(path("folder"));
+  EXPECT_THAT(why(path("there.gguf")), HasSubstr("exists"));
+  EXPECT_THAT(why(path("in.gguf"), true), HasSubstr("is the input"));
+  EXPECT_THAT(why(path("folder"), true), HasSubstr("directory"));
+  EXPECT_THAT(why(path("nowhere/out.gguf")), HasSubstr("folder of the output does not exist"));
+  EXPECT_EQ(slurp(path("there.gguf")), "precious");
+}
+
+TEST_F(QuantizeFileTest, AnInputThatIsNotFiniteIsNamed) {
+  tiny_.edit = [](gguf::Metadata&, std::vector<model::TinyTensor>& tensors) { tensors[3].values[2] = INFINITY; };
+  model::write_tiny_qwen35(path("in.gguf"), tiny_);
+  EXPECT_NE(refusal([&] { quantize_file(options(Method::kPlain)); }), "");
+  EXPECT_FALSE(std::filesystem::exists(path("out.gguf")));
+}
+
+TEST_F(QuantizeFileTest, AStoppedJobLeavesNothing) {
+  for (const std::string_view phase : {"collect", "walk", "solve"}) {
+    EXPECT_THROW(quantize_file(options(), [&](const ProgressEvent& event) { if (event.phase == phase) throw std::runtime_error("stop"); }), std::runtime_error) << phase;
+    EXPECT_FALSE(std::filesystem::exists(path("out.gguf")));
+    EXPECT_FALSE(std::filesystem::exists(path("out.gguf.partial")));
+  }
+}
+
+TEST_F(QuantizeFileTest, AnEstimateDoesNothingButTellTheSize) {
+  for (const Method method : {Method::kPlain, Method::kSpectral}) {
+    const QuantizeOptions o = options(method);
+    const QuantizeEstimate guess = estimate(o);
+    EXPECT_FALSE(std::filesystem::exists(o.output));
+    const QuantizeReport report = quantize_file(o);
+    EXPECT_DOUBLE_EQ(guess.file_bpw, report.file_bpw);
+    EXPECT_DOUBLE_EQ(guess.matrix_bpw, report.matrix_bpw);
+    EXPECT_EQ(guess.matrices.size(), report.matrices.size());
+    EXPECT_NEAR(static_cast<double>(guess.output_bytes) / static_cast<double>(report.output_bytes), 1.0, 0.1);
+    EXPECT_GT(guess.peak_memory_bytes, 0u);
+    EXPECT_GT(guess.seconds, 0);
+    std::filesystem::remove(o.output);
+  }
+  EXPECT_NE(refusal([&] { QuantizeOptions o = options(); o.output = o.input; estimate(o); }), "");
+}
+
+}  // namespace
+}  // namespace spectralquant::pipeline
