@@ -63,7 +63,7 @@ TEST_F(WalkTest, WithNothingQuantizedIsCollectWithoutDrift) {
     EXPECT_EQ(moments.input_drift.abs().max().item<float>(), 0.f) << name;
     const bool is_output = name.ends_with("ssm_out.weight") || name.ends_with("attn_output.weight") || name.ends_with("ffn_down.weight");
     ASSERT_EQ(moments.residual_drift.defined(), is_output) << name;
-    if (is_output) EXPECT_EQ(moments.residual_drift.abs().max().item<float>(), 0.f) << name;
+    if (is_output) { EXPECT_EQ(moments.residual_drift.abs().max().item<float>(), 0.f) << name; }
   }
 }
 
@@ -111,7 +111,7 @@ TEST_F(WalkTest, MomentsAreThoseOfTheDisturbedModelAgainstTheOriginal) {
   for (const auto& [name, moments] : seen.stages) {
     EXPECT_TRUE(torch::equal(moments.h, again.stages.at(name).h)) << name;
     EXPECT_LT(relative(again.stages.at(name).input_drift, moments.input_drift), 1e-5) << name;
-    if (moments.residual_drift.defined()) EXPECT_LT(relative(again.stages.at(name).residual_drift, moments.residual_drift), 1e-5) << name;
+    if (moments.residual_drift.defined()) { EXPECT_LT(relative(again.stages.at(name).residual_drift, moments.residual_drift), 1e-5) << name; }
   }
 }
 

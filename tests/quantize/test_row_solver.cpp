@@ -76,11 +76,11 @@ std::vector<float> run(const RowKernels& kernels, bool tied, bool diagonal) {
 }
 
 TEST(RowSolver, EverySimdLevelGivesTheSameBits) {
-  for (const auto [tied, diagonal] : {std::pair{false, false}, {true, false}, {false, true}}) {
+  for (const auto& [tied, diagonal] : {std::pair{false, false}, {true, false}, {false, true}}) {
     const std::vector<float> expected = run(*row_kernels(SimdLevel::kBaseline), tied, diagonal);
     for (const SimdLevel level : kLevels) {
       const RowKernels* kernels = row_kernels(level);
-      if (kernels) EXPECT_TRUE(expected == run(*kernels, tied, diagonal)) << "level " << static_cast<int>(level);
+      if (kernels) { EXPECT_TRUE(expected == run(*kernels, tied, diagonal)) << "level " << static_cast<int>(level); }
     }
   }
 }
