@@ -111,7 +111,7 @@ TEST(Solver, EveryStepCanBeLeftOut) {
       const Solution solution = solve(problem, options);
       expect_laws(problem, solution);
       EXPECT_LE(solution.objective, solution.objective_start * (1 + 1e-6));
-      EXPECT_LT(all_on, solution.objective * 1.05);  // on few rows luck is worth percents
+      EXPECT_LT(all_on, solution.objective * 1.1);  // on few rows luck is worth percents
     }
   }
 }
