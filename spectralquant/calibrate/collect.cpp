@@ -7,6 +7,7 @@
 #include "spectralquant/calibrate/moments.h"
 #include "spectralquant/calibrate/streams.h"
 #include "spectralquant/core/error.h"
+#include "spectralquant/model/threads.h"
 
 namespace spectralquant::calibrate {
 
@@ -21,7 +22,7 @@ void require_windows(const Windows& windows) {
 
 std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const model::Model& model) {
   if (asked > 0) return asked;
-  const std::int64_t tokens = model.device().is_cpu() ? 4096 : 16384;
+  const std::int64_t tokens = model.device().is_cpu() ? 1024 : 16384;
   return std::max<std::int64_t>(1, tokens / static_cast<std::int64_t>(windows[0].size()));
 }
 
@@ -55,15 +56,20 @@ Signals collect(model::Model& model, const Windows& windows, const CollectOption
   for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
     const auto stages = options.only_head ? std::vector<std::vector<std::string>>{} : architecture.stages(block);
     std::vector<Moment> moments(stages.size());
-    const model::Tap tap = [&](std::string_view name, const torch::Tensor& input, const torch::Tensor&) {
-      for (std::size_t s = 0; s < stages.size(); ++s) {
-        if (name == stages[s].front()) moments[s].add(input);  // the others of the stage read the same input
-      }
-    };
-    for (std::size_t i = 0; i < n_pieces; ++i) {
-      x.put(i, model.block(block, x.on_device(i, model), stages.empty() ? nullptr : &tap));
-      report(progress, {"collect", block_prefix(block), static_cast<std::uint64_t>(block) * n_pieces + i + 1, total, "batches"});
-    }
+    model::for_each_in_order(n_pieces, model.device(), [&](std::size_t i) {
+      std::vector<MomentPart> parts(stages.size());
+      const model::Tap tap = [&](std::string_view name, const torch::Tensor& input, const torch::Tensor&) {
+        for (std::size_t s = 0; s < stages.size(); ++s) {
+          if (name == stages[s].front()) parts[s] = MomentPart(input);  // the others of the stage read the same input
+        }
+      };
+      const torch::Tensor y = model.block(block, x.on_device(i, model), stages.empty() ? nullptr : &tap);
+      return [&, i, parts, y] {
+        for (std::size_t s = 0; s < stages.size(); ++s) moments[s].add(parts[s]);
+        x.put(i, y);
+        report(progress, {"collect", block_prefix(block), static_cast<std::uint64_t>(block) * n_pieces + i + 1, total, "batches"});
+      };
+    });
     for (std::size_t s = 0; s < stages.size(); ++s) {
       const torch::Tensor h = moments[s].mean();
       for (const std::string& name : stages[s]) signals.matrices[name].h = h;
@@ -71,7 +77,10 @@ Signals collect(model::Model& model, const Windows& windows, const CollectOption
     model.weights().release(block_prefix(block));
   }
   Moment head;
-  for (std::size_t i = 0; i < n_pieces; ++i) head.add(model.final_norm(x.on_device(i, model)));
+  model::for_each_in_order(n_pieces, model.device(), [&](std::size_t i) {
+    const MomentPart part(model.final_norm(x.on_device(i, model)));
+    return [&head, part] { head.add(part); };
+  });
   signals.matrices[architecture.head_name()].h = head.mean();
   return signals;
 }

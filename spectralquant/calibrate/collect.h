@@ -33,31 +33,28 @@ struct CollectOptions {
 Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options = {}, const Progress& progress = {});
 
 /// What the drift-aware walk knows of one stage (a group of matrices that read the same input) when it is solved.
-/// x_q, x_f: that input in the quantized-so-far and in the original model; r_q, r_f: the residual streams.
+/// x_q, x_f: that input in the quantized-so-far and in the original model.
 struct StageMoments {
   std::int64_t block = 0;
   std::vector<std::string> names;  ///< matrices of the stage
   torch::Tensor h;                 ///< E[x_q x_qᵀ], [cols, cols]
-  torch::Tensor input_drift;       ///< E[(x_f − x_q) x_qᵀ], [cols, cols]; undefined unless asked
-  torch::Tensor residual_drift;    ///< E[(r_f − r_q) x_qᵀ], [D, cols]; only for output projections, unless not asked
+  torch::Tensor input_drift;       ///< E[(x_f − x_q) x_qᵀ], [cols, cols]: of matrices that read the residual stream
+  torch::Tensor output_drift;      ///< E[(W x_f + r_f − W x_q − r_q) x_qᵀ], [D, cols]: of output projections; r: residual stream before it
   std::int64_t n_tokens = 0;
 };
 
 struct WalkOptions {
-  bool drift = true;      ///< carry the original model's stream beside the quantized one
+  bool drift = true;      ///< also input_drift and output_drift: carry the original model's stream beside the quantized one
   std::int64_t batch = 0; ///< windows at once; 0: chosen from their length
-  /// The original's inputs to all stages of a block are kept while they take no more than this; above it they are
-  /// computed again for every stage (half as fast, no memory).
+  /// Inputs of an output projection are kept while it is solved if they take no more than this; else computed again.
   std::uint64_t keep_bytes = std::uint64_t{4} << 30;
 };
 
 /// Walks the model block by block, stage by stage, with everything in front already quantized.
 ///
 /// `solve` gets the moments of a stage and puts the quantized weights in place with model.weights().set() before it
-/// returns; the walk then goes on with them. The embedding must be in place before; the head comes last, as a stage
-/// of block −1 named after it (also when tied: then for information).
-/// Stages with odd index are taken for the output projections, as Architecture::stages() orders them; the residual
-/// stream in the middle of a block is the block's input plus the output of its first output projection.
+/// returns; the walk then goes on with them. The embedding must be in place before; a head of its own comes last, as a
+/// stage of block −1.
 ///
 /// Memory   residual streams of all windows (twice with drift), one block of weights (twice with drift: the original
 ///          runs as a second Model on the same file), keep_bytes. What was set() stays set: reset() it to save memory.

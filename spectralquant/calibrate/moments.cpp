@@ -1,18 +1,49 @@
 #include "spectralquant/calibrate/moments.h"
 
-namespace spectralquant::calibrate {
+#include <algorithm>
 
-void Moment::add(const torch::Tensor& a, const torch::Tensor& b) {
+namespace spectralquant::calibrate {
+namespace {
+
+/// Columns to a tile of a symmetric product, whose lower triangle is not computed: 128 still fill a matrix product.
+constexpr std::int64_t kTile = 128;
+
+torch::Tensor as_rows(const torch::Tensor& x) { return x.detach().reshape({-1, x.size(-1)}).to(torch::kFloat32); }
+
+}  // namespace
+
+MomentPart::MomentPart(const torch::Tensor& a) : symmetric(true) {
   torch::NoGradGuard no_grad;
-  const torch::Tensor fa = a.detach().reshape({-1, a.size(-1)}).to(torch::kFloat32);
-  const bool same = a.is_same(b);
-  const torch::Tensor fb = same ? fa : b.detach().reshape({-1, b.size(-1)}).to(torch::kFloat32);
-  TORCH_CHECK(fa.size(0) == fb.size(0), "Moment::add: ", fa.size(0), " and ", fb.size(0), " vectors");
-  const torch::Tensor product = fa.t().mm(fb);
-  if (!sum_.defined()) sum_ = torch::zeros(product.sizes(), product.options().dtype(torch::kFloat64));
-  sum_.add_(product);
-  count_ += fa.size(0);
-  symmetric_ = symmetric_ && same;
+  const torch::Tensor rows = as_rows(a), columns = rows.t();
+  const std::int64_t n = rows.size(1);
+  count = rows.size(0);
+  if (n <= kTile || !rows.device().is_cpu()) {
+    product = columns.mm(rows);
+    return;
+  }
+  product = torch::empty({n, n}, rows.options());
+  for (std::int64_t first = 0; first < n; first += kTile) {
+    const std::int64_t last = std::min(first + kTile, n);
+    torch::Tensor strip = product.slice(0, first, last).slice(1, first);
+    torch::mm_out(strip, columns.slice(0, first, last), rows.slice(1, first));
+    if (last < n) product.slice(0, last).slice(1, first, last).copy_(strip.slice(1, last - first).t());
+  }
+}
+
+MomentPart::MomentPart(const torch::Tensor& a, const torch::Tensor& b) {
+  torch::NoGradGuard no_grad;
+  const torch::Tensor fa = as_rows(a), fb = as_rows(b);
+  TORCH_CHECK(fa.size(0) == fb.size(0), "MomentPart: ", fa.size(0), " and ", fb.size(0), " vectors");
+  product = fa.t().mm(fb);
+  count = fa.size(0);
+}
+
+void Moment::add(const MomentPart& part) {
+  torch::NoGradGuard no_grad;
+  if (!sum_.defined()) sum_ = torch::zeros(part.product.sizes(), part.product.options().dtype(torch::kFloat64));
+  sum_.add_(part.product);
+  count_ += part.count;
+  symmetric_ = symmetric_ && part.symmetric;
 }
 
 torch::Tensor Moment::mean() const {

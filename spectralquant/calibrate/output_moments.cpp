@@ -4,6 +4,7 @@
 
 #include "spectralquant/calibrate/moments.h"
 #include "spectralquant/calibrate/streams.h"
+#include "spectralquant/model/threads.h"
 
 namespace spectralquant::calibrate {
 namespace {
@@ -23,14 +24,24 @@ class HeadMoment {
     if (vocab <= kLargestHeadMoment) products_ = torch::zeros({vocab, vocab}, torch::dtype(torch::kFloat32).device(device));
   }
 
-  /// p: [n, V] probabilities.
-  void add(const torch::Tensor& p) {
-    if (!products_.defined()) return;
-    diagonal_.add_(p.sum(0));
-    const torch::Tensor some = p.slice(0, (stride_ - n_tokens_ % stride_) % stride_, p.size(0), stride_);
-    products_.addmm_(some.t(), some);
-    n_tokens_ += p.size(0);
-    n_products_ += some.size(0);
+  /// Of one batch: Σ p, and the p whose products are taken.
+  struct Part {
+    torch::Tensor sum, some;
+    std::int64_t n_tokens = 0;
+  };
+
+  /// p: [n, V] probabilities of tokens first, first + 1, … of the text.
+  Part part(const torch::Tensor& p, std::int64_t first) const {
+    if (!products_.defined()) return {};
+    return {p.sum(0), p.slice(0, (stride_ - first % stride_) % stride_, p.size(0), stride_).clone(), p.size(0)};
+  }
+
+  void add(const Part& part) {
+    if (!part.n_tokens) return;
+    diagonal_.add_(part.sum);
+    products_.addmm_(part.some.t(), part.some);
+    n_tokens_ += part.n_tokens;
+    n_products_ += part.some.size(0);
   }
 
   torch::Tensor mean() const {
@@ -48,7 +59,8 @@ class HeadMoment {
 /// Gradient at the final hidden states of one draw of the Fisher sketch.
 ///
 /// hidden: [B, T, D] → [B, T, D].
-torch::Tensor sketch_gradient(model::Model& model, const torch::Tensor& hidden, torch::Generator& generator, HeadMoment& head) {
+torch::Tensor sketch_gradient(model::Model& model, const torch::Tensor& hidden, torch::Generator generator, const HeadMoment& head,
+                              std::int64_t first_token, std::vector<HeadMoment::Part>& parts) {
   const torch::Tensor flat = hidden.detach().reshape({-1, hidden.size(-1)});
   const std::int64_t vocab = model.architecture().vocab_size(), slice = std::max<std::int64_t>(1, kSliceValues / vocab);
   torch::Tensor gradient = torch::empty_like(flat);
@@ -64,13 +76,21 @@ torch::Tensor sketch_gradient(model::Model& model, const torch::Tensor& hidden, 
       const torch::Tensor signs = torch::randint(0, 2, p.sizes(), generator, torch::dtype(torch::kInt8)).to(p.device(), torch::kFloat32).mul_(2).sub_(1);
       z = signs.mul_(p.sqrt());
       z.sub_(p * z.sum(-1, /*keepdim=*/true));
-      head.add(p);
+      parts.push_back(head.part(p, first_token + first));
     }
     const torch::Tensor slice_gradient = torch::autograd::grad({logits}, {leaf}, {z.to(logits.scalar_type())})[0];
     gradient.slice(0, first, last).copy_(slice_gradient);
   }
   return gradient.view(hidden.sizes());
 }
+
+/// What one batch adds to the moments.
+struct Batch {
+  std::vector<MomentPart> inputs;                            ///< by stage
+  std::map<std::string, MomentPart, std::less<>> outputs;    ///< by matrix
+  std::vector<HeadMoment::Part> head_output;
+  MomentPart head_input, embedding_output;
+};
 
 }  // namespace
 
@@ -91,37 +111,45 @@ Signals collect_output_moments(model::Model& model, const Windows& windows, cons
   std::vector<Moment> inputs(n_stages);
   std::map<std::string, Moment, std::less<>> outputs;
   for (const auto& [name, stage] : stage_of) outputs[name];
-  const model::Tap tap = [&](std::string_view name, const torch::Tensor& input, const torch::Tensor& output) {
-    const auto it = stage_of.find(name);
-    if (it == stage_of.end()) return;
-    if (leads.find(name)->second) inputs[it->second].add(input);
-    if (output.requires_grad()) {
-      Moment* moment = &outputs.find(name)->second;
-      output.register_hook([moment](const torch::Tensor& gradient) { moment->add(gradient); });
-    }
-  };
-
   const std::int64_t n_tokens = static_cast<std::int64_t>(windows.size() * windows[0].size());
-  // Activations of all blocks are alive at once: a quarter of what one block alone may use.
-  const std::int64_t batch = options.batch > 0 ? options.batch : std::max<std::int64_t>(1, batch_windows(0, windows, model) / 4);
-  torch::Generator generator = at::detail::createCPUGenerator(options.seed);
+  const std::int64_t batch = batch_windows(options.batch, windows, model);
+  const std::size_t n_windows = static_cast<std::size_t>(batch), n_batches = (windows.size() + n_windows - 1) / n_windows;
   HeadMoment head_output(architecture.vocab_size(), n_tokens, model.device());
   Moment head_input, embedding_output;
   torch::Tensor frequency = torch::zeros({architecture.vocab_size()}, torch::kFloat64);
-  for (std::size_t first = 0; first < windows.size(); first += static_cast<std::size_t>(batch)) {
-    const std::size_t count = std::min(windows.size() - first, static_cast<std::size_t>(batch));
+  model::for_each_in_order(n_batches, model.device(), [&](std::size_t i) {
+    const std::size_t first = i * n_windows, count = std::min(windows.size() - first, n_windows);
+    Batch part;
+    part.inputs.resize(n_stages);
+    const model::Tap tap = [&](std::string_view name, const torch::Tensor& input, const torch::Tensor& output) {
+      const auto it = stage_of.find(name);
+      if (it == stage_of.end()) return;
+      if (leads.find(name)->second) part.inputs[it->second] = MomentPart(input);
+      if (!output.requires_grad()) return;
+      output.register_hook([&part, key = it->first](const torch::Tensor& gradient) { part.outputs[key] = MomentPart(gradient); });
+    };
     const torch::Tensor tokens = model::to_tensor(windows, first, count, model.device());
     const torch::Tensor embedded = model.embed(tokens).detach().requires_grad_(true);
     torch::Tensor x = embedded;
     for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) x = model.block(block, x, &tap);
     const torch::Tensor hidden = model.final_norm(x);
-    head_input.add(hidden);
-    const torch::Tensor gradient = sketch_gradient(model, hidden, generator, head_output);
-    embedding_output.add(torch::autograd::grad({hidden}, {embedded}, {gradient})[0]);
+    part.head_input = MomentPart(hidden);
+    // A generator a batch: what is drawn does not depend on which batch runs first.
+    const torch::Generator generator = at::detail::createCPUGenerator(options.seed * 1000003 + i);
+    const std::int64_t first_token = static_cast<std::int64_t>(first * windows[0].size());
+    const torch::Tensor gradient = sketch_gradient(model, hidden, generator, head_output, first_token, part.head_output);
+    part.embedding_output = MomentPart(torch::autograd::grad({hidden}, {embedded}, {gradient})[0]);
     const torch::Tensor flat = tokens.flatten().to(torch::kCPU);
-    frequency.index_add_(0, flat, torch::ones({flat.size(0)}, torch::kFloat64));
-    report(progress, {"collect", "gradients", first + count, windows.size(), "windows"});
-  }
+    return [&, part, flat, done = first + count] {
+      for (std::size_t s = 0; s < n_stages; ++s) inputs[s].add(part.inputs[s]);
+      for (const auto& [name, moment] : part.outputs) outputs.find(name)->second.add(moment);
+      for (const auto& head : part.head_output) head_output.add(head);
+      head_input.add(part.head_input);
+      embedding_output.add(part.embedding_output);
+      frequency.index_add_(0, flat, torch::ones({flat.size(0)}, torch::kFloat64));
+      report(progress, {"collect", "gradients", done, windows.size(), "windows"});
+    };
+  });
 
   Signals signals;
   signals.n_tokens = n_tokens;

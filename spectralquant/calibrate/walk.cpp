@@ -3,98 +3,112 @@
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/calibrate/moments.h"
 #include "spectralquant/calibrate/streams.h"
+#include "spectralquant/model/threads.h"
 
 namespace spectralquant::calibrate {
 namespace {
 
-/// What a stage's matrices see for one batch of windows.
-struct StageInput {
-  torch::Tensor input;         ///< [B, T, cols]
-  torch::Tensor first_output;  ///< [B, T, D], of the block's first output projection; undefined before it has run
-};
+torch::Tensor to_float(const torch::Tensor& x) { return x.to(torch::kFloat32); }
 
-/// Thrown out of a block's forward pass when all that is wanted of it has been seen.
-struct Seen {};
-
-/// Runs a block up to the input of stage `stage`.
-StageInput run_to_stage(model::Model& model, std::int64_t block, const std::vector<std::vector<std::string>>& stages, std::size_t stage,
-                        const torch::Tensor& x) {
-  StageInput seen;
-  const model::Tap tap = [&](std::string_view name, const torch::Tensor& input, const torch::Tensor& output) {
-    if (stage > 1 && name == stages[1].front()) seen.first_output = output;
-    if (name != stages[stage].front()) return;
-    seen.input = input;
-    throw Seen{};
-  };
-  try {
-    model.block(block, x, &tap);
-  } catch (const Seen&) {
-  }
-  TORCH_CHECK(seen.input.defined(), "block ", block, " never reads ", stages[stage].front());
-  return seen;
-}
-
-/// The original model beside the quantized one: its stage inputs, kept for a whole block or computed when asked.
-class OriginalStream {
+class Walk {
  public:
-  OriginalStream(model::Model& quantized, const Windows& windows, std::int64_t batch, std::uint64_t keep_bytes)
-      : model_(quantized.weights().file(), {quantized.device(), quantized.dtype()}), x_(Streams::embed(model_, windows, batch)), keep_bytes_(keep_bytes) {
-    model_.weights().release(model_.architecture().embedding_name());
+  Walk(model::Model& model, const Windows& windows, const WalkOptions& options, const std::function<void(const StageMoments&)>& solve)
+      : model_(model), options_(options), solve_(solve), batch_(batch_windows(options.batch, windows, model)), quantized_(Streams::embed(model, windows, batch_)) {
+    if (!options.drift) return;
+    original_model_.emplace(model.weights().file(), model::ModelOptions{model.device(), model.dtype()});
+    original_ = Streams::embed(*original_model_, windows, batch_);
+    original_model_->weights().release(model.architecture().embedding_name());
   }
 
-  /// Runs the block on all windows; the streams move behind it with leave_block().
-  void enter_block(std::int64_t block, const std::vector<std::vector<std::string>>& stages) {
-    block_ = block;
-    stages_ = &stages;
-    kept_.clear();
-    std::uint64_t bytes = 0;
-    for (const auto& stage : stages) bytes += static_cast<std::uint64_t>(model_.weights().file().require(stage.front()).n_cols());
-    if (bytes * static_cast<std::uint64_t>(x_.n_tokens()) * sizeof(float) > keep_bytes_) return;
-    kept_.resize(x_.pieces.size());
-    next_.pieces.resize(x_.pieces.size());
-    for (std::size_t i = 0; i < x_.pieces.size(); ++i) {
-      kept_[i].resize(stages.size());
-      torch::Tensor first_output;
-      const model::Tap tap = [&](std::string_view name, const torch::Tensor& input, const torch::Tensor& output) {
-        for (std::size_t s = 0; s < stages.size(); ++s) {
-          if (name == stages[s].front()) kept_[i][s] = {input.to(torch::kCPU, torch::kFloat32), first_output};
-        }
-        if (stages.size() > 1 && name == stages[1].front()) first_output = output.to(torch::kCPU, torch::kFloat32);
+  void block(std::int64_t block) {
+    const auto stages = model_.architecture().stages(block);
+    for (int half = 0; half < 2; ++half) {
+      reading_stage(block, half, stages[2 * half]);
+      const std::vector<torch::Tensor> kept = output_stage(block, half, stages[2 * half + 1]);
+      const std::string& output = stages[2 * half + 1].front();
+      for_each_piece([&](std::size_t i) {
+        const torch::Tensor x = quantized_.on_device(i, model_);
+        const torch::Tensor y = kept.empty() ? model_.half(block, half, x) : x + torch::linear(kept[i].to(x.device(), x.scalar_type()), model_.weights().get(output));
+        return [this, i, y] { quantized_.put(i, y); };
+      });
+    }
+    model_.weights().release(block_prefix(block));
+    if (original_model_) original_model_->weights().release(block_prefix(block));
+  }
+
+  void head() {
+    Moment h, drift;
+    for_each_piece([&](std::size_t i) {
+      const torch::Tensor x = to_float(model_.final_norm(quantized_.on_device(i, model_)));
+      MomentPart h_part(x), drift_part;
+      if (original_model_) drift_part = {to_float(original_model_->final_norm(original_.on_device(i, *original_model_))) - x, x};
+      return [&h, &drift, h_part, drift_part] {
+        h.add(h_part);
+        if (drift_part.count) drift.add(drift_part);
       };
-      next_.put(i, model_.block(block, x_.on_device(i, model_), &tap));
-    }
+    });
+    solve_({-1, {model_.architecture().head_name()}, h.mean(), drift.mean(), {}, h.count()});
   }
-
-  StageInput stage(std::size_t stage, std::size_t piece) {
-    if (!kept_.empty()) return kept_[piece][stage];
-    return run_to_stage(model_, block_, *stages_, stage, x_.on_device(piece, model_));
-  }
-
-  void leave_block() {
-    if (!kept_.empty()) {
-      x_.pieces.swap(next_.pieces);
-    } else {
-      for (std::size_t i = 0; i < x_.pieces.size(); ++i) x_.put(i, model_.block(block_, x_.on_device(i, model_)));
-    }
-    kept_.clear();
-    model_.weights().release(block_prefix(block_));
-  }
-
-  torch::Tensor head_input(std::size_t piece) { return model_.final_norm(x_.on_device(piece, model_)); }
-
-  const Streams& x() const { return x_; }  ///< at the input of the current block
 
  private:
-  model::Model model_;
-  Streams x_;
-  std::uint64_t keep_bytes_;
-  std::int64_t block_ = 0;
-  const std::vector<std::vector<std::string>>* stages_ = nullptr;
-  std::vector<std::vector<StageInput>> kept_;  ///< [piece][stage]; empty: not kept
-  Streams next_;
-};
+  template <typename Work>
+  void for_each_piece(const Work& work) {
+    model::for_each_in_order(quantized_.pieces.size(), model_.device(), work);
+  }
 
-torch::Tensor to_float(const torch::Tensor& x, torch::Device device) { return x.to(device, torch::kFloat32); }
+  /// What reads the residual stream. Moves the original's stream behind this half.
+  void reading_stage(std::int64_t block, int half, const std::vector<std::string>& names) {
+    Moment h, drift;
+    for_each_piece([&](std::size_t i) {
+      const torch::Tensor x_q = to_float(model_.input_of(names.front(), block, half, quantized_.on_device(i, model_)));
+      MomentPart h_part(x_q), drift_part;
+      torch::Tensor behind;
+      if (original_model_) {
+        const model::Tap tap = [&](std::string_view name, const torch::Tensor& x_f, const torch::Tensor&) {
+          if (name == names.front()) drift_part = {to_float(x_f) - x_q, x_q};
+        };
+        behind = original_model_->half(block, half, original_.on_device(i, *original_model_), &tap);
+      }
+      return [this, i, &h, &drift, h_part, drift_part, behind] {
+        h.add(h_part);
+        if (!behind.defined()) return;
+        drift.add(drift_part);
+        original_.put(i, behind);
+      };
+    });
+    solve_({block, names, h.mean(), drift.mean(), {}, h.count()});
+  }
+
+  /// The output projection. Returns its inputs, [piece] of [B, T, cols], or nothing if they take more than keep_bytes.
+  std::vector<torch::Tensor> output_stage(std::int64_t block, int half, const std::vector<std::string>& names) {
+    const std::string& name = names.front();
+    const std::uint64_t bytes = model_.weights().file().require(name).n_cols() * static_cast<std::uint64_t>(quantized_.n_tokens()) * sizeof(float);
+    std::vector<torch::Tensor> kept(bytes <= options_.keep_bytes ? quantized_.pieces.size() : 0);
+    Moment h, drift;
+    for_each_piece([&](std::size_t i) {
+      const torch::Tensor stream = quantized_.on_device(i, model_), x_q = model_.input_of(name, block, half, stream);
+      MomentPart h_part(x_q), drift_part;
+      if (original_model_) {
+        const torch::Tensor y_q = stream + torch::linear(x_q, original_model_->weights().get(name));
+        drift_part = {to_float(original_.on_device(i, *original_model_) - y_q), x_q};
+      }
+      return [&, i, x_q, h_part, drift_part] {
+        h.add(h_part);
+        if (drift_part.count) drift.add(drift_part);
+        if (!kept.empty()) kept[i] = to_float(x_q).to(torch::kCPU);
+      };
+    });
+    solve_({block, names, h.mean(), {}, drift.mean(), h.count()});
+    return kept;
+  }
+
+  model::Model& model_;
+  const WalkOptions& options_;
+  const std::function<void(const StageMoments&)>& solve_;
+  std::int64_t batch_;
+  Streams quantized_, original_;  ///< residual streams; behind the present half of the original, in front of it in the quantized model
+  std::optional<model::Model> original_model_;
+};
 
 }  // namespace
 
@@ -102,47 +116,13 @@ void walk(model::Model& model, const Windows& windows, const WalkOptions& option
           const Progress& progress) {
   require_windows(windows);
   torch::NoGradGuard no_grad;
-  const model::Architecture& architecture = model.architecture();
-  const std::int64_t batch = batch_windows(options.batch, windows, model);
-  const torch::Device device = model.device();
-  Streams x = Streams::embed(model, windows, batch);
-  std::optional<OriginalStream> original;
-  if (options.drift) original.emplace(model, windows, batch, options.keep_bytes);
-  const std::size_t n_pieces = x.pieces.size();
-
-  for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
-    const auto stages = architecture.stages(block);
-    if (original) original->enter_block(block, stages);
-    for (std::size_t s = 0; s < stages.size(); ++s) {
-      report(progress, {"walk", stages[s].front(), static_cast<std::uint64_t>(block), static_cast<std::uint64_t>(architecture.n_blocks()), "blocks"});
-      Moment h, input_drift, residual_drift;
-      for (std::size_t i = 0; i < n_pieces; ++i) {
-        const StageInput q = run_to_stage(model, block, stages, s, x.on_device(i, model));
-        h.add(q.input);
-        if (!original) continue;
-        const StageInput f = original->stage(s, i);
-        const torch::Tensor x_q = to_float(q.input, device);
-        input_drift.add(to_float(f.input, device) - x_q, x_q);
-        if (s % 2 == 0) continue;
-        torch::Tensor r = to_float(original->x().pieces[i] - x.pieces[i], device);
-        if (s > 1) r = r + (to_float(f.first_output, device) - to_float(q.first_output, device));
-        residual_drift.add(r, x_q);
-      }
-      StageMoments moments{block, stages[s], h.mean(), input_drift.mean(), residual_drift.mean(), h.count()};
-      solve(moments);
-    }
-    for (std::size_t i = 0; i < n_pieces; ++i) x.put(i, model.block(block, x.on_device(i, model)));
-    model.weights().release(block_prefix(block));
-    if (original) original->leave_block();
+  const auto n_blocks = model.architecture().n_blocks();
+  Walk walk(model, windows, options, solve);
+  for (std::int64_t block = 0; block < n_blocks; ++block) {
+    report(progress, {"walk", block_prefix(block), static_cast<std::uint64_t>(block), static_cast<std::uint64_t>(n_blocks), "blocks"});
+    walk.block(block);
   }
-
-  Moment h, input_drift;
-  for (std::size_t i = 0; i < n_pieces; ++i) {
-    const torch::Tensor x_q = to_float(model.final_norm(x.on_device(i, model)), device);
-    h.add(x_q);
-    if (original) input_drift.add(to_float(original->head_input(i), device) - x_q, x_q);
-  }
-  solve({-1, {architecture.head_name()}, h.mean(), input_drift.mean(), {}, h.count()});
+  if (!model.architecture().tied()) walk.head();
 }
 
 }  // namespace spectralquant::calibrate

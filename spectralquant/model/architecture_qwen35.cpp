@@ -54,12 +54,11 @@ class Qwen35 final : public Architecture {
     return rms_norm(x, pass.weights.get("output_norm.weight"), eps_);
   }
 
-  torch::Tensor block(std::int64_t index, const torch::Tensor& x, const Pass& pass) const override {
-    const auto normed = rms_norm(x, pass.weights.get(name(index, "attn_norm")), eps_);
-    const auto mixed = x + (is_linear_[index] ? delta_net(index, normed, pass) : attention(index, normed, pass));
-    const auto inner = rms_norm(mixed, pass.weights.get(name(index, "post_attention_norm")), eps_);
+  torch::Tensor half(std::int64_t index, int half, const torch::Tensor& x, const Pass& pass) const override {
+    const auto inner = rms_norm(x, pass.weights.get(name(index, half == 0 ? "attn_norm" : "post_attention_norm")), eps_);
+    if (half == 0) return x + (is_linear_[index] ? delta_net(index, inner, pass) : attention(index, inner, pass));
     const auto gate = pass.linear(name(index, "ffn_gate"), inner), up = pass.linear(name(index, "ffn_up"), inner);
-    return mixed + pass.linear(name(index, "ffn_down"), swiglu(gate, up));
+    return x + pass.linear(name(index, "ffn_down"), swiglu(gate, up));
   }
 
  private:

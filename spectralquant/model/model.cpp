@@ -37,6 +37,7 @@ torch::Tensor BlockState::append(const std::string& name, const torch::Tensor& r
 }
 
 torch::Tensor Pass::linear(const std::string& weight_name, const torch::Tensor& x) const {
+  if (weight_name == stop_at) throw Stopped{x};
   const auto y = torch::linear(x, weights.get(weight_name).to(x.scalar_type()));
   if (tap && *tap) (*tap)(weight_name, x, y);
   return y;
@@ -65,17 +66,31 @@ torch::Tensor Model::embed(const torch::Tensor& tokens) {
                       weights_.file().path(), "the text was tokenized for another model");
     }
   }
-  return architecture_->embed(tokens.to(options_.device), Pass{weights_});
+  return architecture_->embed(tokens.to(options_.device), Pass{weights_, nullptr, nullptr, {}});
 }
 
 torch::Tensor Model::block(std::int64_t index, const torch::Tensor& x, const Tap* tap, BlockState* state) {
-  return architecture_->block(index, x, Pass{weights_, tap, state});
+  const Pass pass{weights_, tap, state, {}};
+  return architecture_->half(index, 1, architecture_->half(index, 0, x, pass), pass);
 }
 
-torch::Tensor Model::final_norm(const torch::Tensor& x) { return architecture_->final_norm(x, Pass{weights_}); }
+torch::Tensor Model::half(std::int64_t index, int half, const torch::Tensor& x, const Tap* tap) {
+  return architecture_->half(index, half, x, Pass{weights_, tap, nullptr, {}});
+}
+
+torch::Tensor Model::input_of(const std::string& weight_name, std::int64_t index, int half, const torch::Tensor& x) {
+  try {
+    architecture_->half(index, half, x, Pass{weights_, nullptr, nullptr, weight_name});
+  } catch (Stopped& stopped) {
+    return std::move(stopped.input);
+  }
+  throw bad_input(fmt::format("half {} of block {} never reads {}", half, index, weight_name), weights_.file().path());
+}
+
+torch::Tensor Model::final_norm(const torch::Tensor& x) { return architecture_->final_norm(x, Pass{weights_, nullptr, nullptr, {}}); }
 
 torch::Tensor Model::head(const torch::Tensor& hidden, const Tap* tap) {
-  return Pass{weights_, tap}.linear(architecture_->head_name(), hidden);
+  return Pass{weights_, tap, nullptr, {}}.linear(architecture_->head_name(), hidden);
 }
 
 torch::Tensor to_tensor(const std::vector<std::vector<std::int32_t>>& windows, std::size_t first, std::size_t count, torch::Device device) {

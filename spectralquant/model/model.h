@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,7 @@ using Tap = std::function<void(std::string_view weight_name, const torch::Tensor
 ///
 /// A tensor of GGUF shape [cols, rows] becomes a torch tensor [rows, cols] of the compute type; vectors (norms, biases)
 /// are float32 always. set() puts another tensor in a weight's
-/// place (a quantized one, a differentiable one); the file is never touched.
+/// place (a quantized one, a differentiable one); the file is never touched. get() may be called from several threads.
 class Weights {
  public:
   Weights(const gguf::File& file, torch::Device device, torch::Dtype dtype);
@@ -44,6 +45,7 @@ class Weights {
   const gguf::File& file_;
   torch::Device device_;
   torch::Dtype dtype_;
+  std::mutex mutex_;  ///< of the maps: batches that run side by side ask for the same weights
   std::map<std::string, torch::Tensor, std::less<>> cache_, overrides_;
 };
 
@@ -58,11 +60,17 @@ struct BlockState {
   torch::Tensor append(const std::string& name, const torch::Tensor& rows);
 };
 
+/// Thrown by Pass::linear() at Pass::stop_at; Model::input_of() catches it.
+struct Stopped {
+  torch::Tensor input;  ///< [B, T, cols]
+};
+
 /// What a forward pass through a block is given beside its input.
 struct Pass {
   Weights& weights;
   const Tap* tap = nullptr;
   BlockState* state = nullptr;  ///< set: continue from it and update it; unset: a whole sequence from its start
+  std::string_view stop_at;     ///< a weight: nothing from its product on is computed, its input is thrown as Stopped
 
   /// y = x Wᵀ with the tap told about it. x: [B, T, cols] → [B, T, rows].
   torch::Tensor linear(const std::string& weight_name, const torch::Tensor& x) const;
@@ -74,11 +82,12 @@ class Architecture {
  public:
   virtual ~Architecture() = default;
   virtual std::int64_t n_blocks() const = 0;
-  /// Names of the weights that read the same input, in the order in which the block computes them; for the drift
-  /// correction and for sharing moments. E.g. {{attn_q, attn_k, attn_v}, {attn_output}, {ffn_gate, ffn_up}, {ffn_down}}.
+  /// Names of the weights that read the same input, in the order in which the block computes them, two stages a half: what reads the
+  /// residual stream, and the output projection. E.g. {{attn_q, attn_k, attn_v}, {attn_output}, {ffn_gate, ffn_up}, {ffn_down}}.
   virtual std::vector<std::vector<std::string>> stages(std::int64_t block) const = 0;
-  /// x: [B, T, D] → [B, T, D].
-  virtual torch::Tensor block(std::int64_t block, const torch::Tensor& x, const Pass& pass) const = 0;
+  /// One half of a block: 0 mixes tokens (attention), 1 is the feed-forward part. Each reads the residual stream through a norm and
+  /// adds to it the product of its last weight: x + y Wᵀ. x: [B, T, D] → [B, T, D].
+  virtual torch::Tensor half(std::int64_t block, int half, const torch::Tensor& x, const Pass& pass) const = 0;
   /// tokens: int64 [B, T] → [B, T, D].
   virtual torch::Tensor embed(const torch::Tensor& tokens, const Pass& pass) const = 0;
   /// Final norm. x: [B, T, D] → [B, T, D].
@@ -114,6 +123,9 @@ class Model {
 
   torch::Tensor embed(const torch::Tensor& tokens);
   torch::Tensor block(std::int64_t index, const torch::Tensor& x, const Tap* tap = nullptr, BlockState* state = nullptr);
+  torch::Tensor half(std::int64_t index, int half, const torch::Tensor& x, const Tap* tap = nullptr);
+  /// What weight_name reads in this half of block `index`; nothing behind it is computed. x: [B, T, D] → [B, T, cols].
+  torch::Tensor input_of(const std::string& weight_name, std::int64_t index, int half, const torch::Tensor& x);
   torch::Tensor final_norm(const torch::Tensor& x);
   /// hidden: output of final_norm [.., D] → logits [.., V].
   torch::Tensor head(const torch::Tensor& hidden, const Tap* tap = nullptr);

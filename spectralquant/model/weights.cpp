@@ -37,6 +37,7 @@ torch::Tensor decode(const gguf::Tensor& tensor) {
 Weights::Weights(const gguf::File& file, torch::Device device, torch::Dtype dtype) : file_(file), device_(device), dtype_(dtype) {}
 
 torch::Tensor Weights::get(const std::string& name) {
+  const std::lock_guard lock(mutex_);
   if (const auto it = overrides_.find(name); it != overrides_.end()) return it->second;
   if (const auto it = cache_.find(name); it != cache_.end()) return it->second;
   torch::NoGradGuard no_grad;
@@ -57,12 +58,17 @@ void Weights::set(const std::string& name, torch::Tensor value) {
                                 fmt::join(expected, ", ")),
                     file_.path());
   }
+  const std::lock_guard lock(mutex_);
   overrides_.insert_or_assign(name, value.to(device_));
 }
 
-void Weights::reset(const std::string& name) { overrides_.erase(name); }
+void Weights::reset(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  overrides_.erase(name);
+}
 
 void Weights::release(std::string_view prefix) {
+  const std::lock_guard lock(mutex_);
   auto it = cache_.lower_bound(prefix);
   while (it != cache_.end() && it->first.starts_with(prefix)) it = cache_.erase(it);
 }

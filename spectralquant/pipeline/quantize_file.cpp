@@ -92,6 +92,18 @@ Calibration prepare_calibration(const gguf::File& file, const quantize::Plan& pl
   return out;
 }
 
+/// Tokens that H of a tied head is gathered from before a walk: its mean settles early (docs/method.md).
+constexpr std::size_t kHeadTokens = 32768;
+
+/// At most n_tokens of the windows, spread evenly.
+calibrate::Windows some_of(const calibrate::Windows& windows, std::size_t n_tokens) {
+  const std::size_t wanted = std::max<std::size_t>(1, n_tokens / windows[0].size());
+  if (windows.size() <= wanted) return windows;
+  calibrate::Windows some;
+  for (std::size_t i = 0; i < wanted; ++i) some.push_back(windows[i * windows.size() / wanted]);
+  return some;
+}
+
 /// Static signals as far as the method needs them.
 calibrate::Signals collect_signals(const Calibration& calibration, const QuantizeOptions& options, const Progress& progress) {
   const bool sequential = options.method == Method::kSpectral && options.moments == Moments::kSequential;
@@ -100,6 +112,7 @@ calibrate::Signals collect_signals(const Calibration& calibration, const Quantiz
   collect.output_moments = options.method == Method::kSpectral && options.two_sided;
   collect.only_head = sequential;
   if (collect.only_head && !collect.output_moments && !calibration.model->architecture().tied()) return {};
+  if (collect.only_head && !collect.output_moments) return calibrate::collect(*calibration.model, some_of(calibration.windows, kHeadTokens), collect, progress);
   return calibrate::collect(*calibration.model, calibration.windows, collect, progress);
 }
 

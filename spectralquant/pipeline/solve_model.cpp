@@ -101,11 +101,11 @@ Problem static_problem(const calibrate::Signals& signals, const std::string& nam
 }
 
 /// Corrects targets for what the quantized part in front does to a stage's inputs and to the residual stream:
-/// W + share · (W E[(x_f − x_q) x_qᵀ] + E[(r_f − r_q) x_qᵀ]) Hq⁻¹.
+/// W + share · D Hq⁻¹, where D is W E[(x_f − x_q) x_qᵀ], or the whole output drift of an output projection.
 class DriftCorrection {
  public:
   DriftCorrection(const calibrate::StageMoments& moments, double share) : moments_(moments), share_(share) {
-    if (share == 0 || !moments.input_drift.defined()) return;
+    if (share == 0 || !(moments.input_drift.defined() || moments.output_drift.defined())) return;
     torch::Tensor h = moments.h.to(torch::kFloat64);
     const double mean = h.diagonal().mean().item<double>();
     if (!(mean > 0)) return;  // inputs that are all zero drift nowhere
@@ -115,8 +115,8 @@ class DriftCorrection {
 
   torch::Tensor target(const torch::Tensor& weights) const {
     if (!factor_.defined()) return weights;
-    torch::Tensor drift = weights.to(torch::kFloat64).mm(moments_.input_drift.to(torch::kFloat64));
-    if (moments_.residual_drift.defined() && moments_.residual_drift.size(0) == weights.size(0)) drift = drift + moments_.residual_drift;
+    const torch::Tensor drift = moments_.output_drift.defined() ? moments_.output_drift.to(torch::kFloat64)
+                                                                : weights.to(torch::kFloat64).mm(moments_.input_drift.to(torch::kFloat64));
     const torch::Tensor correction = torch::cholesky_solve(drift.t(), factor_).t();
     return (weights + share_ * correction).to(torch::kFloat32).contiguous();
   }
