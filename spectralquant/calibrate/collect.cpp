@@ -22,7 +22,7 @@ void require_windows(const Windows& windows) {
 
 std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const model::Model& model) {
   if (asked > 0) return asked;
-  const std::int64_t tokens = model.device().is_cpu() ? 1024 : 16384;
+  const std::int64_t tokens = model.device().is_cpu() ? 2048 : 16384;
   return std::max<std::int64_t>(1, tokens / static_cast<std::int64_t>(windows[0].size()));
 }
 

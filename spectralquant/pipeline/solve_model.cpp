@@ -46,27 +46,21 @@ quantize::SolverOptions solver_options(const QuantizeOptions& options) {
   return solver;
 }
 
-torch::Tensor diagonal_of(const torch::Tensor& h) { return (h.dim() == 2 ? h.diagonal() : h).contiguous(); }
-
 /// The objective of leaving the matrix away: what relative errors are relative to.
 double energy(const Problem& problem) { return quantize::objective(problem, Q4KMatrix(problem.target.size(0), problem.target.size(1))); }
 
-/// Solves a matrix, measures it against llama.cpp's rounding of the original weights, writes it.
-Q4KMatrix solve_and_write(Job& job, const gguf::Tensor& source, const Problem& problem, const torch::Tensor& original) {
+/// Solves a matrix and writes it.
+Q4KMatrix solve_and_write(Job& job, const gguf::Tensor& source, const Problem& problem) {
   const auto start = std::chrono::steady_clock::now();
   quantize::Solution solution = quantize::solve(problem, solver_options(job.options));
   MatrixReport report;
   report.name = source.name;
-  report.rows = original.size(0);
-  report.cols = original.size(1);
+  report.rows = problem.target.size(0);
+  report.cols = problem.target.size(1);
   report.seconds = seconds_since(start);
   report.objective = solution.objective;
-  const torch::Tensor weights = diagonal_of(problem.h);
-  const auto rounded = [&](const float* importance) {
-    return quantize::objective(problem, quantize::round_like_llama(original.data_ptr<float>(), report.rows, report.cols, importance, job.options.n_threads));
-  };
-  report.plain_objective = rounded(nullptr);
-  report.imatrix_objective = rounded(weights.data_ptr<float>());
+  report.plain_objective = solution.plain_objective;
+  report.imatrix_objective = solution.imatrix_objective;
   if (const double all = energy(problem); all > 0) report.relative_error = report.objective / all;
   job.report.matrices.push_back(std::move(report));
   job.output.write(source, 0, solution.matrix);
@@ -187,7 +181,7 @@ void solve_static(Job& job, const calibrate::Signals& signals) {
     if (job.output.has(source->name)) continue;
     progress.begin(source->name);
     const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
-    solve_and_write(job, *source, static_problem(signals, source->name, weights, job.options.two_sided), weights);
+    solve_and_write(job, *source, static_problem(signals, source->name, weights, job.options.two_sided));
     progress.end(*source);
   }
 }
@@ -204,7 +198,7 @@ void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& w
   if (const gguf::Tensor* source = job.output.find(embedding)) {
     progress.begin(embedding);
     const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
-    put(embedding, solve_and_write(job, *source, static_problem(signals, embedding, weights, job.options.two_sided), weights));
+    put(embedding, solve_and_write(job, *source, static_problem(signals, embedding, weights, job.options.two_sided)));
     progress.end(*source);
   }
 
@@ -228,7 +222,7 @@ void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& w
       const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
       Problem problem = static_problem(signals, name, correction->target(weights), job.options.two_sided);
       problem.h = moments.h;
-      put(name, solve_and_write(job, *source, problem, weights));
+      put(name, solve_and_write(job, *source, problem));
       in_place.push_back(name);
       progress.end(*source);
     }
@@ -239,7 +233,7 @@ void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& w
     if (job.output.has(source->name)) continue;
     job.times.enter("solve");
     const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
-    solve_and_write(job, *source, static_problem({}, source->name, weights, false), weights);
+    solve_and_write(job, *source, static_problem({}, source->name, weights, false));
     progress.end(*source);
   }
 }

@@ -259,9 +259,7 @@ Solution solve_reference(const Problem& problem, const SolverOptions& options) {
     const double ridge = options.damping * mean_diagonal(h), output_ridge = q.two_sided() ? options.output_damping * mean_diagonal(g) : 0;
     for (int i = 0; i < cols; ++i) h(i, i) += ridge;
     for (int r = 0; r < rows; ++r) g(r, r) += output_ridge;
-    std::vector<float> importance(cols);
-    for (int i = 0; i < cols; ++i) importance[i] = static_cast<float>(h(i, i));
-    solution.matrix = round_like_llama(q.target(), rows, cols, importance.data(), 1);
+    solution.matrix = weighted;
     auto weight = [&](int r) { return q.tied() ? q.frequency()[r] / g(r, r) : 0.; };
     auto form_of_row = [&](int r) {
       Matrix hr = h;

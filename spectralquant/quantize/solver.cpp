@@ -42,8 +42,6 @@ class RowsSolver {
   /// False when the moments say nothing (all zero): any rounding is as good as another.
   bool has_signal() const { return has_signal_; }
   bool coupled() const { return two_sided_; }
-  /// diag(h), damped: the importance under which the first scales are searched.
-  std::vector<float> importance() const;
   void start(Q4KMatrix& matrix) const;
   void improve_rows(Q4KMatrix& matrix) const;           ///< one round; rows are independent
   void improve_coupled_rows(Q4KMatrix& matrix) const;   ///< one round; rows coupled by g
@@ -122,12 +120,6 @@ RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
     }
   }
   prepare_blocks();
-}
-
-std::vector<float> RowsSolver::importance() const {
-  std::vector<float> result(cols_);
-  for (std::int64_t i = 0; i < cols_; ++i) result[i] = h_[diagonal_index(i)];
-  return result;
 }
 
 void RowsSolver::prepare_blocks() {
@@ -333,12 +325,13 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
   }
 }
 
-/// Takes from `other` what is better, in the exact objective: row by row, or as a whole when rows are coupled.
-void keep_better(const Quadratic& q, const Q4KMatrix& other, int n_threads, Q4KMatrix& best, std::vector<double>& costs) {
+/// Takes from `other` what is better, in the exact objective: row by row, or as a whole when rows are coupled. Returns other's objective.
+double keep_better(const Quadratic& q, const Q4KMatrix& other, int n_threads, Q4KMatrix& best, std::vector<double>& costs) {
   const std::vector<double> other_costs = q.row_objectives(other, n_threads);
+  const double total = sum(other_costs);
   if (q.two_sided()) {
-    if (sum(other_costs) < sum(costs)) best = other, costs = other_costs;
-    return;
+    if (total < sum(costs)) best = other, costs = other_costs;
+    return total;
   }
   const std::int64_t cols = best.cols;
   for (std::int64_t r = 0; r < best.rows; ++r) {
@@ -351,6 +344,7 @@ void keep_better(const Quadratic& q, const Q4KMatrix& other, int n_threads, Q4KM
     copy(other.d, best.d, cols / kSuper);
     copy(other.dmin, best.dmin, cols / kSuper);
   }
+  return total;
 }
 
 }  // namespace
@@ -368,7 +362,7 @@ Solution solve(const Problem& problem, const SolverOptions& options, const Progr
   const Q4KMatrix weighted = round_like_llama(q.target(), rows, cols, diagonal.data(), n_threads);
   Solution solution;
   if (solver.has_signal()) {
-    solution.matrix = round_like_llama(q.target(), rows, cols, solver.importance().data(), n_threads);
+    solution.matrix = weighted;
     if (options.feedback) solver.start(solution.matrix);
   } else {
     solution.matrix = plain;
@@ -387,8 +381,8 @@ Solution solve(const Problem& problem, const SolverOptions& options, const Progr
     }
     if (options.rounds > 0) costs = q.row_objectives(solution.matrix, n_threads);
   }
-  keep_better(q, plain, n_threads, solution.matrix, costs);
-  keep_better(q, weighted, n_threads, solution.matrix, costs);
+  solution.plain_objective = keep_better(q, plain, n_threads, solution.matrix, costs);
+  solution.imatrix_objective = keep_better(q, weighted, n_threads, solution.matrix, costs);
   solution.objective = sum(costs);
   return solution;
 }

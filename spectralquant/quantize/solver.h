@@ -35,6 +35,8 @@ struct Problem {
 struct Solution {
   Q4KMatrix matrix;
   double objective_start = 0;  ///< after the start
+  double plain_objective = 0;    ///< of llama.cpp's rounding of the target, without importance
+  double imatrix_objective = 0;  ///< with diag(H) as importance
   double objective = 0;        ///< of `matrix`, recomputed from its decoded values, undamped
 };
 
