@@ -50,14 +50,6 @@ struct Candidate {
   std::vector<evaluate::Positions> positions;  ///< one per suite
 };
 
-Candidate score_reference(const gguf::File& file, model::Model& model, const std::vector<evaluate::Suite>& suites, const Arguments& arguments,
-                          Console& console) {
-  Candidate out{.row = describe(file), .positions = {}};
-  out.row.is_reference = true;
-  console.say("reference  " + file.path());
-  for (const auto& suite : suites) out.positions.push_back(evaluate::measure(model, suite, arguments.options, console.progress()));
-  return out;
-}
 
 /// `name` is a candidate's path or file name without ".gguf".
 const Candidate* find_baseline(const std::vector<Candidate>& all, const std::string& name) {
@@ -113,13 +105,21 @@ void run(const Arguments& arguments) {
 
   const model::ModelOptions model_options{.device = torch::Device(arguments.common.device)};
   model::Model reference(reference_file, model_options);
-  std::vector<Candidate> all;
-  all.push_back(score_reference(reference_file, reference, suites, arguments, console));
+  console.say("reference  " + reference_file.path());
+  std::vector<evaluate::ReferenceRun> runs;
+  std::vector<Candidate> all = {{.row = describe(reference_file), .positions = {}}};
+  all[0].row.is_reference = true;
+  for (const auto& suite : suites) {
+    runs.push_back(evaluate::measure(reference, suite, arguments.options, console.progress()));
+    all[0].positions.push_back(runs.back().positions);
+  }
   for (const auto& file : files) {
     console.say("candidate  " + file.path());
     model::Model candidate(file, model_options);
     Candidate scored{.row = describe(file), .positions = {}};
-    for (const auto& suite : suites) scored.positions.push_back(evaluate::compare(reference, candidate, suite, arguments.options, console.progress()));
+    for (std::size_t s = 0; s < suites.size(); ++s) {
+      scored.positions.push_back(evaluate::compare(reference, runs[s], candidate, suites[s], arguments.options, console.progress()));
+    }
     all.push_back(std::move(scored));
   }
   make_names_unique(all);

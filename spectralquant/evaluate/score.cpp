@@ -1,11 +1,14 @@
 #include "spectralquant/evaluate/score.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/evaluate/statistics.h"
+#include "spectralquant/model/threads.h"
 
 namespace spectralquant::evaluate {
 namespace {
@@ -13,7 +16,7 @@ namespace {
 // Logits of one slice of positions: four float32 arrays of [positions, vocabulary] are alive at once, so 256 MiB here is about 1 GiB
 // at the worst, whatever the vocabulary.
 constexpr std::int64_t kSliceBytes = 64 << 20;
-constexpr std::int64_t kDefaultBatchTokens = 4096;
+constexpr std::int64_t kDefaultBatchTokens = 2048;
 
 /// Items run together: indices into the suite, of similar length.
 std::vector<std::vector<std::size_t>> make_batches(const Suite& suite, std::int64_t batch_tokens) {
@@ -90,19 +93,40 @@ void append(std::vector<T>& out, const torch::Tensor& values, std::size_t at) {
   std::copy_n(cpu.data_ptr<T>(), cpu.numel(), out.begin() + at);
 }
 
-Positions run(model::Model& reference, model::Model* candidate, const Suite& suite, const EvaluateOptions& options, const Progress& progress) {
-  torch::NoGradGuard no_grad;
-  const auto vocab = reference.architecture().vocab_size();
-  if (candidate && candidate->architecture().vocab_size() != vocab)
-    throw bad_input("the candidate's vocabulary has " + std::to_string(candidate->architecture().vocab_size()) + " entries, the reference's " +
-                        std::to_string(vocab),
-                    candidate->weights().file().path(), "compare quantizations of one model only");
+Positions sized(std::size_t n) {
   Positions out;
-  out.loss.resize(suite.n_scored);
-  out.kld.resize(suite.n_scored);
-  out.delta_p.resize(suite.n_scored);
-  out.same_top.resize(suite.n_scored);
-  out.unit.resize(suite.n_scored);
+  out.loss.resize(n);
+  out.kld.resize(n);
+  out.delta_p.resize(n);
+  out.same_top.resize(n);
+  out.unit.resize(n);
+  return out;
+}
+
+/// Scores one batch. hidden: the reference's, [n, D] on the CPU.
+Positions score_batch(model::Model& reference, model::Model* candidate, const Suite& suite, const std::vector<std::size_t>& batch,
+                      const torch::Tensor& tokens, const torch::Tensor& hidden) {
+  const auto p_hidden = hidden.to(reference.device(), reference.dtype());
+  const auto q_hidden = candidate ? scored_hidden(*candidate, suite, batch, tokens) : p_hidden;
+  const auto targets = scored_targets(suite, batch, reference.device());
+  const std::int64_t n = targets.size(0), slice = std::max<std::int64_t>(1, kSliceBytes / (4 * reference.architecture().vocab_size()));
+  Positions part = sized(static_cast<std::size_t>(n));
+  for (std::int64_t first = 0; first < n; first += slice) {
+    const std::int64_t last = std::min(first + slice, n);
+    const auto s = score_slice(reference, candidate, p_hidden.slice(0, first, last), q_hidden.slice(0, first, last), targets.slice(0, first, last));
+    append(part.loss, s.loss, first);
+    append(part.kld, s.kld, first);
+    append(part.delta_p, s.delta_p, first);
+    append(part.same_top, s.same_top, first);
+  }
+  return part;
+}
+
+/// Runs the candidate, or the reference itself where there is none; then its hidden states are put into `hidden`.
+Positions run(model::Model& reference, std::vector<torch::Tensor>& hidden, model::Model* candidate, const Suite& suite, const EvaluateOptions& options,
+              const Progress& progress) {
+  torch::NoGradGuard no_grad;
+  Positions out = sized(static_cast<std::size_t>(suite.n_scored));
   // Where each item's positions begin in suite order; batches are run in another order.
   std::vector<std::size_t> begin(suite.items.size());
   std::size_t total = 0;
@@ -112,39 +136,30 @@ Positions run(model::Model& reference, model::Model* candidate, const Suite& sui
     std::fill_n(out.unit.begin() + total, n, static_cast<std::int32_t>(suite.items[i].document));
     total += n;
   }
-  const std::int64_t slice = std::max<std::int64_t>(1, kSliceBytes / (4 * vocab));
+  const auto batches = make_batches(suite, options.batch_tokens > 0 ? options.batch_tokens : kDefaultBatchTokens);
+  if (!candidate) hidden.resize(batches.size());
+  TORCH_CHECK(hidden.size() == batches.size(), "the reference was run with other options");
   std::uint64_t done = 0;
-  for (const auto& batch : make_batches(suite, options.batch_tokens > 0 ? options.batch_tokens : kDefaultBatchTokens)) {
-    report(progress, {.phase = "score", .item = suite.spec.name, .done = done, .total = static_cast<std::uint64_t>(suite.n_scored), .unit = "tokens"});
+  const auto tell = [&] { report(progress, {.phase = "score", .item = suite.spec.name, .done = done, .total = total, .unit = "tokens"}); };
+  tell();
+  model::for_each_in_order(batches.size(), reference.device(), [&](std::size_t b) {
+    const auto& batch = batches[b];
     const auto tokens = pad(suite, batch, reference.device());
-    const auto p_hidden = scored_hidden(reference, suite, batch, tokens);
-    const auto q_hidden = candidate ? scored_hidden(*candidate, suite, batch, tokens) : p_hidden;
-    const auto targets = scored_targets(suite, batch, reference.device());
-    Positions part;
-    part.loss.resize(targets.size(0));
-    part.kld.resize(targets.size(0));
-    part.delta_p.resize(targets.size(0));
-    part.same_top.resize(targets.size(0));
-    for (std::int64_t first = 0; first < targets.size(0); first += slice) {
-      const std::int64_t last = std::min(first + slice, targets.size(0));
-      const auto s = score_slice(reference, candidate, p_hidden.slice(0, first, last), q_hidden.slice(0, first, last), targets.slice(0, first, last));
-      append(part.loss, s.loss, first);
-      append(part.kld, s.kld, first);
-      append(part.delta_p, s.delta_p, first);
-      append(part.same_top, s.same_top, first);
-    }
-    std::size_t from = 0;
-    for (auto i : batch) {
-      const std::size_t n = suite.items[i].tokens.size() - suite.items[i].first_scored;
-      std::copy_n(part.loss.begin() + from, n, out.loss.begin() + begin[i]);
-      std::copy_n(part.kld.begin() + from, n, out.kld.begin() + begin[i]);
-      std::copy_n(part.delta_p.begin() + from, n, out.delta_p.begin() + begin[i]);
-      std::copy_n(part.same_top.begin() + from, n, out.same_top.begin() + begin[i]);
-      from += n;
-    }
-    done += from;
-  }
-  report(progress, {.phase = "score", .item = suite.spec.name, .done = done, .total = done, .unit = "tokens"});
+    if (!candidate) hidden[b] = scored_hidden(reference, suite, batch, tokens).to(torch::kCPU, torch::kFloat32);
+    return [&, part = score_batch(reference, candidate, suite, batch, tokens, hidden[b])] {
+      std::size_t from = 0;
+      for (auto i : batch) {
+        const std::size_t n = suite.items[i].tokens.size() - suite.items[i].first_scored;
+        std::copy_n(part.loss.begin() + from, n, out.loss.begin() + begin[i]);
+        std::copy_n(part.kld.begin() + from, n, out.kld.begin() + begin[i]);
+        std::copy_n(part.delta_p.begin() + from, n, out.delta_p.begin() + begin[i]);
+        std::copy_n(part.same_top.begin() + from, n, out.same_top.begin() + begin[i]);
+        from += n;
+      }
+      done += from;
+      tell();
+    };
+  });
   return out;
 }
 
@@ -152,12 +167,21 @@ double mean_of(const std::vector<double>& means) { return means[0]; }
 
 }  // namespace
 
-Positions compare(model::Model& reference, model::Model& candidate, const Suite& suite, const EvaluateOptions& options, const Progress& progress) {
-  return run(reference, &candidate, suite, options, progress);
+ReferenceRun measure(model::Model& reference, const Suite& suite, const EvaluateOptions& options, const Progress& progress) {
+  ReferenceRun out;
+  out.positions = run(reference, out.hidden, nullptr, suite, options, progress);
+  return out;
 }
 
-Positions measure(model::Model& reference, const Suite& suite, const EvaluateOptions& options, const Progress& progress) {
-  return run(reference, nullptr, suite, options, progress);
+Positions compare(model::Model& reference, const ReferenceRun& of_reference, model::Model& candidate, const Suite& suite, const EvaluateOptions& options,
+                  const Progress& progress) {
+  const auto vocab = reference.architecture().vocab_size(), other = candidate.architecture().vocab_size();
+  if (other != vocab) {
+    throw bad_input(fmt::format("the candidate's vocabulary has {} entries, the reference's {}", other, vocab), candidate.weights().file().path(),
+                    "compare quantizations of one model only");
+  }
+  std::vector<torch::Tensor> hidden = of_reference.hidden;
+  return run(reference, hidden, &candidate, suite, options, progress);
 }
 
 Score summarize(const Positions& candidate, const Positions* reference, const Positions* baseline, const EvaluateOptions& options) {

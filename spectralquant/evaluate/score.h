@@ -39,12 +39,19 @@ struct EvaluateOptions {
   std::int64_t batch_tokens = 0;  ///< tokens run at once; 0: chosen from the vocabulary to bound memory
 };
 
-/// Runs reference and candidate side by side over a suite; logits are made and used a slice at a time, never stored whole.
-Positions compare(model::Model& reference, model::Model& candidate, const Suite& suite, const EvaluateOptions& options = {},
-                  const Progress& progress = {});
+/// A reference on a suite: what its candidates are compared with.
+struct ReferenceRun {
+  Positions positions;                ///< kld zero, agreement one
+  std::vector<torch::Tensor> hidden;  ///< by batch: its last hidden states where predictions count, [n, D] float32 on the CPU
+};
 
-/// The reference alone (kld zero, agreement one).
-Positions measure(model::Model& reference, const Suite& suite, const EvaluateOptions& options = {}, const Progress& progress = {});
+/// Runs the reference over a suite, once for any number of candidates.
+ReferenceRun measure(model::Model& reference, const Suite& suite, const EvaluateOptions& options = {}, const Progress& progress = {});
+
+/// Runs a candidate beside it; the options must be those of measure(). Logits are made and used a slice at a time, never stored whole.
+/// Errors   Error(kBadInput) if the candidate's vocabulary is another.
+Positions compare(model::Model& reference, const ReferenceRun& run, model::Model& candidate, const Suite& suite, const EvaluateOptions& options = {},
+                  const Progress& progress = {});
 
 /// Means, percentiles and intervals of positions. `reference` and `baseline` (may be null) give the gap recovery.
 Score summarize(const Positions& candidate, const Positions* reference, const Positions* baseline, const EvaluateOptions& options = {});
