@@ -19,7 +19,7 @@ constexpr std::int64_t kHeadTokens = 16384;
 class HeadMoment {
  public:
   HeadMoment(std::int64_t vocab, std::int64_t n_tokens, torch::Device device)
-      : stride_(std::max<std::int64_t>(1, n_tokens / kHeadTokens)), diagonal_(torch::zeros({vocab}, torch::dtype(torch::kFloat64).device(device))) {
+      : stride_(std::max<std::int64_t>(1, n_tokens / kHeadTokens)), diagonal_(torch::zeros({vocab}, torch::dtype(torch::kFloat64).device(device))), product_diagonal_(diagonal_.clone()) {
     // float32: the sum is taken in place, a float64 copy of [V, V] would be the largest thing in memory.
     if (vocab <= kLargestHeadMoment) products_ = torch::zeros({vocab, vocab}, torch::dtype(torch::kFloat32).device(device));
   }
@@ -40,6 +40,7 @@ class HeadMoment {
     if (!part.n_tokens) return;
     diagonal_.add_(part.sum);
     products_.addmm_(part.some.t(), part.some);
+    product_diagonal_.add_(part.some.sum(0));
     n_tokens_ += part.n_tokens;
     n_products_ += part.some.size(0);
   }
@@ -47,13 +48,17 @@ class HeadMoment {
   torch::Tensor mean() const {
     if (!products_.defined() || n_products_ == 0) return {};
     torch::Tensor g = (products_ + products_.t()).mul_(-0.5 / static_cast<double>(n_products_));
-    g.diagonal().add_((diagonal_ / static_cast<double>(n_tokens_)).to(torch::kFloat32));
+    const torch::Tensor of_products = (product_diagonal_ / static_cast<double>(n_products_)).to(torch::kFloat32);
+    g.diagonal().add_(of_products).clamp_min_(0);  // p − p² of one set of tokens: negative by rounding only
+    // The diagonal of all tokens is known better; scaling both sides keeps G positive.
+    const torch::Tensor scale = ((diagonal_ / static_cast<double>(n_tokens_)).to(torch::kFloat32) / of_products.clamp_min(1e-30)).sqrt();
+    g.mul_(scale.unsqueeze(0)).mul_(scale.unsqueeze(1));
     return g.to(torch::kCPU);
   }
 
  private:
   std::int64_t stride_, n_tokens_ = 0, n_products_ = 0;
-  torch::Tensor diagonal_, products_;
+  torch::Tensor diagonal_, product_diagonal_, products_;
 };
 
 /// Gradient at the final hidden states of one draw of the Fisher sketch.

@@ -92,8 +92,9 @@ Calibration prepare_calibration(const gguf::File& file, const quantize::Plan& pl
   return out;
 }
 
-/// Tokens that H of a tied head is gathered from before a walk, at least, and for each of its columns: its mean settles early.
-constexpr std::size_t kHeadTokens = 16384, kHeadTokensPerColumn = 32;
+/// Tokens that static signals are gathered from before a walk, at least, and for each column of the hidden state: H of a tied head and
+/// the output moments settle early, more tokens changed no figure (docs/method.md).
+constexpr std::size_t kStaticTokens = 24576, kStaticTokensPerColumn = 32;
 
 /// At most n_tokens of the windows, spread evenly.
 calibrate::Windows some_of(const calibrate::Windows& windows, std::size_t n_tokens) {
@@ -112,9 +113,9 @@ calibrate::Signals collect_signals(const Calibration& calibration, const Quantiz
   collect.output_moments = options.method == Method::kSpectral && options.two_sided;
   collect.only_head = sequential;
   if (collect.only_head && !collect.output_moments && !calibration.model->architecture().tied()) return {};
-  if (!collect.only_head || collect.output_moments) return calibrate::collect(*calibration.model, calibration.windows, collect, progress);
+  if (!sequential) return calibrate::collect(*calibration.model, calibration.windows, collect, progress);
   const auto cols = static_cast<std::size_t>(calibration.model->architecture().hidden_size());
-  return calibrate::collect(*calibration.model, some_of(calibration.windows, std::max(kHeadTokens, kHeadTokensPerColumn * cols)), collect, progress);
+  return calibrate::collect(*calibration.model, some_of(calibration.windows, std::max(kStaticTokens, kStaticTokensPerColumn * cols)), collect, progress);
 }
 
 /// The output is read again from the disk: strict, unless a fallback type was allowed.
