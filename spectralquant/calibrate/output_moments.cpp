@@ -13,13 +13,16 @@ namespace {
 constexpr std::int64_t kSliceValues = std::int64_t{1} << 26;
 
 /// Tokens whose p pᵀ enters the head's G: a [V, V] product per token is the dearest thing here, and its mean settles early.
-constexpr std::int64_t kHeadTokens = 16384;
+constexpr std::int64_t kHeadTokens = 8192;
+
+/// Rows of the head's G that are summed at once.
+constexpr std::int64_t kStrip = 512;
 
 /// E[diag(p) − p pᵀ] of the output distribution.
 class HeadMoment {
  public:
   HeadMoment(std::int64_t vocab, std::int64_t n_tokens, torch::Device device)
-      : stride_(std::max<std::int64_t>(1, n_tokens / kHeadTokens)), diagonal_(torch::zeros({vocab}, torch::dtype(torch::kFloat64).device(device))), product_diagonal_(diagonal_.clone()) {
+      : stride_(std::max<std::int64_t>(1, (n_tokens + kHeadTokens - 1) / kHeadTokens)), diagonal_(torch::zeros({vocab}, torch::dtype(torch::kFloat64).device(device))), product_diagonal_(diagonal_.clone()) {
     // float32: the sum is taken in place, a float64 copy of [V, V] would be the largest thing in memory.
     if (vocab <= kLargestHeadMoment) products_ = torch::zeros({vocab, vocab}, torch::dtype(torch::kFloat32).device(device));
   }
@@ -39,7 +42,11 @@ class HeadMoment {
   void add(const Part& part) {
     if (!part.n_tokens) return;
     diagonal_.add_(part.sum);
-    products_.addmm_(part.some.t(), part.some);
+    const torch::Tensor columns = part.some.t();
+    for (std::int64_t first = 0, vocab = columns.size(0); first < vocab; first += kStrip) {  // the upper triangle; mean() mirrors it
+      const std::int64_t last = std::min(first + kStrip, vocab);
+      products_.slice(0, first, last).slice(1, first).addmm_(columns.slice(0, first, last), part.some.slice(1, first));
+    }
     product_diagonal_.add_(part.some.sum(0));
     n_tokens_ += part.n_tokens;
     n_products_ += part.some.size(0);
@@ -47,7 +54,7 @@ class HeadMoment {
 
   torch::Tensor mean() const {
     if (!products_.defined() || n_products_ == 0) return {};
-    torch::Tensor g = (products_ + products_.t()).mul_(-0.5 / static_cast<double>(n_products_));
+    torch::Tensor g = products_.triu().add_(products_.triu(1).t()).mul_(-1 / static_cast<double>(n_products_));
     const torch::Tensor of_products = (product_diagonal_ / static_cast<double>(n_products_)).to(torch::kFloat32);
     g.diagonal().add_(of_products).clamp_min_(0);  // p − p² of one set of tokens: negative by rounding only
     // The diagonal of all tokens is known better; scaling both sides keeps G positive.

@@ -32,6 +32,7 @@ const std::map<std::string, void (*)(pipeline::QuantizeOptions&)> kSteps = {
     {"sweeps", [](auto& o) { o.solver.rounds = 0; }},
     {"scale-search", [](auto& o) { o.solver.scale_search = false; }},
     {"drift", [](auto& o) { o.drift_correction = 0; }},
+    {"output-moments", [](auto& o) { o.two_sided = false; }},
     {"super-scales", [](auto& o) { o.solver.super_scale_search = false; }},
 };
 
@@ -142,7 +143,11 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--moments", options.moments, "sequential: gathered with the quantized part in front; static: of the original (default sequential)")
       ->transform(CLI::CheckedTransformer(moments, CLI::ignore_case))
       ->type_name("sequential|static");
-  verb->add_flag("--two-sided,!--one-sided", options.two_sided, "weigh what the output distribution feels too: one backward pass more");
+  const std::map<std::string, bool> efforts = {{"fast", false}, {"standard", true}};
+  verb->add_option("--effort", options.two_sided, "fast: errors are weighed by what goes into a matrix; standard: also by what the output distribution feels of it, "
+                                                  "half as much time again (default standard)")
+      ->transform(CLI::CheckedTransformer(efforts, CLI::ignore_case))
+      ->type_name("fast|standard");
   std::vector<std::string> steps;
   for (const auto& [name, apply] : kSteps) steps.push_back(name);
   verb->add_option("--without", arguments->without, "leave steps of the solver out, to see what each is worth")->check(CLI::IsMember(steps));

@@ -11,14 +11,12 @@
 namespace spectralquant::pipeline {
 namespace {
 
-constexpr double kBytesPerToken = 4;  // English text, vocabularies of 50,000 and more; smaller ones give more tokens
-
 /// Operations of the solver per weight and column of its matrix, counted in float32 products: live-scale feedback and two rounds.
 /// Measured on the embedded model, 2 cores.
 constexpr double kSolverOperations = 60;
 
-/// Forward passes of one walk: every stage runs its block up to there, then the whole block once.
-constexpr double kWalkPasses = 2.9;
+/// Forward passes of one walk, products of the output projections for the drift included; drift adds the original's own.
+constexpr double kWalkPasses = 1.5;
 
 /// Float operations a second of a matrix product of a usual shape, on the threads there are.
 double measured_flops() {
@@ -32,11 +30,12 @@ double measured_flops() {
   return kRuns * 2.0 * 1024 * 768 * 768 / std::max(seconds, 1e-6);
 }
 
-double guessed_tokens(const CalibrationSource& source, const gguf::File& file) {
+double count_tokens(const CalibrationSource& source, const gguf::File& file) {
   double tokens = 0;
   if (!source.files.empty()) {
     const text::Corpus corpus = text::load_corpus(source.files, text::ChatFormat::from_metadata(file.metadata()));
-    for (const auto& document : corpus.documents) tokens += static_cast<double>(document.text.size()) / kBytesPerToken;
+    const auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
+    for (const auto& document : text::encode_documents(corpus, tokenizer)) tokens += static_cast<double>(document.size());
     if (source.max_tokens > 0) tokens = std::min(tokens, static_cast<double>(source.max_tokens));
   }
   return tokens + static_cast<double>(source.self_tokens);
@@ -82,17 +81,17 @@ QuantizeEstimate estimate(const QuantizeOptions& options) {
   }
   if (options.method == Method::kPlain || !options.signals_file.empty()) return out;
 
-  const double tokens = guessed_tokens(options.calibration, file);
+  const double tokens = count_tokens(options.calibration, file);
   out.calibration_tokens = static_cast<std::int64_t>(tokens);
   const bool sequential = options.method == Method::kSpectral && options.moments == Moments::kSequential;
   const bool drift = sequential && options.drift_correction > 0, two_sided = options.method == Method::kSpectral && options.two_sided;
-  const double passes = (two_sided ? 3 : 1) + (sequential ? kWalkPasses + (drift ? 1 : 0) : 0);
-  const double moments = (sequential ? (drift ? 3 : 1) : 1) + (two_sided ? 1 : 0);
-  out.seconds += tokens * (2 * weights * passes + 2 * moment_work * moments) / flops;
+  const double static_tokens = sequential ? std::min(tokens, static_cast<double>(tokens_of_static_signals(static_cast<std::size_t>(hidden)))) : tokens;
+  out.seconds += static_tokens * (2 * weights * (two_sided ? 3 : 1) + 2 * moment_work * (two_sided ? 2 : sequential ? 0 : 1)) / flops;
+  if (sequential) out.seconds += tokens * (2 * weights * (kWalkPasses + (drift ? 1 : 0)) + moment_work * (drift ? 2 : 1)) / flops;
   // One token after the other through the whole model, at the speed of memory rather than of arithmetic.
   out.seconds += static_cast<double>(options.calibration.self_tokens) * 2 * weights / (flops / 4);
   const double streams = tokens * hidden * 4 * (drift ? 3 : 1);
-  const double kept = drift ? std::min(4.0 * static_cast<double>(std::uint64_t{1} << 30), tokens * 4 * (3 * hidden + largest_cols)) : 0;
+  const double kept = sequential ? std::min(4.0 * static_cast<double>(std::uint64_t{1} << 30), tokens * 4 * largest_cols) : 0;
   out.peak_memory_bytes += static_cast<std::uint64_t>(streams + kept + (sequential ? 0 : moment_bytes) + (two_sided ? gradient_bytes : 0) + largest * 8);
   return out;
 }

@@ -66,12 +66,6 @@ void require_signals_fit(const calibrate::Signals& signals, const gguf::File& fi
     sizes[source.name] = {static_cast<std::int64_t>(source.shape[1]), static_cast<std::int64_t>(source.n_cols())};
   }
   calibrate::require_fit(signals, sizes, options.signals_file);
-  if (!options.two_sided || options.method != Method::kSpectral) return;
-  for (const auto& [name, signal] : signals.matrices) {
-    if (signal.g.defined()) return;
-  }
-  throw bad_input("the two-sided solver needs output moments, which these signals lack", options.signals_file,
-                  "gather them again with output moments, or solve one-sided");
 }
 
 Calibration prepare_calibration(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options, const Progress& progress) {
@@ -92,10 +86,6 @@ Calibration prepare_calibration(const gguf::File& file, const quantize::Plan& pl
   return out;
 }
 
-/// Tokens that static signals are gathered from before a walk, at least, and for each column of the hidden state: H of a tied head and
-/// the output moments settle early, more tokens changed no figure (docs/method.md).
-constexpr std::size_t kStaticTokens = 24576, kStaticTokensPerColumn = 32;
-
 /// At most n_tokens of the windows, spread evenly.
 calibrate::Windows some_of(const calibrate::Windows& windows, std::size_t n_tokens) {
   const std::size_t wanted = std::max<std::size_t>(1, n_tokens / windows[0].size());
@@ -114,8 +104,8 @@ calibrate::Signals collect_signals(const Calibration& calibration, const Quantiz
   collect.only_head = sequential;
   if (collect.only_head && !collect.output_moments && !calibration.model->architecture().tied()) return {};
   if (!sequential) return calibrate::collect(*calibration.model, calibration.windows, collect, progress);
-  const auto cols = static_cast<std::size_t>(calibration.model->architecture().hidden_size());
-  return calibrate::collect(*calibration.model, some_of(calibration.windows, std::max(kStaticTokens, kStaticTokensPerColumn * cols)), collect, progress);
+  const std::size_t tokens = tokens_of_static_signals(static_cast<std::size_t>(calibration.model->architecture().hidden_size()));
+  return calibrate::collect(*calibration.model, some_of(calibration.windows, tokens), collect, progress);
 }
 
 /// The output is read again from the disk: strict, unless a fallback type was allowed.

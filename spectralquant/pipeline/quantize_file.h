@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -40,8 +41,8 @@ struct QuantizeOptions {
   std::string signals_file;  ///< instead of calibration text: signals or an imatrix; the solver's moments are then static
   /// Share of the drift in front of a matrix that its target makes good (kSequential only); 0: none, and half the forward passes.
   double drift_correction = 0.85;
-  /// Weigh output directions too (G), and both uses of a tied embedding: one backward pass of the whole model per batch.
-  bool two_sided = false;
+  /// Weigh output directions too (G), and both uses of a tied embedding: needs a backward pass. Signals without G are solved one-sided.
+  bool two_sided = true;
   quantize::SolverOptions solver;
   quantize::PlanOptions plan;
   bool overwrite = false;
@@ -83,7 +84,7 @@ struct QuantizeEstimate {
   std::vector<std::string> matrices;     ///< to become Q4_K
   std::uint64_t output_bytes = 0;
   double file_bpw = 0, matrix_bpw = 0;
-  std::int64_t calibration_tokens = 0;   ///< guessed from the length of the texts, 4 bytes a token
+  std::int64_t calibration_tokens = 0;
   std::uint64_t peak_memory_bytes = 0;   ///< beside the mapped input: residual streams, largest block, its moments, the solver's working set
   double seconds = 0;                    ///< from a measured matrix product; good to a factor of two
 };
@@ -96,6 +97,10 @@ struct CalibrationText {
   calibrate::Windows windows;
   std::string description, hash;
 };
+/// Tokens that static signals are gathered from before a walk: H of a tied head and the output moments settle early, more tokens
+/// changed no figure (docs/method.md).
+inline std::size_t tokens_of_static_signals(std::size_t hidden_size) { return std::max<std::size_t>(24576, 32 * hidden_size); }
+
 CalibrationText load_calibration(model::Model& model, const CalibrationSource& source, std::uint64_t seed, const Progress& progress = {});
 
 }  // namespace spectralquant::pipeline
