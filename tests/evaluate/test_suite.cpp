@@ -1,0 +1,153 @@
+// How text becomes scored positions: the grammar of --suite and the three protocols.
+#include "evaluate_fixture.h"
+
+namespace spectralquant::evaluate {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(ParseSuiteTest, AFileAloneIsScoredByDocuments) {
+  const SuiteSpec spec = parse_suite("held=suites/held out.jsonl");
+  EXPECT_EQ(spec.name, "held");
+  EXPECT_EQ(spec.pattern, "suites/held out.jsonl");
+  EXPECT_EQ(spec.protocol, Protocol::kDocuments);
+  EXPECT_EQ(spec.protocol_text, "documents");
+  EXPECT_EQ(parse_suite("held=a.txt:documents").pattern, "a.txt");
+}
+
+TEST(ParseSuiteTest, ReadsWindows) {
+  const SuiteSpec spec = parse_suite("conv=a.jsonl:64x256");
+  EXPECT_EQ(spec.pattern, "a.jsonl");
+  EXPECT_EQ(spec.protocol, Protocol::kWindows);
+  EXPECT_EQ(spec.n_windows, 64);
+  EXPECT_EQ(spec.window_tokens, 256);
+  EXPECT_EQ(spec.protocol_text, "64x256");
+}
+
+TEST(ParseSuiteTest, ReadsTheStockProtocol) {
+  const SuiteSpec spec = parse_suite("wiki=wiki.test.raw:c512");
+  EXPECT_EQ(spec.pattern, "wiki.test.raw");
+  EXPECT_EQ(spec.protocol, Protocol::kStock);
+  EXPECT_EQ(spec.window_tokens, 512);
+  EXPECT_EQ(spec.n_windows, 0);
+}
+
+TEST(ParseSuiteTest, OnlyTheEndIsAProtocol) {
+  EXPECT_EQ(parse_suite("a=C:/texts/x.txt").pattern, "C:/texts/x.txt");
+  EXPECT_EQ(parse_suite("a=x=y.txt:c8").pattern, "x=y.txt");
+  EXPECT_EQ(parse_suite("a=x:c8:4x16").pattern, "x:c8");
+  EXPECT_EQ(parse_suite("a=x.txt:4x16x2").protocol, Protocol::kDocuments);
+}
+
+TEST(ParseSuiteTest, RefusesWithTheGrammar) {
+  for (const std::string text : {"", "held", "=a.txt", "held=", "held=:c512", "held=a:0x16", "held=a:4x1", "held=a:c3"}) {
+    try {
+      parse_suite(text);
+      ADD_FAILURE() << "accepted: " << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kBadUsage) << text;
+      EXPECT_THAT(error.problem(), HasSubstr("'" + text + "'"));
+      EXPECT_EQ(error.place(), "--suite");
+      EXPECT_THAT(error.fix(), HasSubstr("NAME=FILE:64x256"));
+    }
+  }
+}
+
+using LoadSuiteTest = SuiteFixture;
+
+TEST_F(LoadSuiteTest, DocumentsPredictEveryTokenButTheFirst) {
+  spew(path("three.jsonl"), "{\"text\": \"0123\"}\n{\"text\": \"the river\"}\n{\"text\": \"77\"}\n");
+  const Suite suite = load("", "three.jsonl");
+  const auto river = tokenizer().encode("the river");
+  ASSERT_EQ(suite.items.size(), 3u);
+  EXPECT_EQ(suite.n_units, 3);
+  EXPECT_EQ(suite.n_scored, 3 + static_cast<std::int64_t>(river.size()) - 1 + 1);
+  EXPECT_EQ(suite.items[1].tokens, river);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(suite.items[i].first_scored, 1);
+    EXPECT_EQ(suite.items[i].document, static_cast<std::int64_t>(i));
+  }
+}
+
+TEST_F(LoadSuiteTest, LongDocumentsAreCutAndStayOneUnit) {
+  spew(path("two.jsonl"), "{\"text\": \"0123456789\"}\n{\"text\": \"012345678\"}\n");
+  const Suite suite = load("documents", "two.jsonl", 4);
+  std::vector<std::size_t> lengths;
+  std::vector<std::int64_t> units;
+  for (const auto& item : suite.items) lengths.push_back(item.tokens.size()), units.push_back(item.document);
+  EXPECT_EQ(lengths, (std::vector<std::size_t>{4, 4, 2, 4, 4}));  // the ninth token of the second would predict nothing
+  EXPECT_EQ(units, (std::vector<std::int64_t>{0, 0, 0, 1, 1}));
+  EXPECT_EQ(suite.n_units, 2);
+  EXPECT_EQ(suite.n_scored, 3 + 3 + 1 + 3 + 3);
+}
+
+TEST_F(LoadSuiteTest, WindowsRunThroughTheJoinedText) {
+  spew(path("two.jsonl"), "{\"text\": \"012\"}\n{\"text\": \"3456789\"}\n");
+  auto joined = tokenizer().encode("012");
+  joined.push_back(tokenizer().eos());
+  for (auto id : tokenizer().encode("3456789")) joined.push_back(id);
+  const Suite all = load("9x4", "two.jsonl");  // 11 tokens fill two windows, and the rest is dropped
+  ASSERT_EQ(all.items.size(), 2u);
+  EXPECT_EQ(all.items[0].tokens, part(joined, 0, 4));
+  EXPECT_EQ(all.items[1].tokens, part(joined, 4, 8));
+  EXPECT_EQ(all.n_units, 2);
+  EXPECT_EQ(all.n_scored, 6);
+  EXPECT_EQ(load("1x4", "two.jsonl").items.size(), 1u);
+}
+
+TEST_F(LoadSuiteTest, StockCountsTheSecondHalfOnly) {
+  const Suite suite = load_text("c8", "0123456789012345678");
+  ASSERT_EQ(suite.items.size(), 2u);
+  for (const auto& item : suite.items) {
+    EXPECT_EQ(item.tokens.size(), 8u);
+    EXPECT_EQ(item.first_scored, 5);  // predictions at positions 4, 5, 6
+  }
+  EXPECT_EQ(suite.n_scored, 6);
+  EXPECT_EQ(load_text("c9", "0123456789").n_scored, 4);
+}
+
+TEST_F(LoadSuiteTest, StockPutsBosOverTheFirstTokenOfEveryWindow) {
+  constexpr std::int32_t kBos = model::kTinyEos + 1;
+  metadata_.set("tokenizer.ggml.bos_token_id", gguf::Value::of_u32(kBos));
+  metadata_.set("tokenizer.ggml.add_bos_token", gguf::Value::of_bool(true));
+  const std::string text = "01234567890123456";
+  const auto tokens = tokenizer().encode(text);
+  ASSERT_EQ(tokens[0], kBos);
+  const Suite stock = load_text("c8", text), windows = load_text("2x8", text);
+  ASSERT_EQ(stock.items.size(), 2u);
+  auto second = part(tokens, 8, 16);
+  EXPECT_EQ(windows.items[1].tokens, second);
+  second[0] = kBos;
+  EXPECT_EQ(stock.items[0].tokens, part(tokens, 0, 8));
+  EXPECT_EQ(stock.items[1].tokens, second);
+}
+
+TEST_F(LoadSuiteTest, TheHashTellsWhatWasScored) {
+  const std::string text = "01234567890123456789";
+  const auto hash = load_text("2x8", text).hash;
+  EXPECT_EQ(load_text("2x8", text).hash, hash);
+  EXPECT_NE(load_text("2x8", "1" + text).hash, hash);
+  EXPECT_NE(load_text("c8", text).hash, hash);
+  EXPECT_NE(load_text("1x8", text).hash, hash);
+}
+
+TEST_F(LoadSuiteTest, RefusesTextThatFillsNoWindow) {
+  for (const auto* protocol : {"4x16", "c16"}) EXPECT_THAT(refusal([&] { load_text(protocol, "0123"); }), HasSubstr("the text has 4 tokens, one window needs 16"));
+}
+
+TEST_F(LoadSuiteTest, RefusesDocumentsWithNothingToPredict) {
+  const std::string message = refusal([&] { load_text("", "7"); });
+  EXPECT_THAT(message, HasSubstr("no token to predict"));
+  EXPECT_THAT(message, HasSubstr("text.txt"));
+}
+
+TEST_F(LoadSuiteTest, RefusesFilesWithoutText) {
+  EXPECT_THAT(refusal([&] { load_text("", ""); }), HasSubstr("is empty"));
+  EXPECT_THAT(refusal([&] { load_text("", std::string("ab\0cd", 5)); }), HasSubstr("is binary"));
+  EXPECT_THAT(refusal([&] { load_text("", "ab\xff\xfe"); }), HasSubstr("is not UTF-8"));
+  EXPECT_THAT(refusal([&] { load("", "none.txt"); }), HasSubstr("none.txt"));
+  EXPECT_THAT(refusal([&] { load("", "none*.txt"); }), HasSubstr("no file matches"));
+}
+
+}  // namespace
+}  // namespace spectralquant::evaluate
