@@ -10,7 +10,7 @@
 
 namespace spectralquant::calibrate {
 
-/// A head's G is [V, V]: 4 GiB at this size, left out above it.
+/// A head's G is [V, V]: 4 GiB at this size; above it only its diagonal is gathered.
 inline constexpr std::int64_t kLargestHeadMoment = 32768;
 
 using Windows = std::vector<std::vector<std::int32_t>>;  ///< equal-length token windows
@@ -26,8 +26,8 @@ struct CollectOptions {
 /// streams of all windows. With output_moments the whole model and the activations of one batch are in memory.
 ///
 /// G comes from a sketch of the softmax Fisher: per token e ∈ {−1,+1}^V, z = √p∘e − p(√p·e) is sent back through the
-/// logits, E[z zᵀ] = diag(p) − p pᵀ, so no labels are needed. The head's own G is E[diag(p) − p pᵀ], gathered for
-/// vocabularies up to kLargestHeadMoment; model and text hash are left to the caller.
+/// logits, E[z zᵀ] = diag(p) − p pᵀ, so no labels are needed. The head's own G is E[diag(p) − p pᵀ], its diagonal for
+/// vocabularies above kLargestHeadMoment; model and text hash are left to the caller.
 ///
 /// Errors   Error(kBadUsage) if there are no windows or they differ in length.
 Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options = {}, const Progress& progress = {});

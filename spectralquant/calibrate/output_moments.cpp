@@ -18,16 +18,18 @@ constexpr std::int64_t kHeadTokens = 8192;
 /// Rows of the head's G that are summed at once.
 constexpr std::int64_t kStrip = 512;
 
-/// E[diag(p) − p pᵀ] of the output distribution.
+/// E[diag(p) − p pᵀ] of the output distribution; of a large vocabulary its diagonal.
 class HeadMoment {
  public:
   HeadMoment(std::int64_t vocab, std::int64_t n_tokens, torch::Device device)
-      : stride_(std::max<std::int64_t>(1, (n_tokens + kHeadTokens - 1) / kHeadTokens)), diagonal_(torch::zeros({vocab}, torch::dtype(torch::kFloat64).device(device))), product_diagonal_(diagonal_.clone()) {
+      : stride_(std::max<std::int64_t>(1, (n_tokens + kHeadTokens - 1) / kHeadTokens)),
+        diagonal_(torch::zeros({vocab}, torch::dtype(torch::kFloat64).device(device))),
+        product_diagonal_(diagonal_.clone()) {
     // float32: the sum is taken in place, a float64 copy of [V, V] would be the largest thing in memory.
     if (vocab <= kLargestHeadMoment) products_ = torch::zeros({vocab, vocab}, torch::dtype(torch::kFloat32).device(device));
   }
 
-  /// Of one batch: Σ p, and the p whose products are taken.
+  /// Of one batch: Σ p (Σ p − p² if only the diagonal is wanted), and the p whose products are taken.
   struct Part {
     torch::Tensor sum, some;
     std::int64_t n_tokens = 0;
@@ -35,25 +37,25 @@ class HeadMoment {
 
   /// p: [n, V] probabilities of tokens first, first + 1, … of the text.
   Part part(const torch::Tensor& p, std::int64_t first) const {
-    if (!products_.defined()) return {};
+    if (!products_.defined()) return {(p - p.square()).sum(0), {}, p.size(0)};
     return {p.sum(0), p.slice(0, (stride_ - first % stride_) % stride_, p.size(0), stride_).clone(), p.size(0)};
   }
 
   void add(const Part& part) {
-    if (!part.n_tokens) return;
     diagonal_.add_(part.sum);
+    n_tokens_ += part.n_tokens;
+    if (!part.some.defined()) return;
     const torch::Tensor columns = part.some.t();
     for (std::int64_t first = 0, vocab = columns.size(0); first < vocab; first += kStrip) {  // the upper triangle; mean() mirrors it
       const std::int64_t last = std::min(first + kStrip, vocab);
       products_.slice(0, first, last).slice(1, first).addmm_(columns.slice(0, first, last), part.some.slice(1, first));
     }
     product_diagonal_.add_(part.some.sum(0));
-    n_tokens_ += part.n_tokens;
     n_products_ += part.some.size(0);
   }
 
   torch::Tensor mean() const {
-    if (!products_.defined() || n_products_ == 0) return {};
+    if (!products_.defined()) return (diagonal_ / static_cast<double>(n_tokens_)).to(torch::kCPU, torch::kFloat32);
     torch::Tensor g = products_.triu().add_(products_.triu(1).t()).mul_(-1 / static_cast<double>(n_products_));
     const torch::Tensor of_products = (product_diagonal_ / static_cast<double>(n_products_)).to(torch::kFloat32);
     g.diagonal().add_(of_products).clamp_min_(0);  // p − p² of one set of tokens: negative by rounding only

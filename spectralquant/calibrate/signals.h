@@ -13,7 +13,7 @@ struct MatrixSignal {
   /// H = E[x xᵀ] over calibration tokens, [cols, cols], float32, symmetric; undefined for an embedding that is not tied.
   /// From an imatrix only the diagonal: [cols], or [experts, cols] of a stack of matrices.
   torch::Tensor h;
-  torch::Tensor g;  ///< G = E[g gᵀ] of the output gradients, [rows, rows]; undefined when not gathered
+  torch::Tensor g;  ///< G = E[g gᵀ] of the output gradients, [rows, rows], or [rows]: its diagonal; undefined when not gathered
   /// Embedding only, with output moments: frequency of each token [rows] and C = E[g gᵀ] at the embedding's output [cols, cols].
   torch::Tensor frequency, c;
 };

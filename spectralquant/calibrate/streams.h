@@ -21,7 +21,7 @@ struct Streams {
   std::int64_t n_tokens() const;
 };
 
-/// Windows at once: `asked` if positive, else so many that a batch holds about 1024 tokens (16384 on an accelerator).
+/// Windows at once: `asked` if positive, else so many that a batch holds about 2048 tokens (16384 on an accelerator).
 std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const model::Model& model);
 
 /// Errors   Error(kBadUsage) if there are no windows or they differ in length.

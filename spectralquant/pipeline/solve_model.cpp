@@ -19,6 +19,9 @@ constexpr std::uint64_t kPieceValues = std::uint64_t{1} << 24;
 /// Share of the mean of diag(H) that is added to it before drift is divided by it (docs/method.md, section 3).
 constexpr double kDriftDamping = 0.02;
 
+/// Share of the mean of a diagonal G that is added to it.
+constexpr double kDiagonalDamping = 0.01;
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -86,10 +89,13 @@ Problem static_problem(const calibrate::Signals& signals, const std::string& nam
     return problem;
   }
   if (!two_sided || !signal.g.defined()) return problem;
-  problem.g = signal.g;
+  const bool diagonal = signal.g.dim() == 1;
+  if (!diagonal) problem.g = signal.g;
   if (signal.c.defined() && signal.frequency.defined()) {
     problem.c = signal.c;
     problem.frequency = smoothed(signal.frequency, signals.n_tokens);
+    // Rows that a diagonal G does not couple are solved each in units of its own g_rr.
+    if (diagonal) problem.frequency = problem.frequency / (signal.g + signal.g.mean() * kDiagonalDamping);
   }
   return problem;
 }
