@@ -3,24 +3,31 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <mutex>
 #include <random>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/model/threads.h"
 
 namespace spectralquant::model {
 namespace {
 
 // What a batch may take, keys, values and the distributions over the vocabulary counted; the matrices are read once per
-// token whatever the batch, so a big one is fast, but past a few hundred sequences nothing is gained.
+// token whatever the batch, so a big one is fast, but past a few hundred sequences nothing is gained (past fewer on a CPU).
 constexpr std::int64_t kBatchBytes = std::int64_t{512} << 20;
-constexpr std::int64_t kMaxBatch = 256;
+constexpr std::int64_t kMaxBatch = 256, kMaxBatchOnCpu = 64;
 
-std::int64_t choose_batch(const Model& model, const SamplingOptions& options) {
+std::int64_t choose_batch(const Model& model, std::int64_t n_windows, const SamplingOptions& options) {
   if (options.batch > 0) return options.batch;
   const auto& architecture = model.architecture();
   const auto cache = architecture.n_blocks() * options.window_tokens * architecture.hidden_size() * 2 * std::int64_t{sizeof(float)};
   const auto distribution = architecture.vocab_size() * 4 * std::int64_t{sizeof(double)};  // logits, probabilities and their sums
-  return std::clamp<std::int64_t>(kBatchBytes / (cache + distribution), 1, kMaxBatch);
+  std::int64_t largest = kMaxBatch;
+  if (model.device().is_cpu()) {  // batches run side by side, one a thread
+    const std::int64_t n_threads = at::get_num_threads();
+    largest = std::clamp<std::int64_t>((n_windows + n_threads - 1) / n_threads, 1, kMaxBatchOnCpu);
+  }
+  return std::clamp<std::int64_t>(kBatchBytes / (cache + distribution), 1, largest);
 }
 
 void check(const Model& model, std::int64_t n_windows, const SamplingOptions& options) {
@@ -51,7 +58,7 @@ class Dice {
 /// logits: [B, V]; uniforms: float64 [B, 1] → int64 [B].
 torch::Tensor draw(const torch::Tensor& logits, double temperature, const torch::Tensor& uniforms) {
   if (temperature == 0) return logits.argmax(-1);
-  const auto shares = torch::softmax(logits.to(torch::kFloat64) / temperature, -1).cumsum(-1);
+  const auto shares = torch::softmax(logits.to(torch::kFloat32) / temperature, -1).cumsum(-1, torch::kFloat64);
   const auto total = shares.narrow(-1, shares.size(-1) - 1, 1);
   return (shares <= uniforms * total).sum(-1).clamp_max(shares.size(-1) - 1);
 }
@@ -62,11 +69,12 @@ std::vector<std::vector<std::int32_t>> sample(Model& model, std::int64_t n_windo
   check(model, n_windows, options);
   torch::NoGradGuard no_grad;
   const auto& architecture = model.architecture();
-  const auto batch = choose_batch(model, options);
-  std::vector<std::vector<std::int32_t>> windows;
-  windows.reserve(n_windows);
-  for (std::int64_t first = 0; first < n_windows; first += batch) {
-    const auto n_sequences = std::min(batch, n_windows - first);
+  const auto batch = choose_batch(model, n_windows, options);
+  std::vector<std::vector<std::int32_t>> windows(static_cast<std::size_t>(n_windows));
+  std::mutex mutex;
+  std::uint64_t done = 0;
+  for_each_in_order(static_cast<std::size_t>((n_windows + batch - 1) / batch), model.device(), [&](std::size_t number) {
+    const auto first = static_cast<std::int64_t>(number) * batch, n_sequences = std::min(batch, n_windows - first);
     std::vector<Dice> dice;
     for (std::int64_t i = 0; i < n_sequences; ++i) dice.emplace_back(options.seed, first + i);
     std::vector<BlockState> states(architecture.n_blocks());
@@ -80,15 +88,17 @@ std::vector<std::vector<std::int32_t>> sample(Model& model, std::int64_t n_windo
       for (std::int64_t i = 0; i < n_sequences; ++i) uniforms.data_ptr<double>()[i] = dice[i].next();
       token = draw(logits, options.temperature, uniforms.to(model.device()));
       written.select(1, t).copy_(token);
-      const auto done = static_cast<std::uint64_t>(first * options.window_tokens + n_sequences * (t + 1));
+      const std::lock_guard lock(mutex);
+      done += static_cast<std::uint64_t>(n_sequences);
       report(progress, {"sample", "", done, static_cast<std::uint64_t>(n_windows * options.window_tokens), "tokens"});
     }
-    const auto ids = written.to(torch::kCPU, torch::kInt32).contiguous();
-    for (std::int64_t i = 0; i < n_sequences; ++i) {
-      const auto* row = ids.data_ptr<std::int32_t>() + i * options.window_tokens;
-      windows.emplace_back(row, row + options.window_tokens);
-    }
-  }
+    return [&windows, first, n_sequences, ids = written.to(torch::kCPU, torch::kInt32).contiguous()] {
+      for (std::int64_t i = 0; i < n_sequences; ++i) {
+        const auto* row = ids.data_ptr<std::int32_t>() + i * ids.size(1);
+        windows[static_cast<std::size_t>(first + i)].assign(row, row + ids.size(1));
+      }
+    };
+  });
   return windows;
 }
 
