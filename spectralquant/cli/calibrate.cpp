@@ -13,7 +13,6 @@
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/model/model.h"
-#include "spectralquant/model/threads.h"
 
 namespace spectralquant::cli {
 namespace {
@@ -45,9 +44,9 @@ void run(const Arguments& arguments) {
       throw bad_input("output exists: " + path, path, "choose another name, or --force to replace it");
   }
   Console console(arguments.common.quiet);
-  model::set_threads(arguments.common.n_threads);
+  prepare_engine(arguments.common, console);
   const auto file = gguf::File::open(arguments.model);
-  model::Model model(file, {.device = torch::Device(arguments.common.device)});
+  model::Model model(file, {.device = model::parse_device(arguments.common.device)});
   const auto text = pipeline::load_calibration(model, to_source(arguments.calibration, true), arguments.common.seed, console.progress());
   auto signals = calibrate::collect(model, text.windows, {.output_moments = arguments.output_moments, .seed = arguments.common.seed}, console.progress());
   signals.text_hash = text.hash;

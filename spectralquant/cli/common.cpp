@@ -1,6 +1,6 @@
-#include <thread>
-
+#include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
+#include "spectralquant/model/threads.h"
 
 namespace spectralquant::cli {
 
@@ -11,6 +11,13 @@ void add_common(CLI::App& verb, CommonOptions& options, bool runs_model) {
   verb.add_option("--threads", options.n_threads, "threads; 0: all of this machine's")->check(CLI::Range(0, 4096));
   verb.add_option("--seed", options.seed, "seed of everything random; part of the result")->capture_default_str();
   verb.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+}
+
+void prepare_engine(const CommonOptions& options, Console& console) {
+  model::set_threads(options.n_threads);
+  if (model::blas_is_slow()) {
+    console.say("warning    matrix products run on a reference BLAS, about 100 times slower than they could: apt-get install libopenblas0-pthread");
+  }
 }
 
 void add_calibration(CLI::App& verb, CalibrationArguments& arguments) {

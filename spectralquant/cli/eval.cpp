@@ -1,6 +1,7 @@
 // spectralquant eval: reference and candidates over suites, one table.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -13,7 +14,6 @@
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/model.h"
-#include "spectralquant/model/threads.h"
 
 namespace spectralquant::cli {
 namespace {
@@ -58,6 +58,13 @@ const Candidate* find_baseline(const std::vector<Candidate>& all, const std::str
   return nullptr;
 }
 
+void require_baseline(const Arguments& arguments) {
+  const auto& name = arguments.baseline;
+  const auto fits = [&](const std::string& path) { return path == name || std::filesystem::path(path).stem().string() == name; };
+  if (name.empty() || std::any_of(arguments.candidates.begin(), arguments.candidates.end(), fits)) return;
+  throw Error(ErrorCode::kBadUsage, "the baseline '" + name + "' is none of the candidates", "--baseline", "give the file name of a candidate");
+}
+
 /// Two files of one name in different folders are told apart by their folder.
 void make_names_unique(std::vector<Candidate>& all) {
   for (auto& c : all)
@@ -88,13 +95,16 @@ evaluate::Table make_table(std::vector<Candidate>& all, const std::vector<evalua
 
 void run(const Arguments& arguments) {
   Console console(arguments.common.quiet);
-  model::set_threads(arguments.common.n_threads);
+  prepare_engine(arguments.common, console);
   std::vector<evaluate::SuiteSpec> specs;
   for (const auto& text : arguments.suites) specs.push_back(evaluate::parse_suite(text));
   const auto reference_file = gguf::File::open(arguments.reference);
   const auto tokenizer = text::Tokenizer::from_metadata(reference_file.metadata());
   const auto chat = text::ChatFormat::from_metadata(reference_file.metadata());
   // Everything that can be refused is refused before the first long computation.
+  require_baseline(arguments);
+  if (!arguments.markdown_file.empty() && !std::ofstream(arguments.markdown_file, std::ios::app))
+    throw Error(ErrorCode::kFailed, "cannot write " + arguments.markdown_file, arguments.markdown_file, "check the path and the disk");
   std::vector<gguf::File> files;
   for (const auto& path : arguments.candidates) {
     files.push_back(gguf::File::open(path));
@@ -103,7 +113,7 @@ void run(const Arguments& arguments) {
   std::vector<evaluate::Suite> suites;
   for (const auto& spec : specs) suites.push_back(evaluate::load_suite(spec, tokenizer, chat));
 
-  const model::ModelOptions model_options{.device = torch::Device(arguments.common.device)};
+  const model::ModelOptions model_options{.device = model::parse_device(arguments.common.device)};
   model::Model reference(reference_file, model_options);
   console.say("reference  " + reference_file.path());
   std::vector<evaluate::ReferenceRun> runs;
@@ -122,10 +132,8 @@ void run(const Arguments& arguments) {
     }
     all.push_back(std::move(scored));
   }
-  make_names_unique(all);
   const Candidate* baseline = arguments.baseline.empty() ? nullptr : find_baseline(all, arguments.baseline);
-  if (!arguments.baseline.empty() && !baseline)
-    throw Error(ErrorCode::kBadUsage, "the baseline '" + arguments.baseline + "' is none of the candidates", "--baseline", "give the file name of a candidate");
+  make_names_unique(all);
   const auto table = make_table(all, suites, baseline, arguments.options);
   if (!arguments.markdown_file.empty()) {
     std::ofstream out(arguments.markdown_file);

@@ -120,6 +120,7 @@ void run(Arguments& arguments) {
   if (arguments.options.output.empty())
     throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o OUT.gguf (or --dry-run to see the plan)");
   Console console(arguments.common.quiet);
+  if (arguments.options.method != Method::kPlain) prepare_engine(arguments.common, console);
   const auto report = pipeline::quantize_file(arguments.options, console.progress());
   say_result(console, arguments.options, report);
   if (arguments.common.json) fmt::print("{}\n", to_json(arguments.options, report).dump(2));

@@ -24,6 +24,9 @@ void add_tokenize(CLI::App& app);
 /// --json, --quiet, and on request --threads, --seed, --device.
 void add_common(CLI::App& verb, CommonOptions& options, bool runs_model);
 
+/// Sets threads; warns when matrix products are slow.
+void prepare_engine(const CommonOptions& options, Console& console);
+
 /// Calibration text as the command line gives it: files, globs, and "self:N".
 struct CalibrationArguments {
   std::vector<std::string> sources;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "spectralquant/core/error.h"
 
@@ -21,6 +22,19 @@ ModelOptions checked(ModelOptions options) {
 }
 
 }  // namespace
+
+torch::Device parse_device(const std::string& name) {
+  std::optional<torch::Device> device;
+  try {
+    device.emplace(name);
+  } catch (const c10::Error&) {
+    throw Error(ErrorCode::kBadUsage, fmt::format("unknown device \"{}\"", name), {}, "use cpu, cuda or cuda:1");
+  }
+  if (device->is_cuda() && !torch::cuda::is_available()) {
+    throw Error(ErrorCode::kBadUsage, "this build or this machine has no CUDA device", {}, "use the device cpu");
+  }
+  return *device;
+}
 
 torch::Tensor BlockState::append(const std::string& name, const torch::Tensor& rows) {
   auto& buffer = tensors[name];

@@ -103,6 +103,9 @@ class Architecture {
 /// a missing key or tensor, or a tensor whose shape does not fit the hyper-parameters.
 std::unique_ptr<Architecture> make_architecture(const gguf::File& file);
 
+/// "cpu", "cuda", "cuda:1". Errors  Error(kBadUsage) for another name, or when there is no such device.
+torch::Device parse_device(const std::string& name);
+
 struct ModelOptions {
   torch::Device device = torch::kCPU;
   torch::Dtype dtype = torch::kFloat32;  ///< compute type: kFloat32 or kBFloat16

@@ -16,7 +16,6 @@ bool has_calibration_text(const CalibrationSource& source) { return !source.file
 void check_options(const QuantizeOptions& options) {
   const auto refuse = [](std::string problem, std::string fix) { throw Error(ErrorCode::kBadUsage, std::move(problem), {}, std::move(fix)); };
   if (options.input.empty()) refuse("no input file", "name the GGUF file to quantize");
-  if (options.output.empty()) refuse("no output file", "name the file to write");
   const CalibrationSource& source = options.calibration;
   const bool has_text = has_calibration_text(source), has_signals = !options.signals_file.empty();
   if (options.method != Method::kPlain) {

@@ -31,19 +31,6 @@ class TorchThreads {
   int before_;
 };
 
-torch::Device device_of(const std::string& name) {
-  std::optional<torch::Device> device;
-  try {
-    device.emplace(name);
-  } catch (const c10::Error&) {
-    throw Error(ErrorCode::kBadUsage, fmt::format("unknown device \"{}\"", name), {}, "use cpu, cuda or cuda:1");
-  }
-  if (device->is_cuda() && !torch::cuda::is_available()) {
-    throw Error(ErrorCode::kBadUsage, "this build or this machine has no CUDA device", {}, "use the device cpu");
-  }
-  return *device;
-}
-
 /// Calibration of a job: text with the model it is for, or signals; neither for plain rounding.
 struct Calibration {
   std::unique_ptr<model::Model> model;
@@ -78,7 +65,7 @@ Calibration prepare_calibration(const gguf::File& file, const quantize::Plan& pl
     return out;
   }
   model::ModelOptions model_options;
-  model_options.device = device_of(options.device);
+  model_options.device = model::parse_device(options.device);
   out.model = std::make_unique<model::Model>(file, model_options);
   CalibrationText text = load_calibration(*out.model, options.calibration, options.seed, progress);
   out.facts = {text.description, text.hash, static_cast<std::int64_t>(text.windows.size()) * options.calibration.window_tokens};
@@ -126,6 +113,7 @@ void verify(const QuantizeOptions& options, QuantizeReport& report) {
 
 QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& progress) {
   check_options(options);
+  if (options.output.empty()) throw Error(ErrorCode::kBadUsage, "no output file", {}, "name the file to write");
   QuantizeReport report;
   PhaseTimes times;
   times.enter("open");
