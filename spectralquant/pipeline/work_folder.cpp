@@ -1,0 +1,101 @@
+#include "spectralquant/pipeline/work_folder.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "spectralquant/core/error.h"
+#include "spectralquant/gguf/partial_file.h"
+
+namespace spectralquant::pipeline {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kJobFile = "job.json";
+
+/// Names of tensors may hold what names of files may not.
+std::string file_name(std::string_view name) {
+  std::string out(name);
+  std::replace(out.begin(), out.end(), '/', '_');
+  return out;
+}
+
+void write_file(const std::string& path, std::string_view bytes) {
+  gguf::PartialFile file(path, /*overwrite=*/true, {});
+  file.reserve(bytes.size());
+  file.write(0, bytes.data(), bytes.size());
+  file.sync();
+  file.rename_to_target();
+}
+
+std::optional<std::string> read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return std::nullopt;
+  std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  if (in.bad()) return std::nullopt;
+  return bytes;
+}
+
+/// Key of the job a folder belongs to; "" if that cannot be told.
+std::string key_of(const std::string& folder) {
+  const auto text = read_file(folder + "/" + kJobFile);
+  if (!text) return "";
+  const auto json = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  return json.is_object() && json.contains("key") && json["key"].is_string() ? json["key"].get<std::string>() : "";
+}
+
+}  // namespace
+
+WorkFolder::WorkFolder(const std::string& output, std::string key, std::string about, bool start_over)
+    : path_(output + ".work"), key_(std::move(key)), about_(std::move(about)) {
+  std::error_code ignored;
+  if (!fs::exists(path_, ignored)) return;
+  if (!fs::is_directory(path_, ignored)) {
+    throw bad_input(path_ + " is in the way: a folder of this name keeps what a run has finished", path_, "move it, or choose another output");
+  }
+  if (key_of(path_) == key_) {
+    continued_ = made_ = true;
+  } else if (start_over || fs::is_empty(path_, ignored)) {
+    remove();
+  } else {
+    throw bad_input("an unfinished run with another input, other text or other options left its work here", path_,
+                    "give its options again to continue it, --force to throw its work away, or another output");
+  }
+}
+
+std::optional<std::string> WorkFolder::find(std::string_view name) const {
+  const std::string path = path_ + "/" + file_name(name);
+  std::error_code ignored;
+  if (!continued_ || !fs::is_regular_file(path, ignored)) return std::nullopt;
+  return path;
+}
+
+std::optional<std::string> WorkFolder::read(std::string_view name) const {
+  const auto path = find(name);
+  return path ? read_file(*path) : std::nullopt;
+}
+
+std::string WorkFolder::file(std::string_view name) {
+  if (!made_) {
+    std::error_code error;
+    fs::create_directory(path_, error);
+    if (error) throw Error(ErrorCode::kFailed, "cannot create " + path_ + ": " + error.message(), path_, "check the folder's permissions and the disk");
+    const nlohmann::ordered_json job = {{"key", key_}, {"about", nlohmann::ordered_json::parse(about_, nullptr, false)}};
+    write_file(path_ + "/" + kJobFile, job.dump(2) + "\n");
+    made_ = true;
+  }
+  return path_ + "/" + file_name(name);
+}
+
+void WorkFolder::write(std::string_view name, std::string_view bytes) { write_file(file(name), bytes); }
+
+void WorkFolder::remove() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+  continued_ = made_ = false;
+}
+
+}  // namespace spectralquant::pipeline
