@@ -113,7 +113,10 @@ int main(int argc, char** argv) {
       {GGML_TYPE_F16, {}},          {GGML_TYPE_BF16, {}},         {GGML_TYPE_Q4_0, {0}},       {GGML_TYPE_Q4_1, {0, 2}},
       {GGML_TYPE_Q5_0, {0}},        {GGML_TYPE_Q5_1, {0, 2}},     {GGML_TYPE_Q8_0, {0}},       {GGML_TYPE_Q2_K, {80, 82}},
       {GGML_TYPE_Q3_K, {108}},      {GGML_TYPE_Q4_K, {0, 2}},     {GGML_TYPE_Q5_K, {0, 2}},    {GGML_TYPE_Q6_K, {208}},
-      {GGML_TYPE_IQ4_NL, {0}},      {GGML_TYPE_IQ4_XS, {0}},
+      {GGML_TYPE_IQ4_NL, {0}},      {GGML_TYPE_IQ4_XS, {0}},      {GGML_TYPE_IQ2_XXS, {0}},    {GGML_TYPE_IQ2_XS, {0}},
+      {GGML_TYPE_IQ2_S, {0}},       {GGML_TYPE_IQ3_XXS, {0}},     {GGML_TYPE_IQ3_S, {0}},      {GGML_TYPE_IQ1_S, {0}},
+      {GGML_TYPE_IQ1_M, {}},        {GGML_TYPE_TQ1_0, {52}},      {GGML_TYPE_TQ2_0, {64}},     {GGML_TYPE_Q1_0, {0}},
+      {GGML_TYPE_Q2_0, {0}},        {GGML_TYPE_MXFP4, {}},        {GGML_TYPE_NVFP4, {}},
   };
   for (const Format& format : formats) make_decoder_golden(argv[1], format);
   make_rounding_golden(argv[1]);

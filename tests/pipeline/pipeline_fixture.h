@@ -1,13 +1,14 @@
 #pragma once
 #include <fstream>
-#include <sstream>
 
 #include "calibrate/calibrate_fixture.h"
 #include "spectralquant/pipeline/quantize_file.h"
+#include "stock_tool.h"
 
 namespace spectralquant::pipeline {
 
 using calibrate::refusal;
+using spectralquant::test::find_tool;
 
 inline std::string slurp(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -15,18 +16,6 @@ inline std::string slurp(const std::string& path) {
 }
 
 inline void spew(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
-
-/// A tool of stock llama.cpp, from LLAMA_CPP_BIN or PATH; "" if there is none.
-inline std::string find_tool(const std::string& name) {
-  std::string folders;
-  if (const char* own = std::getenv("LLAMA_CPP_BIN")) folders = std::string(own) + ":";
-  if (const char* path = std::getenv("PATH")) folders += path;
-  std::istringstream list(folders);
-  for (std::string folder; std::getline(list, folder, ':');) {
-    if (const std::string tool = folder + "/" + name; !folder.empty() && ::access(tool.c_str(), X_OK) == 0) return tool;
-  }
-  return "";
-}
 
 /// A tiny model and some text for it.
 class PipelineTest : public calibrate::FolderTest {

@@ -21,6 +21,19 @@ RowDecoder find_decoder(Type type) {
     case Type::Q6_K: return codec::decode_q6_k;
     case Type::IQ4_NL: return codec::decode_iq4_nl;
     case Type::IQ4_XS: return codec::decode_iq4_xs;
+    case Type::IQ2_XXS: return codec::decode_iq2_xxs;
+    case Type::IQ2_XS: return codec::decode_iq2_xs;
+    case Type::IQ2_S: return codec::decode_iq2_s;
+    case Type::IQ3_XXS: return codec::decode_iq3_xxs;
+    case Type::IQ3_S: return codec::decode_iq3_s;
+    case Type::IQ1_S: return codec::decode_iq1_s;
+    case Type::IQ1_M: return codec::decode_iq1_m;
+    case Type::TQ1_0: return codec::decode_tq1_0;
+    case Type::TQ2_0: return codec::decode_tq2_0;
+    case Type::Q1_0: return codec::decode_q1_0;
+    case Type::Q2_0: return codec::decode_q2_0;
+    case Type::MXFP4: return codec::decode_mxfp4;
+    case Type::NVFP4: return codec::decode_nvfp4;
     default: return nullptr;
   }
 }

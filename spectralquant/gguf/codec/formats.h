@@ -28,6 +28,22 @@ void decode_q6_k(const std::byte* in, std::uint64_t n_values, float* out);
 void decode_iq4_nl(const std::byte* in, std::uint64_t n_values, float* out);
 void decode_iq4_xs(const std::byte* in, std::uint64_t n_values, float* out);
 
+void decode_iq2_xxs(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_iq2_xs(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_iq2_s(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_iq3_xxs(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_iq3_s(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_iq1_s(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_iq1_m(const std::byte* in, std::uint64_t n_values, float* out);
+
+void decode_tq1_0(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_tq2_0(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_q1_0(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_q2_0(const std::byte* in, std::uint64_t n_values, float* out);
+
+void decode_mxfp4(const std::byte* in, std::uint64_t n_values, float* out);
+void decode_nvfp4(const std::byte* in, std::uint64_t n_values, float* out);
+
 static_assert(std::endian::native == std::endian::little, "GGUF files are little-endian and their blocks are read as they stand");
 
 /// Calls decode_block(block, out) for every block of a row. The block is copied first: files promise no alignment.
