@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building needs; prints nothing when all are there.
-#   tools/install_packages.sh [--tests]      --tests: also those of the test suite
+#   tools/install_packages.sh [--tests] [--page]      --tests: also those of the test suite; --page: also node and Chromium, for the report's page
 set -euo pipefail
 
 packages=(
@@ -8,24 +8,41 @@ packages=(
   libtorch-dev libopenblas0-pthread     # the engine, and a BLAS that is about 100 times faster than the reference one
   libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev
 )
-[[ ${1-} == --tests ]] && packages+=(libgtest-dev libgmock-dev librapidcheck-dev)
+
+page=
+for option in "$@"; do
+  case $option in
+    --tests) packages+=(libgtest-dev libgmock-dev librapidcheck-dev) ;;
+    --page)
+      page=yes
+      command -v npm >/dev/null || packages+=(nodejs npm)
+      [[ -x /usr/bin/chromium ]] || packages+=(chromium)
+      ;;
+    *) echo "usage: tools/install_packages.sh [--tests] [--page]" >&2; exit 2 ;;
+  esac
+done
 
 missing=()
 for package in "${packages[@]}"; do
   [[ $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) == "install ok installed" ]] || missing+=("$package")
 done
-((${#missing[@]})) || exit 0
-
-echo "These Debian packages are needed to build: ${missing[*]}" >&2
-echo "They are installed with apt-get, which needs root because it writes to the system's folders." >&2
-if [[ $(id -u) == 0 ]]; then
-  as_root=()
-elif command -v sudo >/dev/null; then
-  as_root=(sudo)
-else
-  echo "error: not root and no sudo here. As root, run: apt-get install --no-install-recommends ${missing[*]}" >&2
-  exit 1
+if ((${#missing[@]})); then
+  echo "These Debian packages are needed to build: ${missing[*]}" >&2
+  echo "They are installed with apt-get, which needs root because it writes to the system's folders." >&2
+  if [[ $(id -u) == 0 ]]; then
+    as_root=()
+  elif command -v sudo >/dev/null; then
+    as_root=(sudo)
+  else
+    echo "error: not root and no sudo here. As root, run: apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  "${as_root[@]}" apt-get update -qq >&2
+  "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
-export DEBIAN_FRONTEND=noninteractive
-"${as_root[@]}" apt-get update -qq >&2
-"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+
+if [[ $page ]]; then
+  cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/report-page"
+  [[ -d node_modules ]] || npm ci --silent --no-audit --no-fund
+fi

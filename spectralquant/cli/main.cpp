@@ -25,6 +25,7 @@ constexpr const char* kExamples =
     "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf\n"
     "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf --calibration my-prompts.jsonl self:65536\n"
     "  spectralquant eval --reference model-bf16.gguf model-q4km.gguf --suite held=suites/heldout120.jsonl\n"
+    "  spectralquant report results.json -o report.html\n"
     "  spectralquant inspect model-q4km.gguf --strict\n"
     "\n"
     "`spectralquant VERB --help` explains a verb. Results go to stdout, everything else to stderr.\n"
@@ -54,6 +55,7 @@ int main(int argc, char** argv) {
   cli::add_calibrate(app);
   cli::add_eval(app);
   cli::add_inspect(app);
+  cli::add_report(app);
   cli::add_tokenize(app);
   cli::install_signal_handlers();
 
