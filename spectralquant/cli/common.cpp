@@ -1,8 +1,22 @@
+#include <malloc.h>
+
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/model/threads.h"
 
 namespace spectralquant::cli {
+namespace {
+
+/// Lets the C library keep freed memory. By default it hands every freed activation back to the system, which has to clear its pages
+/// again for the next: an eighth of the time that `eval` takes on a small model.
+void keep_freed_memory() {
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);   // the most that glibc accepts: activations of a batch are smaller, matrices larger
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);  // a few batches' worth
+#endif
+}
+
+}  // namespace
 
 void add_common(CLI::App& verb, CommonOptions& options, bool runs_model) {
   verb.add_flag("--json", options.json, "print the result as JSON on stdout");
@@ -14,6 +28,7 @@ void add_common(CLI::App& verb, CommonOptions& options, bool runs_model) {
 }
 
 void prepare_engine(const CommonOptions& options, Console& console) {
+  keep_freed_memory();
   model::set_threads(options.n_threads);
   if (model::blas_is_slow()) {
     console.say("warning    matrix products run on a reference BLAS, about 100 times slower than they could: apt-get install libopenblas0-pthread");

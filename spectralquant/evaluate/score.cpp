@@ -7,16 +7,16 @@
 #include <numeric>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/evaluate/divergence.h"
 #include "spectralquant/evaluate/statistics.h"
 #include "spectralquant/model/threads.h"
 
 namespace spectralquant::evaluate {
 namespace {
 
-// Logits of one slice of positions: four float32 arrays of [positions, vocabulary] are alive at once, so 256 MiB here is about 1 GiB
-// at the worst, whatever the vocabulary.
-constexpr std::int64_t kSliceBytes = 64 << 20;
-constexpr std::int64_t kDefaultBatchTokens = 2048;
+// On a CPU, where each thread runs a batch of its own, so much that activations stay in its cache and matrix products are still
+// efficient; an accelerator wants more at once.
+constexpr std::int64_t kCpuBatchTokens = 512, kAcceleratorBatchTokens = 4096;
 
 /// Items run together: indices into the suite, of similar length.
 std::vector<std::vector<std::size_t>> make_batches(const Suite& suite, std::int64_t batch_tokens) {
@@ -48,17 +48,19 @@ torch::Tensor pad(const Suite& suite, const std::vector<std::size_t>& batch, tor
   return tokens.to(device);
 }
 
-/// Hidden states of the scored positions, [n, D], in the order of the batch.
+/// Hidden states of the scored positions, [n, D], in the order of the batch. The feed-forward half of the last block works position by
+/// position and feeds nothing but the head, so it is computed for those positions only.
 torch::Tensor scored_hidden(model::Model& model, const Suite& suite, const std::vector<std::size_t>& batch, const torch::Tensor& tokens) {
+  const std::int64_t last = model.architecture().n_blocks() - 1;
   auto x = model.embed(tokens);
-  for (std::int64_t i = 0; i < model.architecture().n_blocks(); ++i) x = model.block(i, x);
-  x = model.final_norm(x);
+  for (std::int64_t i = 0; i < last; ++i) x = model.block(i, x);
+  x = model.half(last, 0, x);
   std::vector<torch::Tensor> rows;
   for (std::size_t b = 0; b < batch.size(); ++b) {
     const auto& item = suite.items[batch[b]];
     rows.push_back(x[static_cast<std::int64_t>(b)].slice(0, item.first_scored - 1, static_cast<std::int64_t>(item.tokens.size()) - 1));
   }
-  return torch::cat(rows);
+  return model.final_norm(model.half(last, 1, torch::cat(rows).unsqueeze(0))).squeeze(0);
 }
 
 torch::Tensor scored_targets(const Suite& suite, const std::vector<std::size_t>& batch, torch::Device device) {
@@ -70,27 +72,14 @@ torch::Tensor scored_targets(const Suite& suite, const std::vector<std::size_t>&
   return torch::tensor(targets, torch::kInt64).to(device);
 }
 
-struct Slice {
-  torch::Tensor loss, kld, delta_p, same_top;
-};
-
-/// One slice of positions. p_hidden of the reference, q_hidden of the candidate; both [n, D].
-Slice score_slice(model::Model& reference, model::Model* candidate, const torch::Tensor& p_hidden, const torch::Tensor& q_hidden,
-                  const torch::Tensor& targets) {
-  const auto log_p = reference.head(p_hidden).to(torch::kFloat32).log_softmax(-1);
-  const auto true_p = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1);
-  if (!candidate) return {-true_p, torch::zeros_like(true_p), torch::zeros_like(true_p), torch::ones_like(true_p, torch::kUInt8)};
-  const auto log_q = candidate->head(q_hidden).to(torch::kFloat32).log_softmax(-1);
-  const auto true_q = log_q.gather(-1, targets.unsqueeze(-1)).squeeze(-1);
-  const auto kld = (log_p.exp() * (log_p - log_q)).sum(-1);
-  const auto same = log_p.argmax(-1).eq(log_q.argmax(-1)).to(torch::kUInt8);
-  return {-true_q, kld, true_q.exp() - true_p.exp(), same};
+Predictions predictions(model::Model& model, const torch::Tensor& hidden) {
+  return {hidden, model.weights().get(model.architecture().head_name())};
 }
 
 template <typename T>
-void append(std::vector<T>& out, const torch::Tensor& values, std::size_t at) {
+std::vector<T> to_vector(const torch::Tensor& values) {
   const auto cpu = values.to(torch::kCPU).contiguous();
-  std::copy_n(cpu.data_ptr<T>(), cpu.numel(), out.begin() + at);
+  return {cpu.data_ptr<T>(), cpu.data_ptr<T>() + cpu.numel()};
 }
 
 Positions sized(std::size_t n) {
@@ -109,16 +98,19 @@ Positions score_batch(model::Model& reference, model::Model* candidate, const Su
   const auto p_hidden = hidden.to(reference.device(), reference.dtype());
   const auto q_hidden = candidate ? scored_hidden(*candidate, suite, batch, tokens) : p_hidden;
   const auto targets = scored_targets(suite, batch, reference.device());
-  const std::int64_t n = targets.size(0), slice = std::max<std::int64_t>(1, kSliceBytes / (4 * reference.architecture().vocab_size()));
-  Positions part = sized(static_cast<std::size_t>(n));
-  for (std::int64_t first = 0; first < n; first += slice) {
-    const std::int64_t last = std::min(first + slice, n);
-    const auto s = score_slice(reference, candidate, p_hidden.slice(0, first, last), q_hidden.slice(0, first, last), targets.slice(0, first, last));
-    append(part.loss, s.loss, first);
-    append(part.kld, s.kld, first);
-    append(part.delta_p, s.delta_p, first);
-    append(part.same_top, s.same_top, first);
+  const Predictions p = predictions(reference, p_hidden);
+  Divergence divergence;
+  if (candidate) {
+    const Predictions q = predictions(*candidate, q_hidden);
+    divergence = diverge(p, &q, targets);
+  } else {
+    divergence = diverge(p, nullptr, targets);
   }
+  Positions part;
+  part.loss = to_vector<float>(divergence.loss);
+  part.kld = to_vector<float>(divergence.kld);
+  part.delta_p = to_vector<float>(divergence.delta_p);
+  part.same_top = to_vector<std::uint8_t>(divergence.same_top);
   return part;
 }
 
@@ -136,7 +128,7 @@ Positions run(model::Model& reference, std::vector<torch::Tensor>& hidden, model
     std::fill_n(out.unit.begin() + total, n, static_cast<std::int32_t>(suite.items[i].document));
     total += n;
   }
-  const auto batches = make_batches(suite, options.batch_tokens > 0 ? options.batch_tokens : kDefaultBatchTokens);
+  const auto batches = make_batches(suite, options.batch_tokens > 0 ? options.batch_tokens : reference.device().is_cpu() ? kCpuBatchTokens : kAcceleratorBatchTokens);
   if (!candidate) hidden.resize(batches.size());
   TORCH_CHECK(hidden.size() == batches.size(), "the reference was run with other options");
   std::uint64_t done = 0;
