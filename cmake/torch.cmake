@@ -6,3 +6,12 @@ target_include_directories(spectralquant_torch SYSTEM INTERFACE ${TORCH_INCLUDE_
 target_link_libraries(spectralquant_torch INTERFACE ${TORCH_LIBRARIES})
 separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
 target_compile_options(spectralquant_torch INTERFACE ${torch_flags})
+
+# A libtorch with CUDA: the solver's kernels are built for the GPUs of this machine, or for those named.
+if(TARGET torch_cuda)
+  set(SPECTRALQUANT_CUDA ON)
+  set(SPECTRALQUANT_CUDA_ARCHITECTURES native CACHE STRING "CUDA architectures, such as 80;90")
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  target_link_libraries(spectralquant_torch INTERFACE CUDA::cudart)
+endif()

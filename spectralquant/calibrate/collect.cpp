@@ -26,9 +26,18 @@ std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const mod
   return std::max<std::int64_t>(1, tokens / static_cast<std::int64_t>(windows[0].size()));
 }
 
+namespace {
+
+/// Streams up to this size stay on an accelerator: copying them to the CPU and back takes longer than a block.
+constexpr std::int64_t kBytesOnDevice = std::int64_t{6} << 30;
+
+}  // namespace
+
 Streams Streams::embed(model::Model& model, const Windows& windows, std::int64_t batch) {
   torch::NoGradGuard no_grad;
   Streams streams;
+  const std::int64_t values = static_cast<std::int64_t>(windows.size() * windows[0].size()) * model.architecture().hidden_size();
+  if (values * static_cast<std::int64_t>(sizeof(float)) <= kBytesOnDevice) streams.home = model.device();
   for (std::size_t first = 0; first < windows.size(); first += static_cast<std::size_t>(batch)) {
     const std::size_t count = std::min(windows.size() - first, static_cast<std::size_t>(batch));
     streams.pieces.emplace_back();

@@ -15,6 +15,9 @@ constexpr std::int64_t kSliceValues = std::int64_t{1} << 26;
 /// Tokens whose p pᵀ enters the head's G: a [V, V] product per token is the dearest thing here, and its mean settles early.
 constexpr std::int64_t kHeadTokens = 8192;
 
+/// Blocks × hidden size × tokens of a batch on an accelerator: what a backward pass keeps is some hundred bytes for each.
+constexpr std::int64_t kBackwardValues = std::int64_t{100} << 20;
+
 /// Rows of the head's G that are summed at once.
 constexpr std::int64_t kStrip = 512;
 
@@ -126,7 +129,11 @@ Signals collect_output_moments(model::Model& model, const Windows& windows, cons
   std::map<std::string, Moment, std::less<>> outputs;
   for (const auto& [name, stage] : stage_of) outputs[name];
   const std::int64_t n_tokens = static_cast<std::int64_t>(windows.size() * windows[0].size());
-  const std::int64_t batch = batch_windows(options.batch, windows, model);
+  std::int64_t batch = batch_windows(options.batch, windows, model);
+  if (options.batch <= 0 && !model.device().is_cpu()) {
+    const std::int64_t of_window = architecture.n_blocks() * architecture.hidden_size() * static_cast<std::int64_t>(windows[0].size());
+    batch = std::clamp<std::int64_t>(kBackwardValues / of_window, 1, batch);
+  }
   const std::size_t n_windows = static_cast<std::size_t>(batch), n_batches = (windows.size() + n_windows - 1) / n_windows;
   HeadMoment head_output(architecture.vocab_size(), n_tokens, model.device());
   Moment head_input, embedding_output;

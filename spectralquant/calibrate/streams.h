@@ -11,13 +11,14 @@ namespace spectralquant::calibrate {
 
 /// Residual streams of all windows between two blocks, in pieces of `batch` windows.
 ///
-/// Shapes   pieces[i]: [≤ batch, T, D] float32 on the CPU.
+/// Shapes   pieces[i]: [≤ batch, T, D] float32, on the model's device while they take little of it, else on the CPU.
 struct Streams {
   std::vector<torch::Tensor> pieces;
+  torch::Device home = torch::kCPU;
 
   static Streams embed(model::Model& model, const Windows& windows, std::int64_t batch);
   torch::Tensor on_device(std::size_t piece, model::Model& model) const { return pieces[piece].to(model.device(), model.dtype()); }
-  void put(std::size_t piece, const torch::Tensor& x) { pieces[piece] = x.detach().to(torch::kCPU, torch::kFloat32); }
+  void put(std::size_t piece, const torch::Tensor& x) { pieces[piece] = x.detach().to(home, torch::kFloat32); }
   std::int64_t n_tokens() const;
 };
 

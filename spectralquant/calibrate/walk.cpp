@@ -95,7 +95,7 @@ class Walk {
       return [&, i, x_q, h_part, drift_part] {
         h.add(h_part);
         if (drift_part.count) drift.add(drift_part);
-        if (!kept.empty()) kept[i] = to_float(x_q).to(torch::kCPU);
+        if (!kept.empty()) kept[i] = to_float(x_q).to(quantized_.home);
       };
     });
     solve_({block, names, h.mean(), {}, drift.mean(), h.count()});

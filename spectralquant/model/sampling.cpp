@@ -12,22 +12,34 @@
 namespace spectralquant::model {
 namespace {
 
-// What a batch may take, keys, values and the distributions over the vocabulary counted; the matrices are read once per
-// token whatever the batch, so a big one is fast, but past a few hundred sequences nothing is gained (past fewer on a CPU).
-constexpr std::int64_t kBatchBytes = std::int64_t{512} << 20;
-constexpr std::int64_t kMaxBatch = 256, kMaxBatchOnCpu = 64;
+// What a batch may take, keys, values and the distributions over the vocabulary counted. The matrices are read once per token whatever
+// the batch, so a big one is fast; past these numbers of sequences nothing is gained.
+constexpr std::int64_t kBatchBytesOnCpu = std::int64_t{512} << 20, kMaxBatchOnCpu = 64;
+// On an accelerator a token takes the same time for one sequence and for a thousand: launching its kernels is what takes it.
+constexpr std::int64_t kBatchBytes = std::int64_t{16} << 30, kMaxBatch = 2048;
 
-std::int64_t choose_batch(const Model& model, std::int64_t n_windows, const SamplingOptions& options) {
+/// Values that a token leaves in the caches of all blocks; too many rather than too few where the file does not say.
+std::int64_t key_value_size(Model& model) {
+  const auto& file = model.weights().file();
+  const auto number = [&](const char* key, std::int64_t fallback) {
+    return std::max<std::int64_t>(1, file.metadata().int_or(file.architecture() + "." + key, fallback));
+  };
+  const auto n_heads = number("attention.head_count", 1), head_size = number("attention.key_length", model.architecture().hidden_size() / n_heads);
+  return model.architecture().n_blocks() / number("full_attention_interval", 1) * 2 * number("attention.head_count_kv", n_heads) * head_size;
+}
+
+std::int64_t choose_batch(Model& model, std::int64_t n_windows, const SamplingOptions& options) {
   if (options.batch > 0) return options.batch;
   const auto& architecture = model.architecture();
-  const auto cache = architecture.n_blocks() * options.window_tokens * architecture.hidden_size() * 2 * std::int64_t{sizeof(float)};
+  const auto cache = options.window_tokens * key_value_size(model) * std::int64_t{sizeof(float)};
   const auto distribution = architecture.vocab_size() * 4 * std::int64_t{sizeof(double)};  // logits, probabilities and their sums
-  std::int64_t largest = kMaxBatch;
+  std::int64_t largest = kMaxBatch, bytes = kBatchBytes;
   if (model.device().is_cpu()) {  // batches run side by side, one a thread
     const std::int64_t n_threads = at::get_num_threads();
     largest = std::clamp<std::int64_t>((n_windows + n_threads - 1) / n_threads, 1, kMaxBatchOnCpu);
+    bytes = kBatchBytesOnCpu;
   }
-  return std::clamp<std::int64_t>(kBatchBytes / (cache + distribution), 1, largest);
+  return std::clamp<std::int64_t>(bytes / (cache + distribution), 1, largest);
 }
 
 void check(const Model& model, std::int64_t n_windows, const SamplingOptions& options) {

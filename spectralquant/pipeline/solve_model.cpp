@@ -4,6 +4,8 @@
 #include <chrono>
 #include <optional>
 
+#include "spectralquant/model/model.h"
+#include "spectralquant/quantize/batched_solver.h"
 #include "spectralquant/quantize/round.h"
 
 namespace spectralquant::pipeline {
@@ -50,12 +52,22 @@ quantize::SolverOptions solver_options(const QuantizeOptions& options) {
 }
 
 /// The objective of leaving the matrix away: what relative errors are relative to.
-double energy(const Problem& problem) { return quantize::objective(problem, Q4KMatrix(problem.target.size(0), problem.target.size(1))); }
+double energy(const Problem& problem, torch::Device device) {
+  return quantize::objective_on(problem, Q4KMatrix(problem.target.size(0), problem.target.size(1)), device);
+}
+
+/// The device that matrices are solved on: the model's, where this build has kernels for it.
+torch::Device solver_device(const Job& job) {
+  const torch::Device device = model::parse_device(job.options.device);
+  return quantize::has_batched_kernels(device) ? device : torch::Device(torch::kCPU);
+}
 
 /// Solves a matrix and writes it.
 Q4KMatrix solve_and_write(Job& job, const gguf::Tensor& source, const Problem& problem) {
   const auto start = std::chrono::steady_clock::now();
-  quantize::Solution solution = quantize::solve(problem, solver_options(job.options));
+  const torch::Device device = solver_device(job);
+  quantize::Solution solution = device.is_cpu() ? quantize::solve(problem, solver_options(job.options))
+                                                : quantize::solve_batched(problem, solver_options(job.options), device);
   MatrixReport report;
   report.name = source.name;
   report.rows = problem.target.size(0);
@@ -64,7 +76,7 @@ Q4KMatrix solve_and_write(Job& job, const gguf::Tensor& source, const Problem& p
   report.objective = solution.objective;
   report.plain_objective = solution.plain_objective;
   report.imatrix_objective = solution.imatrix_objective;
-  if (const double all = energy(problem); all > 0) report.relative_error = report.objective / all;
+  if (const double all = energy(problem, device); all > 0) report.relative_error = report.objective / all;
   job.report.matrices.push_back(std::move(report));
   job.output.write(source, 0, solution.matrix);
   return std::move(solution.matrix);
@@ -104,26 +116,29 @@ Problem static_problem(const calibrate::Signals& signals, const std::string& nam
 /// W + share · D Hq⁻¹, where D is W E[(x_f − x_q) x_qᵀ], or the whole output drift of an output projection.
 class DriftCorrection {
  public:
-  DriftCorrection(const calibrate::StageMoments& moments, double share) : moments_(moments), share_(share) {
+  DriftCorrection(const calibrate::StageMoments& moments, double share, torch::Device device) : moments_(moments), share_(share), device_(device) {
     if (share == 0 || !(moments.input_drift.defined() || moments.output_drift.defined())) return;
-    torch::Tensor h = moments.h.to(torch::kFloat64);
+    torch::Tensor h = exact(moments.h);
     const double mean = h.diagonal().mean().item<double>();
     if (!(mean > 0)) return;  // inputs that are all zero drift nowhere
-    h = h + torch::eye(h.size(0), torch::kFloat64) * (kDriftDamping * mean);
+    h.diagonal().add_(kDriftDamping * mean);
     factor_ = torch::linalg_cholesky(h);
   }
 
   torch::Tensor target(const torch::Tensor& weights) const {
     if (!factor_.defined()) return weights;
-    const torch::Tensor drift = moments_.output_drift.defined() ? moments_.output_drift.to(torch::kFloat64)
-                                                                : weights.to(torch::kFloat64).mm(moments_.input_drift.to(torch::kFloat64));
-    const torch::Tensor correction = torch::cholesky_solve(drift.t(), factor_).t();
+    const torch::Tensor drift = moments_.output_drift.defined() ? exact(moments_.output_drift) : exact(weights).mm(exact(moments_.input_drift));
+    const torch::Tensor correction = torch::cholesky_solve(drift.t(), factor_).t().to(torch::kCPU);
     return (weights + share_ * correction).to(torch::kFloat32).contiguous();
   }
 
  private:
+  /// A copy in float64 on the device.
+  torch::Tensor exact(const torch::Tensor& x) const { return x.to(torch::TensorOptions(device_).dtype(torch::kFloat64), /*non_blocking=*/false, /*copy=*/true); }
+
   const calibrate::StageMoments& moments_;
   double share_;
+  torch::Device device_;
   torch::Tensor factor_;
 };
 
@@ -169,7 +184,7 @@ void round_model(Job& job, const calibrate::Signals* signals) {
         } else {
           job.output.write(*source, row, plain);
         }
-        all += energy(problem);
+        all += energy(problem, torch::kCPU);
       }
     }
     report.objective = importance.defined() ? report.imatrix_objective : report.plain_objective;
@@ -223,7 +238,7 @@ void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& w
     for (const std::string& name : moments.names) {
       const gguf::Tensor* source = job.output.find(name);
       if (!source || job.output.has(name)) continue;  // kept in another type; or the tied head, solved as embedding
-      if (!correction) correction.emplace(moments, job.options.drift_correction);
+      if (!correction) correction.emplace(moments, job.options.drift_correction, model.device());
       progress.begin(name);
       const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
       Problem problem = static_problem(signals, name, correction->target(weights), job.options.two_sided);
