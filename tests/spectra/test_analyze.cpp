@@ -40,7 +40,7 @@ class AnalyzeTest : public calibrate::TinyModelTest {
     return std::make_unique<gguf::File>(gguf::File::open(model::write_tiny_qwen35(path(name), options)));
   }
 
-  calibrate::Windows windows_ = calibrate::random_windows(4, 64);
+  calibrate::Windows windows_ = calibrate::random_windows(2, 32);
   calibrate::Signals signals_;
 };
 
@@ -76,6 +76,7 @@ TEST_F(AnalyzeTest, WithoutOutputMomentsOnlyInputsHaveSpectra) {
 }
 
 TEST_F(AnalyzeTest, SmallNoiseCostsWhatIsPredicted) {
+  windows_ = calibrate::random_windows(4, 64);
   gather(f32());
   const auto file = noisy(0.01, "noisy.gguf");
   const std::vector<Variant> variants = {{"noisy", file.get()}};
@@ -86,10 +87,15 @@ TEST_F(AnalyzeTest, SmallNoiseCostsWhatIsPredicted) {
     const ErrorSplit& error = m.errors[0];
     EXPECT_NEAR(error.relative_energy, 1e-4, 1e-5) << m.name;
     EXPECT_NEAR(error.predicted_kl / error.white_kl, 1, 0.25) << m.name;  // noise is white; small matrices scatter
-    std::printf("%-28s predicted %.3e measured %.3e ratio %.3f\n", m.name.c_str(), error.predicted_kl, m.measured_kl[0], m.measured_kl[0] / error.predicted_kl);
+    // 256 tokens, and moments of single tokens that are taken as independent: single matrices scatter by a third, those of four rows by more.
+    if (m.rows < 64) continue;
+    EXPECT_GT(m.measured_kl[0], 0.6 * error.predicted_kl) << m.name;
+    EXPECT_LT(m.measured_kl[0], 1.6 * error.predicted_kl) << m.name;
   }
-  EXPECT_GT(report.variants[0].rank_correlation, 0.9);
-  std::printf("whole %.3e sum %.3e predicted %.3e rho %.3f\n", report.variants[0].measured_kl, report.variants[0].measured_sum_kl, report.variants[0].predicted_kl, report.variants[0].rank_correlation);
+  const VariantReport& whole = report.variants[0];
+  EXPECT_NEAR(whole.measured_sum_kl / whole.predicted_kl, 1, 0.2);
+  EXPECT_NEAR(whole.measured_kl / whole.measured_sum_kl, 1, 0.1);  // noises that know nothing of each other add up
+  EXPECT_GT(whole.rank_correlation, 0.9);
 }
 
 TEST_F(AnalyzeTest, PlainRoundingIsMeasuredToo) {
@@ -111,7 +117,7 @@ TEST_F(AnalyzeTest, PlainRoundingIsMeasuredToo) {
   EXPECT_EQ(out["variants"][0]["path"], nullptr);
   EXPECT_EQ(out["matrices"][0]["errors"].size(), 2u);
   EXPECT_EQ(out["matrices"][0]["input"]["eigenvalues"].size(), 256u);
-  EXPECT_EQ(out["measured"]["tokens"], 4 * 63);
+  EXPECT_EQ(out["measured"]["tokens"], 2 * 31);
   EXPECT_FALSE(nlohmann::json::parse(to_json(report, false))["matrices"][0]["input"].contains("eigenvalues"));
   EXPECT_THAT(to_terminal(report, 0, false), AllOf(HasSubstr("plain rounding"), HasSubstr("rank correlation"), HasSubstr("whole model"), HasSubstr("white noise")));
 }

@@ -92,7 +92,7 @@ TEST_F(ErrorSplitTest, AnErrorBesideTheTopDirectionsIsNotFoundThere) {
     EXPECT_NEAR(s.input->energy[i], 0, 1e-6);
     EXPECT_NEAR(s.input->cost[i], 0, 1e-4);
   }
-  EXPECT_LT(s.predicted_kl, 0.1 * s.white_kl);
+  EXPECT_LT(s.predicted_kl, 0.2 * s.white_kl);  // the 80 % left hold .9²⁰ = 12 % of the trace
 }
 
 TEST_F(ErrorSplitTest, WhiteNoiseLiesWhereItsSizeSays) {
