@@ -140,6 +140,11 @@ Signals load_signals(const std::string& path) {
   return signals;
 }
 
+torch::Tensor smoothed_frequency(const torch::Tensor& frequency, std::int64_t n_tokens) {
+  const double n = static_cast<double>(n_tokens), v = static_cast<double>(frequency.size(0));
+  return ((frequency.to(torch::kFloat64) * n + 0.5) / (n + 0.5 * v)).to(torch::kFloat32);
+}
+
 void require_fit(const Signals& signals, const std::map<std::string, std::pair<std::int64_t, std::int64_t>>& rows_cols,
                  const std::string& place) {
   const char* fix = "use signals gathered on this model";

@@ -34,6 +34,11 @@ void save_signals(const Signals& signals, const std::string& path, bool overwrit
 /// Errors   Error(kBadInput) if the file is no signals file or is damaged.
 Signals load_signals(const std::string& path);
 
+/// Frequencies with half a token added to each, so that a token the text lacks still counts for something.
+///
+/// Shapes   frequency: [rows], summing to 1 → the same.
+torch::Tensor smoothed_frequency(const torch::Tensor& frequency, std::int64_t n_tokens);
+
 /// diag(H) of a matrix as llama.cpp sees it after save_imatrix(): sums and counts go through float32 on the way.
 ///
 /// Shapes   [cols], or [experts, cols]; an undefined tensor when the matrix has no H.

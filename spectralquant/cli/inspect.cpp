@@ -1,4 +1,4 @@
-// spectralquant inspect FILE [FILE2]: what a file is made of; whether it is strict; how two files differ.
+// spectralquant inspect FILE [FILE2]: what a file is made of; whether it is strict; how two files differ. With --signals: inspect_signals.cpp.
 #include <fmt/format.h>
 
 #include <cstdlib>
@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/cli/console.h"
+#include "spectralquant/cli/inspect_signals.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/gguf/diff.h"
 #include "spectralquant/gguf/file.h"
@@ -18,7 +19,8 @@ using nlohmann::json;
 
 struct Arguments {
   CommonOptions common;
-  std::string first, second;
+  InspectSignals signals;
+  std::vector<std::string> files;
   bool strict = false, tensors = false, metadata = false;
 };
 
@@ -94,10 +96,13 @@ void print_difference(const gguf::Difference& difference) {
 }
 
 void run(const Arguments& arguments) {
-  const auto first = gguf::File::open(arguments.first);
+  if (!arguments.signals.signals.empty()) return inspect_signals(arguments.signals, arguments.common);
+  if (arguments.files.empty() || arguments.files.size() > 2)
+    throw Error(ErrorCode::kBadUsage, fmt::format("{} files to inspect", arguments.files.size()), "inspect", "name one, or two to compare; or give --signals");
+  const auto first = gguf::File::open(arguments.files[0]);
   const auto inventory = gguf::take_inventory(first);
-  if (!arguments.second.empty()) {
-    const auto second = gguf::File::open(arguments.second);
+  if (arguments.files.size() == 2) {
+    const auto second = gguf::File::open(arguments.files[1]);
     const auto difference = gguf::compare(first, second);
     if (arguments.common.json) fmt::print("{}\n", to_json(difference).dump(2, ' ', false, json::error_handler_t::replace));
     else print_difference(difference);
@@ -112,14 +117,21 @@ void run(const Arguments& arguments) {
 
 void add_inspect(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  auto* verb = app.add_subcommand("inspect", "Show what a GGUF file is made of, whether it is strict Q4_K, or how two files differ");
-  verb->add_option("file", arguments->first, "GGUF file")->required();
-  verb->add_option("file2", arguments->second, "second GGUF file: print what differs");
+  auto* verb = app.add_subcommand("inspect", "Show what a GGUF file is made of, whether it is strict Q4_K, how two files differ, or where errors lie");
+  verb->add_option("files", arguments->files, "GGUF file; a second one: print what differs; with --signals: any number of quantized files")->type_name("FILE ...");
   verb->add_flag("--strict", arguments->strict, "exit with 1 unless every matrix is Q4_K");
   verb->add_flag("--tensors", arguments->tensors, "list every tensor");
   verb->add_flag("--metadata", arguments->metadata, "list every metadata key");
-  add_common(*verb, arguments->common, false);
-  verb->callback([arguments] { run(*arguments); });
+  add_inspect_signals(*verb, arguments->signals);
+  add_common(*verb, arguments->common, true);
+  verb->footer(
+      "Example:\n"
+      "  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --output-moments\n"
+      "  spectralquant inspect ours.gguf --signals model.signals.gguf --reference model-bf16.gguf --measure suites/heldout120.jsonl");
+  verb->callback([arguments] {
+    arguments->signals.candidates = arguments->files;
+    run(*arguments);
+  });
 }
 
 }  // namespace spectralquant::cli

@@ -82,12 +82,6 @@ Q4KMatrix solve_and_write(Job& job, const gguf::Tensor& source, const Problem& p
   return std::move(solution.matrix);
 }
 
-/// Frequencies with half a token added to each, so that a token the text lacks still counts for something.
-torch::Tensor smoothed(const torch::Tensor& frequency, std::int64_t n_tokens) {
-  const double n = static_cast<double>(n_tokens), v = static_cast<double>(frequency.size(0));
-  return ((frequency.to(torch::kFloat64) * n + 0.5) / (n + 0.5 * v)).to(torch::kFloat32);
-}
-
 /// What an error of a matrix costs as far as static signals tell.
 Problem static_problem(const calibrate::Signals& signals, const std::string& name, const torch::Tensor& weights, bool two_sided) {
   Problem problem;
@@ -105,7 +99,7 @@ Problem static_problem(const calibrate::Signals& signals, const std::string& nam
   if (!diagonal) problem.g = signal.g;
   if (signal.c.defined() && signal.frequency.defined()) {
     problem.c = signal.c;
-    problem.frequency = smoothed(signal.frequency, signals.n_tokens);
+    problem.frequency = calibrate::smoothed_frequency(signal.frequency, signals.n_tokens);
     // Rows that a diagonal G does not couple are solved each in units of its own g_rr.
     if (diagonal) problem.frequency = problem.frequency / (signal.g + signal.g.mean() * kDiagonalDamping);
   }

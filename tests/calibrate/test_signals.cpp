@@ -21,6 +21,8 @@ Signals example() {
   signals.matrices["blk.0.attn_k.weight"] = {shared, {}, {}, {}};
   signals.matrices["blk.0.ffn_down.weight"] = {moment(6), moment(8), {}, {}};
   signals.matrices["token_embd.weight"] = {moment(8), {}, torch::rand({5}), moment(8)};
+  signals.matrices["tied_head.weight"] = {moment(8), moment(5), torch::rand({5}), moment(8)};
+  signals.matrices["large_head.weight"] = {moment(8), torch::rand({5}), {}, {}};  // only the diagonal of G
   signals.matrices["looked_up.weight"] = {{}, {}, torch::rand({5}), moment(8)};
   signals.n_tokens = 12345;
   signals.text_hash = "a";
@@ -106,7 +108,7 @@ TEST_F(SignalsTest, AnImatrixKeepsTheDiagonal) {
   EXPECT_TRUE(after.diagonal_only);
   EXPECT_EQ(after.n_tokens, 12345);
   EXPECT_EQ(after.description, "imatrix: text.txt+self:512");
-  EXPECT_EQ(after.matrices.size(), 4u);  // the one that is only looked up has none
+  EXPECT_EQ(after.matrices.size(), 6u);  // the one that is only looked up has none
   for (const auto& [name, signal] : after.matrices) {
     EXPECT_LT(relative(signal.h, before.matrices.at(name).h.diagonal()), 1e-6) << name;
     EXPECT_TRUE(torch::equal(signal.h, importance(before, name))) << name;  // the very numbers llama-quantize will see
