@@ -13,7 +13,8 @@ int main(int argc, char** argv) try {
   const auto suite = evaluate::load_suite(evaluate::parse_suite(std::string("texts=") + argv[3]), tokenizer,
                                           text::ChatFormat::from_metadata(original.metadata()));
   model::Model reference(original), candidate(quantized);
-  const auto score = evaluate::summarize(evaluate::compare(reference, evaluate::measure(reference, suite), candidate, suite), nullptr, nullptr);
+  const auto hidden = evaluate::hidden_states(reference, suite);  // serves any number of candidates
+  const auto score = evaluate::summarize(evaluate::compare(reference, hidden, candidate, suite), nullptr, nullptr);
   std::printf("loss %.4f, KLD %.4f (95 %%: %.4f to %.4f), same top token %.1f %%\n", score.loss.mean, score.kld.mean, score.kld.low, score.kld.high,
               100 * score.top1_agreement.mean);
   return 0;

@@ -16,13 +16,14 @@ struct Interval {
 
 /// What a candidate does on a suite. Losses and divergences in nats per token.
 struct Score {
-  std::int64_t n_tokens = 0;       ///< scored predictions
-  Interval loss;                   ///< mean −log p(next token)
-  Interval kld;                    ///< mean KL(reference ‖ candidate); zero for the reference itself
+  std::int64_t n_tokens = 0;  ///< scored predictions
+  Interval loss;              ///< mean −log p(next token)
+  Interval loss_change;       ///< loss − the reference's, token by token
+  Interval kld;               ///< mean KL(reference ‖ candidate); zero for the reference itself
   double kld_p90 = 0, kld_p99 = 0, kld_max = 0;
-  Interval top1_agreement;         ///< share of positions where both put the same token first, 0..1
-  double rms_delta_p = 0;          ///< root mean square change of the true token's probability
-  Interval gap_recovery;           ///< (baseline loss − loss) / (baseline loss − reference loss); NaN without a baseline
+  Interval top1_agreement;  ///< share of positions where both put the same token first, 0..1
+  double rms_delta_p = 0;   ///< root mean square change of the true token's probability
+  Interval gap_recovery;    ///< (baseline loss − loss) / (baseline loss − reference loss); NaN without a baseline
   bool has_gap_recovery = false;
 };
 
@@ -39,21 +40,25 @@ struct EvaluateOptions {
   std::int64_t batch_tokens = 0;  ///< tokens run at once; 0: chosen from the vocabulary to bound memory
 };
 
-/// A reference on a suite: what its candidates are compared with.
-struct ReferenceRun {
-  Positions positions;                ///< kld zero, agreement one
-  std::vector<torch::Tensor> hidden;  ///< by batch: its last hidden states where predictions count, [n, D] float32 on the CPU
-};
+/// Document of every scored position, in suite order.
+std::vector<std::int32_t> units_of(const Suite& suite);
 
-/// Runs the reference over a suite, once for any number of candidates.
-ReferenceRun measure(model::Model& reference, const Suite& suite, const EvaluateOptions& options = {}, const Progress& progress = {});
+/// Last hidden states where predictions count: one [n, D] float32 tensor on the CPU for each item.
+std::vector<torch::Tensor> hidden_states(model::Model& model, const Suite& suite, const EvaluateOptions& options = {},
+                                         const Progress& progress = {});
 
-/// Runs a candidate beside it; the options must be those of measure(). Logits are made and used a slice at a time, never stored whole.
+/// Scores the reference on its own hidden states: losses; divergence zero, agreement one.
+Positions measure(model::Model& reference, const std::vector<torch::Tensor>& hidden, const Suite& suite,
+                  const EvaluateOptions& options = {}, const Progress& progress = {});
+
+/// Runs a candidate beside the reference, whose hidden states may serve any number of candidates.
+/// Logits are made and used a slice at a time, never stored whole.
 /// Errors   Error(kBadInput) if the candidate's vocabulary is another.
-Positions compare(model::Model& reference, const ReferenceRun& run, model::Model& candidate, const Suite& suite, const EvaluateOptions& options = {},
-                  const Progress& progress = {});
+Positions compare(model::Model& reference, const std::vector<torch::Tensor>& hidden, model::Model& candidate, const Suite& suite,
+                  const EvaluateOptions& options = {}, const Progress& progress = {});
 
-/// Means, percentiles and intervals of positions. `reference` and `baseline` (may be null) give the gap recovery.
+/// Means, percentiles and intervals of positions. `reference` (may be null) gives the change of loss; with `baseline` also the gap
+/// recovery.
 Score summarize(const Positions& candidate, const Positions* reference, const Positions* baseline, const EvaluateOptions& options = {});
 
 }  // namespace spectralquant::evaluate

@@ -15,8 +15,26 @@ std::vector<double> means_of(const std::vector<double>& sums, double n_tokens) {
 
 }  // namespace
 
-Interval bootstrap(const UnitSums& units, const std::function<double(const std::vector<double>& means)>& statistic, int n_samples,
-                   std::uint64_t seed) {
+void UnitSums::count(const std::vector<std::int32_t>& unit) {
+  for (const auto u : unit) {
+    if (static_cast<std::size_t>(u) >= n_tokens.size()) n_tokens.resize(u + 1, 0.0);
+    n_tokens[u] += 1;
+  }
+}
+
+Interval Draws::interval() const {
+  Interval interval{whole, whole, whole};
+  if (samples.empty()) return interval;
+  if (std::any_of(samples.begin(), samples.end(), [](double x) { return std::isnan(x); })) return {whole, std::nan(""), std::nan("")};
+  auto sorted = samples;
+  std::sort(sorted.begin(), sorted.end());
+  const auto at = [&](double share) { return sorted[static_cast<std::size_t>(std::lround(share * (sorted.size() - 1)))]; };
+  interval.low = at(0.025);
+  interval.high = at(0.975);
+  return interval;
+}
+
+Draws resample(const UnitSums& units, const Statistic& statistic, int n_samples, std::uint64_t seed) {
   const std::size_t n_units = units.n_tokens.size(), n_quantities = units.sums.size();
   std::vector<double> totals(n_quantities, 0.0);
   double n_tokens = 0;
@@ -24,14 +42,13 @@ Interval bootstrap(const UnitSums& units, const std::function<double(const std::
     n_tokens += units.n_tokens[u];
     for (std::size_t k = 0; k < n_quantities; ++k) totals[k] += units.sums[k][u];
   }
-  Interval interval;
-  if (n_tokens == 0) return interval;
-  interval.mean = interval.low = interval.high = statistic(means_of(totals, n_tokens));
-  if (n_units < 2 || n_samples < 2) return interval;
+  Draws draws;
+  if (n_tokens == 0) return draws;
+  draws.whole = statistic(means_of(totals, n_tokens));
+  if (n_units < 2 || n_samples < 2) return draws;
 
   std::mt19937_64 random(seed);
-  std::vector<double> samples;
-  samples.reserve(n_samples);
+  draws.samples.reserve(n_samples);
   for (int s = 0; s < n_samples; ++s) {
     std::fill(totals.begin(), totals.end(), 0.0);
     n_tokens = 0;
@@ -40,13 +57,32 @@ Interval bootstrap(const UnitSums& units, const std::function<double(const std::
       n_tokens += units.n_tokens[u];
       for (std::size_t k = 0; k < n_quantities; ++k) totals[k] += units.sums[k][u];
     }
-    if (n_tokens > 0) samples.push_back(statistic(means_of(totals, n_tokens)));
+    // A resample of empty documents only has no mean; the whole stands in, so that samples of two candidates stay in step.
+    draws.samples.push_back(n_tokens > 0 ? statistic(means_of(totals, n_tokens)) : draws.whole);
   }
-  std::sort(samples.begin(), samples.end());
-  auto at = [&](double share) { return samples[static_cast<std::size_t>(std::lround(share * (samples.size() - 1)))]; };
-  interval.low = at(0.025);
-  interval.high = at(0.975);
-  return interval;
+  return draws;
+}
+
+Interval bootstrap(const UnitSums& units, const Statistic& statistic, int n_samples, std::uint64_t seed) {
+  return resample(units, statistic, n_samples, seed).interval();
+}
+
+Draws difference(const Draws& a, const Draws& b) {
+  Draws out{a.whole - b.whole, {}};
+  for (std::size_t i = 0; i < std::min(a.samples.size(), b.samples.size()); ++i) out.samples.push_back(a.samples[i] - b.samples[i]);
+  return out;
+}
+
+Draws mean(const std::vector<Draws>& all) {
+  Draws out;
+  std::size_t n_samples = all.empty() ? 0 : all[0].samples.size();
+  for (const auto& d : all) n_samples = std::min(n_samples, d.samples.size());
+  out.samples.resize(n_samples, 0.0);
+  for (const auto& d : all) {
+    out.whole += d.whole / all.size();
+    for (std::size_t i = 0; i < n_samples; ++i) out.samples[i] += d.samples[i] / all.size();
+  }
+  return out;
 }
 
 double percentile(std::vector<float> values, double share) {

@@ -24,14 +24,35 @@ struct UnitSums {
     }
     sums.push_back(std::move(sum));
   }
+  /// Counts the tokens of each unit.
+  void count(const std::vector<std::int32_t>& unit);
 };
 
-/// 95 % percentile bootstrap over units, with replacement; tokens stay with their document.
+using Statistic = std::function<double(const std::vector<double>& means)>;
+
+/// A statistic on the whole, and on resamples of its units.
+struct Draws {
+  double whole = 0;
+  std::vector<double> samples;  ///< in the order drawn; empty with fewer than two units
+
+  Interval interval() const;  ///< 95 % percentiles of the samples
+};
+
+/// Bootstrap over units, with replacement; tokens stay with their document.
 ///
-/// `statistic` gets the token-weighted means of every quantity of a resample. Its value on the whole is `mean`.
-/// The draws depend on seed and number of units alone, so that candidates scored on one suite are resampled alike.
-Interval bootstrap(const UnitSums& units, const std::function<double(const std::vector<double>& means)>& statistic, int n_samples,
-                   std::uint64_t seed);
+/// `statistic` gets the token-weighted means of every quantity of a resample. The draws depend on seed and number of units alone, so
+/// that candidates scored on one suite are resampled alike and sample i of one belongs to sample i of the other.
+Draws resample(const UnitSums& units, const Statistic& statistic, int n_samples, std::uint64_t seed);
+
+/// resample() and its interval.
+Interval bootstrap(const UnitSums& units, const Statistic& statistic, int n_samples, std::uint64_t seed);
+
+/// a − b, sample by sample: of paired draws if both used one seed and one suite, of independent ones otherwise.
+/// A side without samples has no interval: neither has the difference.
+Draws difference(const Draws& a, const Draws& b);
+
+/// Mean of several draws, sample by sample.
+Draws mean(const std::vector<Draws>& all);
 
 /// Value below which `share` of the values lie (linear interpolation, as NumPy's default). Empty: 0.
 double percentile(std::vector<float> values, double share);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <mutex>
 #include <random>
 
@@ -46,7 +47,8 @@ void check(const Model& model, std::int64_t n_windows, const SamplingOptions& op
   const auto usage = [](std::string problem) { return Error(ErrorCode::kBadUsage, std::move(problem)); };
   if (n_windows < 0) throw usage(fmt::format("{} windows cannot be sampled", n_windows));
   if (options.window_tokens < 1) throw usage(fmt::format("windows of {} tokens cannot be sampled", options.window_tokens));
-  if (!(options.temperature >= 0)) throw usage(fmt::format("temperature is {}, it must be 0 (the likeliest token) or above", options.temperature));
+  if (!(options.temperature >= 0))
+    throw usage(fmt::format("temperature is {}, it must be 0 (the likeliest token) or above", options.temperature));
   if (options.batch < 0) throw usage(fmt::format("a batch of {} sequences is not possible", options.batch));
   if (options.first_token < 0 || options.first_token >= model.architecture().vocab_size()) {
     throw usage(fmt::format("first token {} is outside the vocabulary of {}", options.first_token, model.architecture().vocab_size()));
@@ -75,14 +77,16 @@ torch::Tensor draw(const torch::Tensor& logits, double temperature, const torch:
   return (shares <= uniforms * total).sum(-1).clamp_max(shares.size(-1) - 1);
 }
 
-}  // namespace
+using Sequences = std::vector<std::vector<std::int32_t>>;
 
-std::vector<std::vector<std::int32_t>> sample(Model& model, std::int64_t n_windows, const SamplingOptions& options, const Progress& progress) {
+/// Writes on from prompts of one length, [n_windows][L ≥ 1]; what it returns does not hold them.
+Sequences generate(Model& model, std::int64_t n_windows, const std::function<torch::Tensor(std::int64_t first, std::int64_t n)>& prompts,
+                   const SamplingOptions& options, const Progress& progress) {
   check(model, n_windows, options);
   torch::NoGradGuard no_grad;
   const auto& architecture = model.architecture();
   const auto batch = choose_batch(model, n_windows, options);
-  std::vector<std::vector<std::int32_t>> windows(static_cast<std::size_t>(n_windows));
+  Sequences windows(static_cast<std::size_t>(n_windows));
   std::mutex mutex;
   std::uint64_t done = 0;
   for_each_in_order(static_cast<std::size_t>((n_windows + batch - 1) / batch), model.device(), [&](std::size_t number) {
@@ -91,15 +95,16 @@ std::vector<std::vector<std::int32_t>> sample(Model& model, std::int64_t n_windo
     for (std::int64_t i = 0; i < n_sequences; ++i) dice.emplace_back(options.seed, first + i);
     std::vector<BlockState> states(architecture.n_blocks());
     auto uniforms = torch::empty({n_sequences, 1}, torch::kFloat64);
-    auto token = torch::full({n_sequences}, options.first_token, torch::TensorOptions().dtype(torch::kInt64).device(model.device()));
-    auto written = torch::empty({n_sequences, options.window_tokens}, token.options());
+    auto tokens = prompts(first, n_sequences);  // [B, L], then what was written last, [B, 1]
+    auto written = torch::empty({n_sequences, options.window_tokens}, tokens.options());
     for (std::int64_t t = 0; t < options.window_tokens; ++t) {
-      auto x = model.embed(token.unsqueeze(1));
+      auto x = model.embed(tokens);
       for (std::int64_t i = 0; i < architecture.n_blocks(); ++i) x = model.block(i, x, nullptr, &states[i]);
-      const auto logits = model.head(model.final_norm(x)).squeeze(1);
+      const auto last = x.narrow(1, x.size(1) - 1, 1);
+      const auto logits = model.head(model.final_norm(last)).squeeze(1);
       for (std::int64_t i = 0; i < n_sequences; ++i) uniforms.data_ptr<double>()[i] = dice[i].next();
-      token = draw(logits, options.temperature, uniforms.to(model.device()));
-      written.select(1, t).copy_(token);
+      tokens = draw(logits, options.temperature, uniforms.to(model.device())).unsqueeze(1);
+      written.select(1, t).copy_(tokens.squeeze(1));
       const std::lock_guard lock(mutex);
       done += static_cast<std::uint64_t>(n_sequences);
       report(progress, {"sample", "", done, static_cast<std::uint64_t>(n_windows * options.window_tokens), "tokens"});
@@ -112,6 +117,34 @@ std::vector<std::vector<std::int32_t>> sample(Model& model, std::int64_t n_windo
     };
   });
   return windows;
+}
+
+}  // namespace
+
+std::vector<std::vector<std::int32_t>> sample(Model& model, std::int64_t n_windows, const SamplingOptions& options,
+                                              const Progress& progress) {
+  const auto prompts = [&](std::int64_t, std::int64_t n) {
+    return torch::full({n, 1}, options.first_token, torch::TensorOptions().dtype(torch::kInt64).device(model.device()));
+  };
+  return generate(model, n_windows, prompts, options, progress);
+}
+
+std::vector<std::vector<std::int32_t>> continue_greedily(Model& model, const std::vector<std::vector<std::int32_t>>& prompts,
+                                                         std::int64_t n_tokens, const Progress& progress) {
+  for (const auto& prompt : prompts) {
+    if (prompt.empty() || prompt.size() != prompts[0].size())
+      throw Error(ErrorCode::kBadUsage,
+                  fmt::format("prompts of {} and {} tokens cannot be continued together", prompts[0].size(), prompt.size()));
+  }
+  SamplingOptions options;
+  options.window_tokens = n_tokens;
+  options.temperature = 0;
+  return generate(
+      model, static_cast<std::int64_t>(prompts.size()),
+      [&](std::int64_t first, std::int64_t n) {
+        return to_tensor(prompts, static_cast<std::size_t>(first), static_cast<std::size_t>(n), model.device());
+      },
+      options, progress);
 }
 
 }  // namespace spectralquant::model

@@ -102,6 +102,7 @@ Document parse_line(std::string_view line, std::string origin, const ChatFormat&
     document.text = text->get<std::string>();
   } else if (const auto messages = json.find("messages"); messages != json.end()) {
     document.text = chat.render(messages_of(*messages, origin));
+    document.is_chat = true;
   } else {
     throw bad_input("the line has neither \"text\" nor \"messages\"", origin, kLineFix);
   }
@@ -139,7 +140,7 @@ Corpus load_corpus(const std::vector<std::string>& patterns, const ChatFormat& c
       if (path.ends_with(".jsonl")) {
         read_jsonl(text, path, chat, corpus.documents);
       } else {
-        corpus.documents.push_back({std::move(text), path, ""});
+        corpus.documents.push_back({.text = std::move(text), .origin = path, .source = {}});
       }
     }
   }

@@ -13,6 +13,7 @@ struct Document {
   std::string text;
   std::string origin;  ///< "file.jsonl:12", for messages
   std::string source;  ///< the JSONL field "source" or "kind", "" if absent
+  bool is_chat = false;  ///< rendered from messages
 };
 
 struct Corpus {

@@ -49,6 +49,7 @@ class Process {
     if (pid_ != 0) return;
     freopen((folder_ / "out").c_str(), "w", stdout);
     freopen((folder_ / "err").c_str(), "w", stderr);
+    setenv("XDG_CACHE_HOME", folder_.path().c_str(), 1);  // nothing is kept from one run to the next unless a test asks for it
     if (max_file_bytes != RLIM_INFINITY) {
       const rlimit limit{max_file_bytes, max_file_bytes};
       setrlimit(RLIMIT_FSIZE, &limit);

@@ -110,6 +110,52 @@ TEST_F(CliTest, EvalPrintsEveryForm) {
   EXPECT_TRUE(table["models"][1]["strict"]);
   EXPECT_THAT(run(arguments).out, HasSubstr("same top"));
   EXPECT_THAT(run(as_markdown).out, HasSubstr("| out |"));
+  auto as_csv = arguments;
+  as_csv.push_back("--csv");
+  EXPECT_THAT(run(as_csv).out, HasSubstr("out,conv,4x128,,0,"));
+}
+
+TEST_F(CliTest, EvalKeepsItsResultsAndAKilledRunDoesNoHarm) {
+  ASSERT_EQ(run({"quantize", kModel, "-o", out(), "--method", "plain"}).exit_code, 0);
+  const std::vector<std::string> arguments = {"eval", "--reference", kModel, out(), "--suite", "conv=" + kSuite + ":32x128", "--json", "--cache", folder_ / "cache"};
+  Process killed(arguments);
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));
+  killed.signal(SIGKILL);
+  killed.wait();
+  const Result first = run(arguments), second = run(arguments);
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_THAT(first.err, HasSubstr("score"));
+  EXPECT_THAT(second.err, testing::Not(HasSubstr("score")));
+  EXPECT_EQ(second.out, first.out);
+  auto anew = arguments;
+  anew.erase(anew.end() - 2, anew.end());
+  anew.push_back("--no-cache");
+  EXPECT_EQ(run(anew).out, first.out);
+}
+
+TEST_F(CliTest, EvalTellsALeak) {
+  ASSERT_EQ(run({"quantize", kModel, "-o", out(), "--method", "imatrix", "--calibration", kSuite, "--max-tokens", "2048"}).exit_code, 0);
+  const Result r = run({"eval", "--reference", kModel, out(), "--suite", "conv=" + kSuite + ":4x128", "--calibration-text", kSuite, "--json"});
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  const auto result = json::parse(r.out);
+  EXPECT_EQ(result["models"][1]["calibration"]["matched"], "hash");
+  EXPECT_EQ(result["suites"][0]["label"], "calibrated on");
+  EXPECT_EQ(result["alignment"][0]["verdict"], "leaked");
+}
+
+TEST_F(CliTest, EvalRefusesWhatMakesNoSense) {
+  const std::vector<std::string> arguments = {"eval", "--reference", kModel, "--suite", "conv=" + kSuite + ":4x128"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), arguments.begin(), arguments.end());
+    return run(more);
+  };
+  EXPECT_EQ(with({"--details"}).exit_code, 2);
+  EXPECT_EQ(with({"--json", "--csv"}).exit_code, 2);
+  EXPECT_EQ(with({"--baseline", "none"}).exit_code, 2);
+  EXPECT_EQ(with({"--control", "none"}).exit_code, 2);
+  EXPECT_EQ(with({"--continue", "0"}).exit_code, 2);
+  EXPECT_EQ(with({"--no-cache", "--cache", folder_ / "c"}).exit_code, 2);
+  EXPECT_EQ(run({"eval", "--reference", kModel}).exit_code, 2);
 }
 
 TEST_F(CliTest, RefusesFilesThatAreNoModels) {

@@ -41,8 +41,7 @@ class ScoreTest : public SuiteFixture {
   Positions scores(model::Model& candidate, const Suite& suite, std::int64_t batch_tokens = 0) {
     EvaluateOptions options;
     options.batch_tokens = batch_tokens;
-    const ReferenceRun run = measure(reference_->model, suite, options);
-    return compare(reference_->model, run, candidate, suite, options);
+    return compare(reference_->model, hidden_states(reference_->model, suite, options), candidate, suite, options);
   }
 
   std::unique_ptr<Loaded> reference_, candidate_;
@@ -104,7 +103,7 @@ TEST_F(ScoreTest, TheReferenceAgreesWithItself) {
   EXPECT_THAT(self.kld, Each(0.0f));
   EXPECT_THAT(self.delta_p, Each(0.0f));
   EXPECT_THAT(self.same_top, Each(1));
-  const Positions measured = measure(reference_->model, suite).positions;
+  const Positions measured = measure(reference_->model, hidden_states(reference_->model, suite), suite);
   EXPECT_EQ(measured.loss, self.loss);
   EXPECT_THAT(measured.kld, Each(0.0f));
   EXPECT_THAT(measured.same_top, Each(1));
@@ -114,8 +113,9 @@ TEST_F(ScoreTest, TheEmbeddedModelAgreesWithItself) {
   const auto file = gguf::File::open(SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf");
   model::Model nano(file);
   const auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
-  const Suite suite = load_suite(parse_suite("c=" SQ_SOURCE_DIR "/suites/convergence60.jsonl:4x64"), tokenizer, text::ChatFormat::from_metadata(file.metadata()));
-  const Score s = summarize(compare(nano, measure(nano, suite), nano, suite), nullptr, nullptr);
+  const Suite suite = load_suite(parse_suite("c=" SQ_SOURCE_DIR "/suites/convergence60.jsonl:4x64"), tokenizer,
+                                 text::ChatFormat::from_metadata(file.metadata()));
+  const Score s = summarize(compare(nano, hidden_states(nano, suite), nano, suite), nullptr, nullptr);
   EXPECT_EQ(s.n_tokens, 4 * 63);
   EXPECT_EQ(s.kld.mean, 0.0);
   EXPECT_EQ(s.kld_max, 0.0);
@@ -151,10 +151,14 @@ TEST_F(ScoreTest, TellsItsProgressToTheEnd) {
   std::vector<std::uint64_t> done;
   EvaluateOptions options;
   options.batch_tokens = 16;
-  measure(reference_->model, suite, options, [&](const ProgressEvent& event) {
+  const auto listen = [&](const ProgressEvent& event) {
     EXPECT_EQ(event.total, static_cast<std::uint64_t>(suite.n_scored));
     done.push_back(event.done);
-  });
+  };
+  const auto hidden = hidden_states(reference_->model, suite, options, listen);
+  EXPECT_EQ(done.back(), static_cast<std::uint64_t>(suite.n_scored));
+  done.clear();
+  compare(reference_->model, hidden, candidate_->model, suite, options, listen);
   ASSERT_GT(done.size(), 2u);
   EXPECT_EQ(done.front(), 0u);
   EXPECT_EQ(done.back(), static_cast<std::uint64_t>(suite.n_scored));

@@ -73,7 +73,8 @@ TEST(BootstrapTest, CandidatesAreResampledAlike) {
   std::vector<std::vector<double>> seen;
   for (const UnitSums& units : {one, shifted, other}) {
     seen.emplace_back();
-    bootstrap(units, [&](const std::vector<double>& means) { return seen.back().emplace_back(means[0]); }, 50, 9);
+    bootstrap(
+        units, [&](const std::vector<double>& means) { return seen.back().emplace_back(means[0]); }, 50, 9);
   }
   ASSERT_EQ(seen[0].size(), 51u);  // the whole, then 50 resamples
   for (std::size_t i = 0; i < seen[0].size(); ++i) EXPECT_NEAR(seen[1][i] - seen[0][i], 0.25, 1e-12);
@@ -82,7 +83,8 @@ TEST(BootstrapTest, CandidatesAreResampledAlike) {
 TEST(BootstrapTest, IsAFunctionOfItsSeed) {
   std::mt19937_64 random(4);
   const UnitSums units = normal_units(random, 30, 1.0, 1.0);
-  const Interval a = bootstrap(units, first_mean, 200, 1), again = bootstrap(units, first_mean, 200, 1), b = bootstrap(units, first_mean, 200, 2);
+  const Interval a = bootstrap(units, first_mean, 200, 1), again = bootstrap(units, first_mean, 200, 1),
+                 b = bootstrap(units, first_mean, 200, 2);
   EXPECT_EQ(a.low, again.low);
   EXPECT_EQ(a.high, again.high);
   EXPECT_NE(a.low, b.low);
@@ -104,7 +106,8 @@ TEST(BootstrapTest, WithoutAnythingToResampleTheIntervalIsItsMean) {
 
 TEST(PercentileTest, IsNumPys) {
   const std::vector<float> values = {3.5f, -1.25f, 0.0f, 8.0f, 2.75f, 2.75f, 100.0f, 0.5f};
-  const std::vector<std::pair<double, double>> numpy = {  // np.quantile of these, NumPy 1.24.2
+  const std::vector<std::pair<double, double>> numpy = {
+      // np.quantile of these, NumPy 1.24.2
       {0, -1.25}, {0.1, -0.375}, {0.25, 0.375}, {0.5, 2.75}, {0.9, 35.6}, {0.99, 93.56}, {1, 100}};
   for (const auto& [share, value] : numpy) EXPECT_NEAR(percentile(values, share), value, 1e-9) << share;
   EXPECT_EQ(percentile({}, 0.5), 0);

@@ -14,8 +14,9 @@ class SlowStockTest : public calibrate::FolderTest {
  protected:
   int run(const std::string& arguments) {
     const auto tool = pipeline::find_tool("llama-perplexity");
-    return std::system(("OMP_WAIT_POLICY=passive '" + tool + "' -c 512 -t 1 --kl-divergence-base '" + path("logits") + "' " + arguments + " > '" +
-                        path("log") + "' 2>&1").c_str());
+    return std::system(("OMP_WAIT_POLICY=passive '" + tool + "' -c 512 -t 1 --kl-divergence-base '" + path("logits") + "' " + arguments +
+                        " > '" + path("log") + "' 2>&1")
+                           .c_str());
   }
   /// The number behind a label in what the tool printed.
   double printed(const std::string& label) const {
@@ -47,9 +48,9 @@ TEST_F(SlowStockTest, C512IsLlamaPerplexity) {
   const auto plain_file = gguf::File::open(options.output);
   model::Model reference(file), plain(plain_file);
   const Suite suite = load_suite(parse_suite("held=" + path("text.txt") + ":c512"), tokenizer, chat);
-  const ReferenceRun measured = measure(reference, suite);
-  const Score of_reference = summarize(measured.positions, nullptr, nullptr);
-  const Score score = summarize(compare(reference, measured, plain, suite), nullptr, nullptr);
+  const auto hidden = hidden_states(reference, suite);
+  const Score of_reference = summarize(measure(reference, hidden, suite), nullptr, nullptr);
+  const Score score = summarize(compare(reference, hidden, plain, suite), nullptr, nullptr);
 
   ASSERT_EQ(run("-m '" + kNano + "' -f '" + path("text.txt") + "'"), 0) << slurp(path("log"));
   const double reference_loss = std::log(printed("Final estimate: PPL"));
@@ -61,8 +62,9 @@ TEST_F(SlowStockTest, C512IsLlamaPerplexity) {
   EXPECT_NEAR(score.kld.mean, printed("Mean +KLD"), 0.0015);
   EXPECT_NEAR(100 * score.top1_agreement.mean, printed("Same top p"), 1.0);
   EXPECT_NEAR(100 * score.rms_delta_p, printed("RMS Δp"), 0.3);
-  std::printf("loss %.4f (stock %.4f), KLD %.5f (stock %.5f), same top %.2f %% (stock %.2f %%), %d windows\n", score.loss.mean, loss, score.kld.mean,
-              printed("Mean +KLD"), 100 * score.top1_agreement.mean, printed("Same top p"), static_cast<int>(suite.n_units));
+  std::printf("loss %.4f (stock %.4f), KLD %.5f (stock %.5f), same top %.2f %% (stock %.2f %%), %d windows\n", score.loss.mean, loss,
+              score.kld.mean, printed("Mean +KLD"), 100 * score.top1_agreement.mean, printed("Same top p"),
+              static_cast<int>(suite.n_units));
 }
 
 }  // namespace

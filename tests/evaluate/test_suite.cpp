@@ -1,4 +1,6 @@
 // How text becomes scored positions: the grammar of --suite and the three protocols.
+#include <fmt/format.h>
+
 #include "evaluate_fixture.h"
 
 namespace spectralquant::evaluate {
@@ -30,6 +32,14 @@ TEST(ParseSuiteTest, ReadsTheStockProtocol) {
   EXPECT_EQ(spec.protocol, Protocol::kStock);
   EXPECT_EQ(spec.window_tokens, 512);
   EXPECT_EQ(spec.n_windows, 0);
+}
+
+TEST(ParseSuiteTest, ReadsTheChatProtocol) {
+  const SuiteSpec spec = parse_suite("wiki=wiki.test.raw:chat4096");
+  EXPECT_EQ(spec.pattern, "wiki.test.raw");
+  EXPECT_EQ(spec.protocol, Protocol::kChat);
+  EXPECT_EQ(spec.window_tokens, 4096);
+  EXPECT_EQ(spec.protocol_text, "chat4096");
 }
 
 TEST(ParseSuiteTest, OnlyTheEndIsAProtocol) {
@@ -122,6 +132,46 @@ TEST_F(LoadSuiteTest, StockPutsBosOverTheFirstTokenOfEveryWindow) {
   EXPECT_EQ(stock.items[1].tokens, second);
 }
 
+TEST_F(LoadSuiteTest, AChatAsksWithTheFirstHalfAndScoresTheAnswer) {
+  const auto words = tokenizer();
+  const auto before = words.encode("<|im_start|>user\n"), between = words.encode("<|im_end|>\n<|im_start|>assistant\n"),
+             after = words.encode("<|im_end|>\n");
+  const std::size_t n_text = 9, window = before.size() + between.size() + after.size() + n_text;
+  const Suite suite = load_text(fmt::format("chat{}", window), "01234567890123456789");
+  ASSERT_EQ(suite.items.size(), 2u);
+  auto expected = before;
+  for (const auto& part_of_it : {words.encode("0123"), between, words.encode("45678"), after})
+    expected.insert(expected.end(), part_of_it.begin(), part_of_it.end());
+  EXPECT_EQ(suite.items[0].tokens, expected);
+  EXPECT_EQ(suite.items[0].first_scored, static_cast<std::int64_t>(before.size() + 4 + between.size()));
+  EXPECT_EQ(suite.items[0].n_scored(), 5 + after.size());
+  EXPECT_EQ(suite.items[1].place, "window 2");
+  EXPECT_EQ(suite.n_units, 2);
+}
+
+TEST_F(LoadSuiteTest, AChatHasItsBosOnce) {
+  constexpr std::int32_t kBos = model::kTinyEos + 1;
+  metadata_.set("tokenizer.ggml.bos_token_id", gguf::Value::of_u32(kBos));
+  metadata_.set("tokenizer.ggml.add_bos_token", gguf::Value::of_bool(true));
+  const auto& tokens = load_text("chat60", std::string(80, '7')).items.at(0).tokens;
+  EXPECT_EQ(tokens[0], kBos);
+  EXPECT_EQ(std::count(tokens.begin() + 1, tokens.end(), kBos), 2);  // <|im_start|>, which is the same token here
+}
+
+TEST_F(LoadSuiteTest, RefusesAChatInAChatAndWindowsOfMarkersOnly) {
+  spew(path("chat.jsonl"), R"({"messages": [{"role": "user", "content": "the sea"}]})");
+  EXPECT_THAT(refusal([&] { load("chat64", "chat.jsonl"); }), HasSubstr("the text is a chat already"));
+  EXPECT_THAT(refusal([&] { load_text("chat6", "0123456789"); }), HasSubstr("the chat's markers take"));
+}
+
+TEST_F(LoadSuiteTest, ItemsKnowTheirPlace) {
+  spew(path("two.jsonl"), "{\"text\": \"0123456789\"}\n{\"text\": \"0123\"}\n");
+  const Suite suite = load("documents", "two.jsonl", 6);
+  ASSERT_EQ(suite.items.size(), 3u);
+  EXPECT_EQ(suite.items[1].place, path("two.jsonl") + ":1, from token 6");
+  EXPECT_EQ(suite.items[2].place, path("two.jsonl") + ":2");
+}
+
 TEST_F(LoadSuiteTest, TheHashTellsWhatWasScored) {
   const std::string text = "01234567890123456789";
   const auto hash = load_text("2x8", text).hash;
@@ -132,7 +182,8 @@ TEST_F(LoadSuiteTest, TheHashTellsWhatWasScored) {
 }
 
 TEST_F(LoadSuiteTest, RefusesTextThatFillsNoWindow) {
-  for (const auto* protocol : {"4x16", "c16"}) EXPECT_THAT(refusal([&] { load_text(protocol, "0123"); }), HasSubstr("the text has 4 tokens, one window needs 16"));
+  for (const auto* protocol : {"4x16", "c16"})
+    EXPECT_THAT(refusal([&] { load_text(protocol, "0123"); }), HasSubstr("the text has 4 tokens, one window needs 16"));
 }
 
 TEST_F(LoadSuiteTest, RefusesDocumentsWithNothingToPredict) {

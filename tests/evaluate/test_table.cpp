@@ -1,4 +1,4 @@
-// The table in its three printed forms.
+// The evaluation in its printed forms: terminal, Markdown, CSV, JSON.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "spectralquant/evaluate/table.h"
+#include "spectralquant/evaluate/report.h"
 
 namespace spectralquant::evaluate {
 namespace {
@@ -31,26 +31,53 @@ Score score_of(double loss, double kld, double gap) {
   return s;
 }
 
-Table make_table(double gap = 0.625) {
-  Table table;
+Evaluation make_table(double gap = 0.625) {
+  Evaluation evaluation;
+  Table& table = evaluation.table;
   table.suites = {parse_suite("held=held.jsonl"), parse_suite("wiki=wiki.txt:c512")};
   table.suite_tokens = {1234, 33150};
+  table.suite_units = {120, 129};
   table.suite_hashes = {"aaaa", "bbbb"};
+  table.suite_seen = {std::nullopt, Seen::kNever};
   table.baseline = "plain";
-  Row reference{.name = "model-bf16", .path = "m/model-bf16.gguf", .hash = "r", .file_bpw = 16.01, .matrix_bpw = 16, .mebibytes = 100.5, .scores = {}};
+  Row reference{.name = "model-bf16",
+                .path = "m/model-bf16.gguf",
+                .hash = "r",
+                .size_bytes = 105381888,
+                .file_bpw = 16.01,
+                .matrix_bpw = 16,
+                .types = {},
+                .scores = {}};
   reference.is_reference = true;
   Score of_reference;
   of_reference.n_tokens = 1234;
   of_reference.loss = {2.5, 2.4, 2.6};
   of_reference.top1_agreement = {1, 1, 1};
   reference.scores = {of_reference, of_reference};
-  Row plain{.name = "plain", .path = "m/plain.gguf", .hash = "p", .file_bpw = 4.52, .matrix_bpw = 4.5, .mebibytes = 28.25, .strict = true, .scores = {}};
+  Row plain{.name = "plain",
+            .path = "m/plain.gguf",
+            .hash = "p",
+            .size_bytes = 29622272,
+            .file_bpw = 4.52,
+            .matrix_bpw = 4.5,
+            .types = {{"Q4_K", 4718592}},
+            .strict = true,
+            .scores = {}};
   plain.is_baseline = true;
   plain.scores = {score_of(2.5625, 0.0625, 0), score_of(2.5625, 0.0625, 0)};
-  Row ours{.name = "ours", .path = "m/ours.gguf", .hash = "o", .file_bpw = 4.52, .matrix_bpw = 4.5, .mebibytes = 28.25, .strict = true, .scores = {}};
+  Row ours{.name = "ours",
+           .path = "m/ours.gguf",
+           .hash = "o",
+           .size_bytes = 29622272,
+           .file_bpw = 4.52,
+           .matrix_bpw = 4.5,
+           .types = {{"Q4_K", 4718592}},
+           .strict = true,
+           .scores = {}};
   ours.scores = {score_of(2.5234, 0.03125, gap), score_of(2.5234, 0.03125, gap)};
   table.rows = {reference, plain, ours};
-  return table;
+  evaluation.calibrations.resize(3);
+  return evaluation;
 }
 
 std::vector<std::string> lines_of(const std::string& text) {
@@ -85,7 +112,15 @@ TEST(TableTest, JsonHoldsEveryFigure) {
   const json out = json::parse(to_json(make_table()));
   EXPECT_EQ(out["baseline"], "plain");
   ASSERT_EQ(out["suites"].size(), 2u);
-  EXPECT_EQ(out["suites"][1], (json{{"name", "wiki"}, {"file", "wiki.txt"}, {"protocol", "c512"}, {"tokens", 33150}, {"hash", "bbbb"}}));
+  EXPECT_EQ(out["suites"][1], (json{{"name", "wiki"},
+                                    {"file", "wiki.txt"},
+                                    {"protocol", "c512"},
+                                    {"tokens", 33150},
+                                    {"units", 129},
+                                    {"unit", "window"},
+                                    {"hash", "bbbb"},
+                                    {"label", "never seen"}}));
+  EXPECT_TRUE(out["suites"][0]["label"].is_null());
   ASSERT_EQ(out["models"].size(), 3u);
   const json& reference = out["models"][0];
   EXPECT_EQ(reference["reference"], true);
@@ -120,29 +155,37 @@ TEST(TableTest, JsonHasNullForWhatIsNoNumber) {
 
 TEST(TableTest, MarkdownHasTheColumnsItsHeadPromises) {
   const std::string text = to_markdown(make_table());
-  EXPECT_EQ(cells_of(line_with(text, "| model |")), (std::vector<std::string>{"model", "BPW", "MiB", "held loss", "KLD", "wiki loss", "KLD"}));
-  EXPECT_EQ(cells_of(line_with(text, "| ours")), (std::vector<std::string>{"ours", "4.52", "28.25", "2.5234", "0.0312", "2.5234", "0.0312"}));
+  EXPECT_EQ(cells_of(line_with(text, "| model |")),
+            (std::vector<std::string>{"model", "BPW", "MiB", "held loss", "KLD", "wiki loss", "KLD"}));
+  EXPECT_EQ(cells_of(line_with(text, "| ours")),
+            (std::vector<std::string>{"ours", "4.52", "28.25", "**2.5234**", "**0.0312**", "**2.5234**", "**0.0312**"}));
   EXPECT_THAT(text, HasSubstr("**held (documents, 1234 tokens)**"));
-  EXPECT_THAT(text, HasSubstr("**wiki (c512, 33150 tokens)**"));
-  EXPECT_EQ(cells_of(line_with(text, "| model |", 1)), (std::vector<std::string>{"model", "loss", "95 %", "KLD", "95 %", "90 %", "99 %", "max", "RMS Δp",
-                                                                             "same top", "gap recovery", "95 %"}));
+  EXPECT_THAT(text, HasSubstr("**wiki (c512, 33150 tokens, never seen)**"));
+  EXPECT_EQ(cells_of(line_with(text, "| model |", 1)),
+            (std::vector<std::string>{"model", "BPW", "MiB", "loss", "95 %", "KLD", "95 %", "90 %", "99 %", "max", "RMS Δp", "same top",
+                                      "gap recovery", "95 %"}));
   EXPECT_EQ(cells_of(line_with(text, "| ours", 1)),
-            (std::vector<std::string>{"ours", "2.5234", "2.513–2.533", "0.0312", "0.0302–0.0323", "0.0625", "0.1562", "0.625", "3.21 %", "87.5 %", "62.5 %", "57–68 %"}));
-  EXPECT_EQ(cells_of(line_with(text, "| plain", 1))[10], "0 %");
+            (std::vector<std::string>{"ours", "4.52", "28.25", "**2.5234**", "2.513–2.533", "**0.0312**", "0.0302–0.0323", "**0.0625**",
+                                      "**0.1562**", "**0.625**", "3.21 %", "87.5 %", "**62.5 %**", "57–68 %"}));
+  EXPECT_EQ(cells_of(line_with(text, "| plain", 1))[12], "0 %");
   EXPECT_EQ(cells_of(line_with(text, "| model-bf16 |", 1)),
-            (std::vector<std::string>{"model-bf16", "2.5000", "2.400–2.600", "–", "–", "–", "–", "–", "–", "–", "100 %", "–"}));
+            (std::vector<std::string>{"model-bf16", "16.01", "100.50", "2.5000", "2.400–2.600", "–", "–", "–", "–", "–", "–", "–", "100 %",
+                                      "–"}));
   std::size_t columns = 0;
   for (const auto& line : lines_of(text)) {  // a head, its rule and its rows are equally wide
-    if (line[0] != '|') columns = 0;
-    else if (columns == 0) columns = cells_of(line).size();
-    else EXPECT_EQ(cells_of(line).size(), columns) << line;
+    if (line[0] != '|')
+      columns = 0;
+    else if (columns == 0)
+      columns = cells_of(line).size();
+    else
+      EXPECT_EQ(cells_of(line).size(), columns) << line;
   }
 }
 
 TEST(TableTest, WithoutABaselineThereIsNoGapColumn) {
-  Table table = make_table();
-  table.baseline.clear();
-  for (auto& row : table.rows)
+  Evaluation table = make_table();
+  table.table.baseline.clear();
+  for (auto& row : table.table.rows)
     for (auto& score : row.scores) score.has_gap_recovery = row.is_baseline = false;
   for (const auto& text : {to_markdown(table), to_terminal(table, 80, false)}) {
     EXPECT_THAT(text, Not(HasSubstr("gap recovery")));
@@ -152,13 +195,14 @@ TEST(TableTest, WithoutABaselineThereIsNoGapColumn) {
 }
 
 TEST(TableTest, AMissingGapIsADash) {
-  Table missing = make_table();
-  missing.rows[2].scores[0].has_gap_recovery = false;
-  for (const Table& table : {make_table(std::numeric_limits<double>::quiet_NaN()), make_table(-std::numeric_limits<double>::infinity()), missing}) {
+  Evaluation missing = make_table();
+  missing.table.rows[2].scores[0].has_gap_recovery = false;
+  for (const Evaluation& table :
+       {make_table(std::numeric_limits<double>::quiet_NaN()), make_table(-std::numeric_limits<double>::infinity()), missing}) {
     const auto cells = cells_of(line_with(to_markdown(table), "| ours", 1));
-    ASSERT_EQ(cells.size(), 12u);
-    EXPECT_EQ(cells[10], "–");
-    EXPECT_EQ(cells[11], "–");
+    ASSERT_EQ(cells.size(), 14u);
+    EXPECT_EQ(cells[12], "–");
+    EXPECT_EQ(cells[13], "–");
     EXPECT_THAT(to_terminal(table, 160, false), Not(HasSubstr("nan")));
   }
 }
@@ -166,18 +210,63 @@ TEST(TableTest, AMissingGapIsADash) {
 TEST(TableTest, TheTerminalTableFitsItsWidth) {
   for (const int width : {80, 160}) {
     const std::string text = to_terminal(make_table(), width, false);
-    const std::string table = text.substr(0, text.find("\n\nloss:"));
+    const std::string table = text.substr(0, text.find("\n\n* best"));
     for (const auto& line : lines_of(table)) EXPECT_LE(width_of(line), static_cast<std::size_t>(width)) << line;
-    for (const auto* part : {"model-bf16", "62.5 %", "57–68 %", "2.513–2.533", "0.0312", "87.5 %", "28.25", "wiki (c512, 33150 tokens)"})
+    for (const auto* part :
+         {"model-bf16", "62.5 %", "57–68 %", "2.513–2.533", "0.0312", "87.5 %", "28.25", "wiki (c512, 33150 tokens, never seen)"})
       EXPECT_THAT(table, HasSubstr(part));
   }
   EXPECT_LT(lines_of(to_terminal(make_table(), 160, false)).size(), lines_of(to_terminal(make_table(), 80, false)).size());
 }
 
-TEST(TableTest, ColumnsOfTheTerminalTableAreAligned) {
+TEST(TableTest, FiguresOfTheTerminalTableStandUnderOneAnother) {
   const auto lines = lines_of(to_terminal(make_table(), 160, false));
   ASSERT_GT(lines.size(), 4u);
-  for (std::size_t i = 1; i < 4; ++i) EXPECT_EQ(width_of(lines[i]), width_of(lines[0]));
+  std::vector<std::size_t> points;
+  for (std::size_t i = 1; i < 4; ++i) points.push_back(lines[i].find('.', lines[i].find("  ")));  // of BPW
+  EXPECT_THAT(points, testing::Each(points[0]));
+  EXPECT_THAT(lines[3], HasSubstr("0.0312*"));
+  EXPECT_THAT(lines[2], Not(HasSubstr("*")));
+}
+
+TEST(TableTest, TheReferenceComesFirstThenTheSmaller) {
+  Row reference{.name = "r", .path = {}, .hash = {}, .size_bytes = 900, .types = {}, .scores = {}};
+  reference.is_reference = true;
+  const Row small{.name = "b", .path = {}, .hash = {}, .size_bytes = 10, .types = {}, .scores = {}};
+  Row large = small, named = small;
+  large.size_bytes = 20;
+  named.name = "a";
+  EXPECT_TRUE(comes_before(reference, small));
+  EXPECT_TRUE(comes_before(small, large));
+  EXPECT_FALSE(comes_before(large, small));
+  EXPECT_TRUE(comes_before(named, small));
+  EXPECT_FALSE(comes_before(small, small));
+}
+
+TEST(TableTest, OneCandidateIsNotTheBest) {
+  Evaluation evaluation = make_table();
+  EXPECT_EQ(best_row(evaluation.table, 0, ranked_columns()[1]), 2u);
+  evaluation.table.rows.pop_back();
+  EXPECT_EQ(best_row(evaluation.table, 0, ranked_columns()[1]), std::nullopt);
+}
+
+TEST(TableTest, ALossBelowTheOriginalsIsMarked) {
+  Evaluation evaluation = make_table();
+  EXPECT_THAT(to_markdown(evaluation), Not(HasSubstr("↓")));
+  evaluation.table.rows[2].scores[0].loss_change = {-0.02, -0.03, -0.01};
+  EXPECT_THAT(to_markdown(evaluation), HasSubstr("2.5234↓"));
+  EXPECT_THAT(to_markdown(evaluation), HasSubstr("below the original's loss"));
+}
+
+TEST(TableTest, CsvHasOneLineAModelAndSuite) {
+  Evaluation evaluation = make_table();
+  evaluation.table.rows[2].name = "ours, \"best\"";
+  const auto lines = lines_of(to_csv(evaluation));
+  ASSERT_EQ(lines.size(), 1u + 3 * 2);
+  const auto n_columns = std::count(lines[0].begin(), lines[0].end(), ',');
+  for (std::size_t i = 1; i < 5; ++i) EXPECT_EQ(std::count(lines[i].begin(), lines[i].end(), ','), n_columns) << lines[i];
+  EXPECT_THAT(lines[1], HasSubstr("model-bf16,held,documents,,1,105381888,100.5,16.01,16,1234,2.5,2.4,2.6,,,,"));
+  EXPECT_THAT(lines[6], HasSubstr("\"ours, \"\"best\"\"\",wiki,c512,never seen,0,29622272,28.25,4.52,4.5,1234,2.5234,"));
 }
 
 TEST(TableTest, ColorIsOnlyThereWhenAskedFor) {

@@ -80,6 +80,28 @@ TEST_F(SamplingTest, TemperatureZeroTakesTheLikeliestToken) {
   }
 }
 
+TEST_F(SamplingTest, ContinuesEveryPromptWithItsLikeliestTokens) {
+  const std::vector<std::vector<std::int32_t>> prompts = {{1, 2, 3, 4, 5}, {250, 3, 9, 77, 12}, {31, 41, 59, 26, 53}};
+  const auto written = continue_greedily(model_, prompts, 6);
+  ASSERT_EQ(written.size(), prompts.size());
+  torch::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    ASSERT_EQ(written[i].size(), 6u);
+    std::vector<std::int64_t> tokens(prompts[i].begin(), prompts[i].end());
+    for (const auto id : written[i]) {
+      EXPECT_EQ(model_.forward(torch::tensor(tokens).unsqueeze(0)).select(1, -1).argmax(-1).item<std::int64_t>(), id);
+      tokens.push_back(id);
+    }
+  }
+  EXPECT_TRUE(continue_greedily(model_, {}, 6).empty());
+  try {
+    continue_greedily(model_, {{1, 2}, {1}}, 6);
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("prompts of 2 and 1 tokens"));
+  }
+}
+
 TEST_F(SamplingTest, FollowsTheModelsDistribution) {
   SamplingOptions options;
   options.window_tokens = 1;
