@@ -10,7 +10,7 @@ set(quantize_may core gguf)
 set(tune_may core gguf model quantize)
 set(evaluate_may core text model)
 set(pipeline_may core gguf text model calibrate quantize tune evaluate)
-set(publish_may core)
+set(publish_may core gguf pipeline)
 set(cli_may core gguf text model calibrate quantize tune evaluate pipeline publish)
 set(without_torch core gguf text)
 
