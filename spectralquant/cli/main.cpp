@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
   cli::add_eval(app);
   cli::add_inspect(app);
   cli::add_report(app);
+  cli::add_card(app);
   cli::add_tokenize(app);
   cli::install_signal_handlers();
 

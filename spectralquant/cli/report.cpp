@@ -1,13 +1,13 @@
-// spectralquant report: what people look at, made from the JSON of eval.
+// spectralquant report and spectralquant card: what people read, made from the JSON of eval.
 #include <fmt/format.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/gguf/partial_file.h"
+#include "spectralquant/publish/card.h"
 #include "spectralquant/publish/html.h"
 
 namespace spectralquant::cli {
@@ -15,25 +15,35 @@ namespace {
 
 struct Arguments {
   CommonOptions common;
-  std::string results, spectra, output;
+  std::string results, spectra, model, output;
+  publish::CardOptions card;
   bool overwrite = false;
 };
 
-void run(const Arguments& arguments) {
-  const auto results = publish::read_source(arguments.results);
-  std::vector<std::string> inputs = {arguments.results};
-  std::optional<publish::Source> spectra;
-  if (!arguments.spectra.empty()) {
-    spectra = publish::read_source(arguments.spectra);
-    inputs.push_back(arguments.spectra);
+/// To the file if one is named, else to stdout.
+void deliver(const Arguments& arguments, const std::string& text, const std::vector<std::string>& inputs) {
+  if (arguments.output.empty()) {
+    fmt::print("{}", text);
+    return;
   }
-  const auto page = publish::to_html(results, spectra ? &*spectra : nullptr);
   gguf::PartialFile file(arguments.output, arguments.overwrite, inputs);
-  file.write(0, page.data(), page.size());
+  file.write(0, text.data(), text.size());
   file.sync();
   file.rename_to_target();
-  Console(arguments.common.quiet).say(fmt::format("wrote      {}  {}", arguments.output, human_bytes(page.size())));
-  if (arguments.common.json) fmt::print("{}\n", nlohmann::json{{"output", arguments.output}, {"bytes", page.size()}}.dump(2));
+  Console(arguments.common.quiet).say(fmt::format("wrote      {}  {}", arguments.output, human_bytes(text.size())));
+  if (arguments.common.json) fmt::print("{}\n", nlohmann::json{{"output", arguments.output}, {"bytes", text.size()}}.dump(2));
+}
+
+void run_report(const Arguments& arguments) {
+  const auto results = publish::read_source(arguments.results);
+  if (arguments.spectra.empty()) return deliver(arguments, publish::to_html(results, nullptr), {arguments.results});
+  const auto spectra = publish::read_source(arguments.spectra);
+  deliver(arguments, publish::to_html(results, &spectra), {arguments.results, arguments.spectra});
+}
+
+void run_card(const Arguments& arguments) {
+  const auto file = gguf::File::open(arguments.model);
+  deliver(arguments, publish::to_card(file, publish::read_source(arguments.results), arguments.card), {arguments.results, arguments.model});
 }
 
 }  // namespace
@@ -51,7 +61,21 @@ void add_report(CLI::App& app) {
       "Example:\n"
       "  spectralquant eval --reference model-bf16.gguf ours.gguf pure.gguf --suite held=suites/heldout120.jsonl --json > results.json\n"
       "  spectralquant report results.json -o report.html");
-  verb->callback([arguments] { run(*arguments); });
+  verb->callback([arguments] { run_report(*arguments); });
+}
+
+void add_card(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  auto* verb = app.add_subcommand("card", "Write the README.md of a quantized file for a model hub, from its metadata and eval's JSON");
+  verb->add_option("model", arguments->model, "GGUF that quantize wrote")->required();
+  verb->add_option("--results", arguments->results, "what eval --json printed; this file must be among the candidates")->required();
+  verb->add_option("-o,--output", arguments->output, "file to write; stdout without it");
+  verb->add_option("--base-model", arguments->card.base_model, "the original on the hub, OWNER/NAME, where the metadata do not name it");
+  verb->add_option("--quantized-by", arguments->card.quantized_by, "who publishes the file");
+  verb->add_flag("--force", arguments->overwrite, "replace an existing output file");
+  add_common(*verb, arguments->common, false);
+  verb->footer("Example:\n  spectralquant card model-q4km.gguf --results results.json -o README.md");
+  verb->callback([arguments] { run_card(*arguments); });
 }
 
 }  // namespace spectralquant::cli

@@ -20,6 +20,7 @@ void add_calibrate(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_report(CLI::App& app);
+void add_card(CLI::App& app);
 void add_tokenize(CLI::App& app);
 
 /// --json, --quiet, and on request --threads, --seed, --device.

@@ -26,6 +26,7 @@ std::string_view name_of(Moments moments) { return moments == Moments::kSequenti
 std::string options_json(const QuantizeOptions& options) {
   nlohmann::ordered_json json;
   json["method"] = name_of(options.method);
+  if (!options.signals_file.empty()) json["signals"] = true;
   if (options.method != Method::kPlain) {
     const CalibrationSource& source = options.calibration;
     json["window_tokens"] = source.window_tokens;

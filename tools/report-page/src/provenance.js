@@ -68,7 +68,6 @@ export function provenance_section(report) {
         ),
       ),
     ),
-    report.results.command && h("pre", {class: "command"}, report.results.command),
     h(
       "details",
       {class: "licences"},
