@@ -14,6 +14,7 @@
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/model.h"
+#include "spectralquant/pipeline/checks.h"
 
 namespace spectralquant::cli {
 namespace {
@@ -93,6 +94,18 @@ evaluate::Table make_table(std::vector<Candidate>& all, const std::vector<evalua
   return table;
 }
 
+/// The table replaces an older one, but never a file that is read.
+void check_markdown_file(const Arguments& arguments, const std::vector<evaluate::SuiteSpec>& specs) {
+  std::vector<std::string> inputs = arguments.candidates;
+  inputs.push_back(arguments.reference);
+  for (const auto& spec : specs) {
+    for (auto& path : text::expand_patterns({spec.pattern})) inputs.push_back(std::move(path));
+  }
+  pipeline::check_output(arguments.markdown_file, inputs, true);
+  if (!std::ofstream(arguments.markdown_file, std::ios::app))
+    throw Error(ErrorCode::kFailed, "cannot write " + arguments.markdown_file, arguments.markdown_file, "check the path and the disk");
+}
+
 void run(const Arguments& arguments) {
   Console console(arguments.common.quiet);
   prepare_engine(arguments.common, console);
@@ -103,8 +116,7 @@ void run(const Arguments& arguments) {
   const auto chat = text::ChatFormat::from_metadata(reference_file.metadata());
   // Everything that can be refused is refused before the first long computation.
   require_baseline(arguments);
-  if (!arguments.markdown_file.empty() && !std::ofstream(arguments.markdown_file, std::ios::app))
-    throw Error(ErrorCode::kFailed, "cannot write " + arguments.markdown_file, arguments.markdown_file, "check the path and the disk");
+  if (!arguments.markdown_file.empty()) check_markdown_file(arguments, specs);
   std::vector<gguf::File> files;
   for (const auto& path : arguments.candidates) {
     files.push_back(gguf::File::open(path));
