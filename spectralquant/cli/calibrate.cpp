@@ -90,14 +90,14 @@ pipeline::CalibrationSource to_source(const CalibrationArguments& arguments, boo
 void add_calibrate(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto* verb = app.add_subcommand("calibrate", "Gather the moments of every matrix once, for quantize --signals or llama-quantize --imatrix");
-  verb->add_option("model", arguments->model, "GGUF to run")->required();
-  verb->add_option("-o,--output", arguments->output, "signals file to write, for quantize --signals");
-  verb->add_option("--imatrix", arguments->imatrix, "imatrix GGUF to write, for stock llama-quantize --imatrix (the head included)");
+  verb->add_option("model", arguments->model, "GGUF to run")->required()->type_name("FILE");
+  verb->add_option("-o,--output", arguments->output, "signals file to write, for quantize --signals")->type_name("FILE");
+  verb->add_option("--imatrix", arguments->imatrix, "imatrix GGUF to write, for stock llama-quantize --imatrix (the head included)")->type_name("FILE");
   add_calibration(*verb, arguments->calibration);
   verb->add_flag("--output-moments", arguments->output_moments, "also what the output distribution feels of each matrix (one backward pass)");
   verb->add_flag("--force", arguments->overwrite, "replace existing files");
   add_common(*verb, arguments->common, true);
-  verb->footer("Example:\n  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --imatrix model.imatrix.gguf --calibration texts/*.jsonl");
+  verb->footer("Example:\n  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --imatrix model.imatrix.gguf --calibration 'texts/*.jsonl'");
   verb->callback([arguments] { run(*arguments); });
 }
 

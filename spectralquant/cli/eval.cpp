@@ -161,17 +161,18 @@ void run(const Arguments& arguments) {
 void add_eval(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto* verb = app.add_subcommand("eval", "Score GGUF files against their original: prompt loss, KL divergence, agreement, in one table");
-  verb->add_option("candidates", arguments->candidates, "GGUF files to score, of any type llama.cpp users have");
-  verb->add_option("--reference", arguments->reference, "the original: BF16, F16 or F32 GGUF")->required();
+  verb->add_option("candidates", arguments->candidates, "GGUF files to score, of any type llama.cpp users have")->type_name("FILE");
+  verb->add_option("--reference", arguments->reference, "the original: BF16, F16 or F32 GGUF")->required()->type_name("FILE");
   verb->add_option("--suite", arguments->suites,
                    "text to score on: NAME=FILE (every document by itself), NAME=FILE:64x256 (first 64 windows of 256 tokens), "
                    "NAME=FILE:c512 (as llama-perplexity -c 512)")
       ->required()
-      ->type_name("NAME=FILE[:PROTOCOL] ...");
-  verb->add_option("--baseline", arguments->baseline, "candidate that gap recovery is measured against: (baseline − model) / (baseline − reference)");
-  verb->add_option("--bootstrap", arguments->options.bootstrap_samples, "resamples for the 95 % intervals")->capture_default_str()->check(CLI::Range(0, 1000000));
+      ->type_name("NAME=FILE[:PROTOCOL]");
+  verb->add_option("--baseline", arguments->baseline, "candidate that gap recovery is measured against: (baseline − model) / (baseline − reference)")
+      ->type_name("FILE");
+  verb->add_option("--bootstrap", arguments->options.bootstrap_samples, "resamples for the 95 % intervals")->capture_default_str()->check(CLI::Range(0, 1000000).description(""));
   verb->add_flag("--markdown", arguments->markdown, "print Markdown");
-  verb->add_option("--markdown-file", arguments->markdown_file, "also write the table as Markdown to this file");
+  verb->add_option("--markdown-file", arguments->markdown_file, "also write the table as Markdown to this file")->type_name("FILE");
   add_common(*verb, arguments->common, true);
   verb->footer(
       "What is scored is the written file: its bytes are decoded as llama.cpp decodes them.\n"

@@ -113,12 +113,17 @@ void run(const Arguments& arguments) {
 void add_inspect(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto* verb = app.add_subcommand("inspect", "Show what a GGUF file is made of, whether it is strict Q4_K, or how two files differ");
-  verb->add_option("file", arguments->first, "GGUF file")->required();
-  verb->add_option("file2", arguments->second, "second GGUF file: print what differs");
+  verb->add_option("file", arguments->first, "GGUF file; of a split set, the first")->required()->type_name("FILE");
+  verb->add_option("file2", arguments->second, "second GGUF file: print what differs")->type_name("FILE");
   verb->add_flag("--strict", arguments->strict, "exit with 1 unless every matrix is Q4_K");
   verb->add_flag("--tensors", arguments->tensors, "list every tensor");
   verb->add_flag("--metadata", arguments->metadata, "list every metadata key");
   add_common(*verb, arguments->common, false);
+  verb->footer(
+      "Examples:\n"
+      "  spectralquant inspect model.gguf --tensors\n"
+      "  spectralquant inspect model-q4km.gguf --strict       # exits with 1 and names the matrices if it is not strict\n"
+      "  spectralquant inspect ours.gguf theirs.gguf          # keys and tensors that differ, and by how many blocks");
   verb->callback([arguments] { run(*arguments); });
 }
 

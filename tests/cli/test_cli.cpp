@@ -21,6 +21,8 @@ TEST_F(CliTest, HelpTeaches) {
     const Result r = run({verb, "--help"});
     EXPECT_EQ(r.exit_code, 0);
     EXPECT_THAT(r.out, HasSubstr("Usage:"));
+    EXPECT_THAT(r.out, HasSubstr("Example"));
+    EXPECT_THAT(r.out, testing::Not(HasSubstr("value in {")));  // the parser's own words
   }
   EXPECT_THAT(run({"--help"}).out, HasSubstr("Examples:"));
   EXPECT_THAT(run({"--version"}).out, HasSubstr("spectralquant "));
