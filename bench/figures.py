@@ -4,11 +4,14 @@
     bench/figures.py NAME...      NAME: quality agreement ablation calibration speed verbs solver, or all
     bench/figures.py --print …    only prints the tables
     bench/figures.py --bin DIR …  takes the programs from DIR instead of build/release/bin
+    bench/figures.py --text FILE stock      the files of `quality` in llama-perplexity, on the first 200,000 bytes of a plain text
 
 A table NAME stands between <!-- figures:NAME --> and <!-- /figures:NAME -->. Files are made in out/figures. Needs the release build
 (./demo makes it); `solver` needs -DSPECTRALQUANT_BENCH=ON; rows of stock llama.cpp need its tools on the PATH. Run it on an idle machine.
 """
+import argparse
 import json
+import math
 import os
 import pathlib
 import re
@@ -22,6 +25,8 @@ BIN = ROOT / "build/release/bin"
 OUT = ROOT / "out/figures"
 MODEL = ROOT / "models/nano-qwen35-bf16.gguf"
 SUITES = ["heldout120", "convergence60"]
+MIXES = ["IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q6_K"]
+TEXT_FILE = None
 TEXT = ["--calibration", str(ROOT / "suites/calibration.jsonl"), "self:65536"]
 # Stock tools spin on shared cores otherwise; one thread also makes their results the same on every machine.
 STOCK_ENVIRONMENT = dict(os.environ, OMP_WAIT_POLICY="passive")
@@ -39,7 +44,7 @@ def sq(*arguments):
     return run([BIN / "spectralquant", *arguments])
 
 
-def stock(tool, *arguments):
+def stock_tool(tool, *arguments):
     return run([tool, *arguments], env=STOCK_ENVIRONMENT, stderr=subprocess.STDOUT)
 
 
@@ -65,7 +70,7 @@ EFFORTS = {"fast": "what goes into each matrix", "standard": "also what the outp
 
 
 def efforts():
-    offered = re.search(r"--effort\s+(\S+)", sq("quantize", "--help")).group(1).split("|")
+    offered = re.search(r"--effort\s+([a-z|]+)", sq("quantize", "--help")).group(1).split("|")
     return [effort for effort in ("best", "standard", "fast") if effort in offered]
 
 
@@ -90,8 +95,8 @@ def quality():
     if has_stock("llama-quantize"):
         imatrix = OUT / "imatrix.gguf"
         sq("calibrate", MODEL, "--imatrix", imatrix, "--force", "--quiet", *TEXT)
-        for mix in ("IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q6_K"):
-            stock("llama-quantize", "--imatrix", imatrix, MODEL, OUT / f"{mix}.gguf", mix, "1")
+        for mix in MIXES:
+            stock_tool("llama-quantize", "--imatrix", imatrix, MODEL, OUT / f"{mix}.gguf", mix, "1")
             names[mix] = f"{mix} mix, imatrix" if mix.startswith("Q") and mix != "Q6_K" else f"{mix}, imatrix"
     scores, table = evaluate(names)
     (OUT / "quality.json").write_text(json.dumps(table))
@@ -122,21 +127,20 @@ def quality():
 
 
 def kld_by_stock(file, text, base):
-    log = stock("llama-perplexity", "-m", file, "-f", text, "-c", "512", "-t", "1", "--kl-divergence-base", base, "--kl-divergence")
+    log = stock_tool("llama-perplexity", "-m", file, "-f", text, "-c", "512", "-t", "1", "--kl-divergence-base", base, "--kl-divergence")
     number = lambda label: float(re.search(label + r"\s*:\s*([-0-9.]+)", log).group(1))
     return {"PPL": number(r"Mean PPL\(Q\)"), "KLD": number(r"Mean\s+KLD"), "same top": number("Same top p")}
 
 
 def agreement():
     """eval under c512 against llama-perplexity, on the held-out texts without chat markers."""
-    import math
     text = OUT / "agreement.txt"
     documents = [json.loads(line) for suite in SUITES for line in open(ROOT / f"suites/{suite}.jsonl")]
     text.write_text("\n\n".join(d["text"] for d in documents if "text" in d and "<|" not in d["text"]))
     quantize("pure", "--method", "plain")
     quantize("spectralquant-standard", *TEXT)
     base = OUT / "agreement.kld"
-    log = stock("llama-perplexity", "-m", MODEL, "-f", text, "-c", "512", "-t", "1", "--kl-divergence-base", base)
+    log = stock_tool("llama-perplexity", "-m", MODEL, "-f", text, "-c", "512", "-t", "1", "--kl-divergence-base", base)
     stock_loss = math.log(float(re.search(r"Final estimate: PPL = ([0-9.]+)", log).group(1)))
     names = ["pure", "spectralquant-standard"]
     table = json.loads(sq("eval", "--reference", MODEL, *(OUT / f"{n}.gguf" for n in names), "--quiet", "--json", "--suite", f"text={text}:c512"))
@@ -150,9 +154,28 @@ def agreement():
         rows.append([shown, "mean KLD", f"{theirs['KLD']:.5f}", f"{own['kld']['mean']:.5f}", f"{own['kld']['mean'] - theirs['KLD']:+.5f}"])
         rows.append([shown, "same top", f"{theirs['same top']:.2f} %", f"{top:.2f} %", f"{top - theirs['same top']:+.2f} %"])
     base.unlink()
-    version = re.search(r"version: (\S+)", stock("llama-perplexity", "--version") or "")
-    note = f"{table['suites'][0]['tokens']} scored tokens; llama.cpp {version.group(1) if version else 'of unknown version'}; {machine()}."
+    note = f"{table['suites'][0]['tokens']} scored tokens; {stock_version()}; {machine()}."
     return {"agreement": markdown(["file", "figure", "llama-perplexity", "eval", "difference"], rows) + "\n\n" + note}
+
+
+def stock():
+    """The files of quality() in llama.cpp's own tool."""
+    if TEXT_FILE is None:
+        sys.exit("stock needs --text FILE")
+    text, base = OUT / "stock.txt", OUT / "stock.kld"
+    text.write_bytes(TEXT_FILE.read_bytes()[:200_000])
+    stock_tool("llama-perplexity", "-m", MODEL, "-f", text, "-c", "512", "-t", "1", "--kl-divergence-base", base)
+    rows = []
+    for name in [f"spectralquant-{effort}" for effort in efforts()] + ["pure", "pure-imatrix", *MIXES]:
+        scores = kld_by_stock(OUT / f"{name}.gguf", text, base)
+        rows.append([name, f"{scores['KLD']:.4f}", f"{scores['PPL']:.3f}", f"{scores['same top']:.1f} %"])
+    base.unlink()
+    return {"stock": markdown(["file", "KLD", "PPL", "same top"], rows) + f"\n\nText: first 200,000 bytes of {TEXT_FILE.name}; {stock_version()}."}
+
+
+def stock_version():
+    version = re.search(r"version: (\S+)", stock_tool("llama-perplexity", "--version"))
+    return f"llama.cpp {version.group(1)}" if version else "llama.cpp of unknown version"
 
 
 def machine():
@@ -256,25 +279,23 @@ def put(name, block):
         sys.exit(f"no document has a table figures:{name}")
 
 
-MEASURES = {f.__name__: f for f in (quality, agreement, ablation, calibration, speed, verbs, solver)}
+MEASURES = {f.__name__: f for f in (quality, agreement, ablation, calibration, speed, verbs, solver, stock)}
 
 
 def main():
-    global BIN
-    names = sys.argv[1:]
-    only_print = "--print" in names
-    if only_print:
-        names.remove("--print")
-    if "--bin" in names[:-1]:
-        BIN = pathlib.Path(names.pop(names.index("--bin") + 1)).resolve()
-        names.remove("--bin")
-    if not names or any(name not in MEASURES and name != "all" for name in names):
-        sys.exit(__doc__)
+    global BIN, TEXT_FILE
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", choices=[*MEASURES, "all"], metavar="NAME")
+    parser.add_argument("--print", action="store_true", dest="only_print")
+    parser.add_argument("--bin", type=pathlib.Path, default=BIN)
+    parser.add_argument("--text", type=pathlib.Path)
+    arguments = parser.parse_args()
+    BIN, TEXT_FILE, names = arguments.bin.resolve(), arguments.text, arguments.names
     OUT.mkdir(parents=True, exist_ok=True)
-    for name in MEASURES if "all" in names else names:
+    for name in [m for m in MEASURES if m != "stock" or TEXT_FILE] if "all" in names else names:
         for table, block in MEASURES[name]().items():
             print(f"{table}:\n{block}\n")
-            if not only_print:
+            if not arguments.only_print:
                 put(table, block)
 
 

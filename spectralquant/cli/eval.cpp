@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 
@@ -12,9 +11,9 @@
 #include "spectralquant/evaluate/score.h"
 #include "spectralquant/evaluate/table.h"
 #include "spectralquant/gguf/file.h"
+#include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/model.h"
-#include "spectralquant/pipeline/checks.h"
 
 namespace spectralquant::cli {
 namespace {
@@ -94,16 +93,15 @@ evaluate::Table make_table(std::vector<Candidate>& all, const std::vector<evalua
   return table;
 }
 
-/// The table replaces an older one, but never a file that is read.
-void check_markdown_file(const Arguments& arguments, const std::vector<evaluate::SuiteSpec>& specs) {
+/// The file for the table, made before the long work; nothing if none is asked for. It replaces an older table, never a file that is read.
+std::optional<gguf::PartialFile> open_markdown(const Arguments& arguments, const std::vector<evaluate::SuiteSpec>& specs) {
+  if (arguments.markdown_file.empty()) return std::nullopt;
   std::vector<std::string> inputs = arguments.candidates;
   inputs.push_back(arguments.reference);
   for (const auto& spec : specs) {
     for (auto& path : text::expand_patterns({spec.pattern})) inputs.push_back(std::move(path));
   }
-  pipeline::check_output(arguments.markdown_file, inputs, true);
-  if (!std::ofstream(arguments.markdown_file, std::ios::app))
-    throw Error(ErrorCode::kFailed, "cannot write " + arguments.markdown_file, arguments.markdown_file, "check the path and the disk");
+  return std::make_optional<gguf::PartialFile>(arguments.markdown_file, true, inputs);
 }
 
 void run(const Arguments& arguments) {
@@ -116,7 +114,7 @@ void run(const Arguments& arguments) {
   const auto chat = text::ChatFormat::from_metadata(reference_file.metadata());
   // Everything that can be refused is refused before the first long computation.
   require_baseline(arguments);
-  if (!arguments.markdown_file.empty()) check_markdown_file(arguments, specs);
+  auto markdown_file = open_markdown(arguments, specs);
   std::vector<gguf::File> files;
   for (const auto& path : arguments.candidates) {
     files.push_back(gguf::File::open(path));
@@ -147,9 +145,12 @@ void run(const Arguments& arguments) {
   const Candidate* baseline = arguments.baseline.empty() ? nullptr : find_baseline(all, arguments.baseline);
   make_names_unique(all);
   const auto table = make_table(all, suites, baseline, arguments.options);
-  if (!arguments.markdown_file.empty()) {
-    std::ofstream out(arguments.markdown_file);
-    if (!(out << evaluate::to_markdown(table) << std::flush)) throw Error(ErrorCode::kFailed, "cannot write " + arguments.markdown_file, arguments.markdown_file, "check the path and the disk");
+  if (markdown_file) {
+    const std::string text = evaluate::to_markdown(table);
+    markdown_file->reserve(text.size());
+    markdown_file->write(0, text.data(), text.size());
+    markdown_file->sync();
+    markdown_file->rename_to_target();
   }
   if (arguments.common.json) fmt::print("{}", evaluate::to_json(table));
   else if (arguments.markdown) fmt::print("{}", evaluate::to_markdown(table));

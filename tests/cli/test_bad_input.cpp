@@ -215,6 +215,8 @@ TEST_F(BadInputTest, AFullDiskLeavesNothing) {
   EXPECT_FALSE(partial_left());
 }
 
+TEST_F(BadInputTest, AResultThatIsLostIsAFailure) { EXPECT_EQ(Process({"inspect", kModel, "--json"}, 0).wait().exit_code, 1); }
+
 TEST_F(BadInputTest, KilledAtAnyMomentLeavesTheOldFileOrTheNew) {
   auto arguments = plain(kModel);
   const auto start = std::chrono::steady_clock::now();
