@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -13,6 +12,8 @@
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/model/model.h"
+#include "spectralquant/pipeline/checks.h"
+#include "spectralquant/text/corpus.h"
 
 namespace spectralquant::cli {
 namespace {
@@ -36,18 +37,25 @@ std::int64_t parse_self(const std::string& text) {
   return n;
 }
 
+/// Found before the long work: an output that is an input, or both outputs in one file, would cost the user a file.
+void check_outputs(const Arguments& arguments, const gguf::File& model, const pipeline::CalibrationSource& source) {
+  if (arguments.output == arguments.imatrix) throw Error(ErrorCode::kBadUsage, "both outputs have one name", arguments.output, "give them two");
+  std::vector<std::string> inputs = text::expand_patterns(source.files);
+  inputs.insert(inputs.end(), model.paths().begin(), model.paths().end());
+  for (const auto& path : {arguments.output, arguments.imatrix})
+    if (!path.empty()) pipeline::check_output(path, inputs, arguments.overwrite);
+}
+
 void run(const Arguments& arguments) {
   if (arguments.output.empty() && arguments.imatrix.empty())
     throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o SIGNALS.gguf, or --imatrix FILE, or both");
-  for (const auto& path : {arguments.output, arguments.imatrix}) {
-    if (!path.empty() && !arguments.overwrite && std::filesystem::exists(path))
-      throw bad_input("output exists: " + path, path, "choose another name, or --force to replace it");
-  }
   Console console(arguments.common.quiet);
   prepare_engine(arguments.common, console);
   const auto file = gguf::File::open(arguments.model);
+  const auto source = to_source(arguments.calibration, true);
+  check_outputs(arguments, file, source);
   model::Model model(file, {.device = model::parse_device(arguments.common.device)});
-  const auto text = pipeline::load_calibration(model, to_source(arguments.calibration, true), arguments.common.seed, console.progress());
+  const auto text = pipeline::load_calibration(model, source, arguments.common.seed, console.progress());
   auto signals = calibrate::collect(model, text.windows, {.output_moments = arguments.output_moments, .seed = arguments.common.seed}, console.progress());
   signals.text_hash = text.hash;
   signals.model_hash = file.hash();
@@ -82,14 +90,14 @@ pipeline::CalibrationSource to_source(const CalibrationArguments& arguments, boo
 void add_calibrate(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto* verb = app.add_subcommand("calibrate", "Gather the moments of every matrix once, for quantize --signals or llama-quantize --imatrix");
-  verb->add_option("model", arguments->model, "GGUF to run")->required();
-  verb->add_option("-o,--output", arguments->output, "signals file to write, for quantize --signals");
-  verb->add_option("--imatrix", arguments->imatrix, "imatrix GGUF to write, for stock llama-quantize --imatrix (the head included)");
+  verb->add_option("model", arguments->model, "GGUF to run")->required()->type_name("FILE");
+  verb->add_option("-o,--output", arguments->output, "signals file to write, for quantize --signals")->type_name("FILE");
+  verb->add_option("--imatrix", arguments->imatrix, "imatrix GGUF to write, for stock llama-quantize --imatrix (the head included)")->type_name("FILE");
   add_calibration(*verb, arguments->calibration);
   verb->add_flag("--output-moments", arguments->output_moments, "also what the output distribution feels of each matrix (one backward pass)");
   verb->add_flag("--force", arguments->overwrite, "replace existing files");
   add_common(*verb, arguments->common, true);
-  verb->footer("Example:\n  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --imatrix model.imatrix.gguf --calibration texts/*.jsonl");
+  verb->footer("Example:\n  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --imatrix model.imatrix.gguf --calibration 'texts/*.jsonl'");
   verb->callback([arguments] { run(*arguments); });
 }
 

@@ -22,7 +22,7 @@ void add_common(CLI::App& verb, CommonOptions& options, bool runs_model) {
   verb.add_flag("--json", options.json, "print the result as JSON on stdout");
   verb.add_flag("-q,--quiet", options.quiet, "no progress, only errors");
   if (!runs_model) return;
-  verb.add_option("--threads", options.n_threads, "threads; 0: all of this machine's")->check(CLI::Range(0, 4096));
+  verb.add_option("--threads", options.n_threads, "threads; 0: all of this machine's")->check(CLI::Range(0, 4096).description(""));
   verb.add_option("--seed", options.seed, "seed of everything random; part of the result")->capture_default_str();
   verb.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
 }
@@ -39,8 +39,8 @@ void add_calibration(CLI::App& verb, CalibrationArguments& arguments) {
   verb.add_option("--calibration", arguments.sources,
                   "text the model is run on: .txt or .jsonl files or globs, and self:N = N tokens that the model writes itself "
                   "(default self:131072)")
-      ->type_name("FILE|self:N ...");
-  verb.add_option("--window", arguments.window_tokens, "tokens per calibration window")->capture_default_str()->check(CLI::Range(16, 65536));
+      ->type_name("FILE|self:N");
+  verb.add_option("--window", arguments.window_tokens, "tokens per calibration window")->capture_default_str()->check(CLI::Range(16, 65536).description(""));
   verb.add_option("--max-tokens", arguments.max_tokens, "use at most this many tokens of the files; 0: all")->capture_default_str();
 }
 

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 namespace spectralquant::cli {
 namespace {
@@ -40,6 +41,13 @@ std::string human_count(double n) {
   if (n >= 1e4) return fmt::format("{:.0f}k", n / 1e3);
   if (n >= 100 || n == static_cast<double>(static_cast<long>(n))) return fmt::format("{:.0f}", n);
   return fmt::format("{:.1f}", n);
+}
+
+/// Words for people may get lost where they cannot be written, a full disk under a log file; they never stop a job, as fmt::print would.
+template <typename... Parts>
+void put(fmt::format_string<Parts...> text, Parts&&... parts) {
+  std::fputs(fmt::format(text, std::forward<Parts>(parts)...).c_str(), stderr);
+  std::fflush(stderr);
 }
 
 }  // namespace
@@ -101,33 +109,30 @@ void Console::draw_bar(const ProgressEvent& event) {
   std::string tail = fmt::format(" {:3.0f}%  {}", 100 * share, rate_and_eta(event));
   const int room = width() - static_cast<int>(head.size() + tail.size()) - kCells - 3;
   if (room > 8 && !event.item.empty()) tail += "  " + std::string(event.item.substr(0, room));
-  fmt::print(stderr, "\r\x1b[K{}{}{}", head, bar, tail);
-  std::fflush(stderr);
+  put("\r\x1b[K{}{}{}", head, bar, tail);
   bar_shown_ = true;
 }
 
 void Console::print_line(const ProgressEvent& event, bool finished) {
   const double seconds = seconds_in_phase();
   if (finished) {
-    fmt::print(stderr, "{:<10} {} {} in {}\n", event.phase, human_count(event.total), event.unit, human_seconds(seconds));
+    put("{:<10} {} {} in {}\n", event.phase, human_count(event.total), event.unit, human_seconds(seconds));
   } else {
-    fmt::print(stderr, "{:<10} {:3.0f}%  {}  {}\n", event.phase, event.total ? 100.0 * event.done / event.total : 0.0, rate_and_eta(event),
-               event.item);
+    put("{:<10} {:3.0f}%  {}  {}\n", event.phase, event.total ? 100.0 * event.done / event.total : 0.0, rate_and_eta(event),
+        event.item);
   }
-  std::fflush(stderr);
 }
 
 void Console::clear_bar() {
   if (!bar_shown_) return;
-  fmt::print(stderr, "\r\x1b[K");
-  std::fflush(stderr);
+  put("\r\x1b[K");
   bar_shown_ = false;
 }
 
 void Console::say(const std::string& line) {
   if (quiet_) return;
   clear_bar();
-  fmt::print(stderr, "{}\n", line);
+  put("{}\n", line);
 }
 
 void Console::print_error(const Error& error) {
@@ -135,7 +140,7 @@ void Console::print_error(const Error& error) {
   const char* red = color_ ? "\x1b[1;31m" : "";
   const char* bold = color_ ? "\x1b[1m" : "";
   const char* reset = color_ ? "\x1b[0m" : "";
-  fmt::print(stderr, "{}spectralquant:{} {}error:{} {}\n", bold, reset, red, reset, error.what());
+  put("{}spectralquant:{} {}error:{} {}\n", bold, reset, red, reset, error.what());
 }
 
 int Console::width() const { return terminal_width(STDERR_FILENO); }

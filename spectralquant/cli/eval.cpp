@@ -1,12 +1,14 @@
 // spectralquant eval: reference and candidates over suites, one table.
 #include <fmt/format.h>
 
-#include <fstream>
 #include <memory>
+#include <optional>
 
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/evaluate/report.h"
+#include "spectralquant/gguf/partial_file.h"
+#include "spectralquant/text/corpus.h"
 
 namespace spectralquant::cli {
 namespace {
@@ -19,8 +21,15 @@ struct Arguments {
   bool markdown = false, csv = false, no_cache = false;
 };
 
-Error cannot_write(const std::string& path) {
-  return Error(ErrorCode::kFailed, "cannot write " + path, path, "check the path and the disk");
+/// The file for the table, made before the long work; nothing if none is asked for. It replaces an older table, never a file that is read.
+std::optional<gguf::PartialFile> open_markdown(const Arguments& arguments) {
+  if (arguments.markdown_file.empty()) return std::nullopt;
+  std::vector<std::string> inputs = arguments.request.candidates;
+  inputs.push_back(arguments.request.reference);
+  for (const auto& spec : arguments.request.suites) {
+    for (auto& path : text::expand_patterns({spec.pattern})) inputs.push_back(std::move(path));
+  }
+  return std::make_optional<gguf::PartialFile>(arguments.markdown_file, true, inputs);
 }
 
 void run(Arguments& arguments) {
@@ -41,14 +50,16 @@ void run(Arguments& arguments) {
   if (request.cache_folder.empty()) request.cache_folder = evaluate::default_cache_folder();
   if (arguments.no_cache) request.cache_folder.clear();
   // Everything that can be refused is refused before the first long computation.
-  if (!arguments.markdown_file.empty() && !std::ofstream(arguments.markdown_file, std::ios::app))
-    throw cannot_write(arguments.markdown_file);
+  auto markdown_file = open_markdown(arguments);
 
   const auto evaluation = evaluate::evaluate(request, console.progress());
   if (!evaluation.cache_problem.empty()) console.say("warning    results are not kept for the next run: " + evaluation.cache_problem);
-  if (!arguments.markdown_file.empty()) {
-    std::ofstream out(arguments.markdown_file);
-    if (!(out << evaluate::to_markdown(evaluation) << std::flush)) throw cannot_write(arguments.markdown_file);
+  if (markdown_file) {
+    const std::string text = evaluate::to_markdown(evaluation);
+    markdown_file->reserve(text.size());
+    markdown_file->write(0, text.data(), text.size());
+    markdown_file->sync();
+    markdown_file->rename_to_target();
   }
   if (arguments.common.json)
     fmt::print("{}", evaluate::to_json(evaluation));

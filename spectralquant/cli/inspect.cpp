@@ -118,14 +118,16 @@ void run(const Arguments& arguments) {
 void add_inspect(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto* verb = app.add_subcommand("inspect", "Show what a GGUF file is made of, whether it is strict Q4_K, how two files differ, or where errors lie");
-  verb->add_option("files", arguments->files, "GGUF file; a second one: print what differs; with --signals: any number of quantized files")->type_name("FILE ...");
+  verb->add_option("files", arguments->files, "GGUF file, of a split set the first; a second one: print what differs; with --signals: any number of quantized files")->type_name("FILE ...");
   verb->add_flag("--strict", arguments->strict, "exit with 1 unless every matrix is Q4_K");
   verb->add_flag("--tensors", arguments->tensors, "list every tensor");
   verb->add_flag("--metadata", arguments->metadata, "list every metadata key");
   add_inspect_signals(*verb, arguments->signals);
   add_common(*verb, arguments->common, true);
   verb->footer(
-      "Example:\n"
+      "Examples:\n"
+      "  spectralquant inspect model-q4km.gguf --strict       # exits with 1 and names the matrices if it is not strict\n"
+      "  spectralquant inspect ours.gguf theirs.gguf          # keys and tensors that differ, and by how many blocks\n"
       "  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --output-moments\n"
       "  spectralquant inspect ours.gguf --signals model.signals.gguf --reference model-bf16.gguf --measure suites/heldout120.jsonl");
   verb->callback([arguments] {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <exception>
 #include <new>
 
@@ -40,6 +41,12 @@ int exit_code(const spectralquant::Error& error) {
   return kFailed;
 }
 
+/// A result that did not reach its file is no result.
+void flush_results() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  throw spectralquant::Error(spectralquant::ErrorCode::kFailed, "the result cannot be written", "standard output", "check the disk it goes to");
+}
+
 /// libtorch appends its own stack to a message.
 std::string without_backtrace(const std::string& what) { return what.substr(0, what.find("\nException raised from")); }
 
@@ -63,6 +70,7 @@ int main(int argc, char** argv) {
   cli::Console console;
   try {
     app.parse(argc, argv);
+    flush_results();
     return kDone;
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);

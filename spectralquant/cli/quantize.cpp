@@ -1,5 +1,6 @@
 // spectralquant quantize IN.gguf -o OUT.gguf: the main job.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <map>
 #include <memory>
@@ -132,27 +133,30 @@ void add_quantize(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto& options = arguments->options;
   auto* verb = app.add_subcommand("quantize", "Turn a BF16/F16/F32 GGUF into a strict Q4_K_M GGUF that behaves like it");
-  verb->add_option("input", options.input, "GGUF to quantize; of a split set, the first file")->required();
-  verb->add_option("-o,--output", options.output, "GGUF to write");
+  verb->add_option("input", options.input, "GGUF to quantize; of a split set, the first file")->required()->type_name("FILE");
+  verb->add_option("-o,--output", options.output, "GGUF to write")->type_name("FILE");
   add_calibration(*verb, arguments->calibration);
-  verb->add_option("--signals", options.signals_file, "moments gathered before (spectralquant calibrate, or an imatrix GGUF of llama-imatrix) instead of text");
+  verb->add_option("--signals", options.signals_file, "moments gathered before (spectralquant calibrate, or an imatrix GGUF of llama-imatrix) instead of text")
+      ->type_name("FILE");
   const std::map<std::string, Method> methods = {{"spectral", Method::kSpectral}, {"imatrix", Method::kImatrix}, {"plain", Method::kPlain}};
   verb->add_option("--method", options.method, "spectral: the solver; plain, imatrix: llama.cpp's own rounding, for comparison (default spectral)")
-      ->transform(CLI::CheckedTransformer(methods, CLI::ignore_case))
+      ->transform(CLI::CheckedTransformer(methods, CLI::ignore_case).description(""))
       ->type_name("spectral|imatrix|plain");
   const std::map<std::string, Moments> moments = {{"sequential", Moments::kSequential}, {"static", Moments::kStatic}};
   verb->add_option("--moments", options.moments, "sequential: gathered with the quantized part in front; static: of the original (default sequential)")
-      ->transform(CLI::CheckedTransformer(moments, CLI::ignore_case))
+      ->transform(CLI::CheckedTransformer(moments, CLI::ignore_case).description(""))
       ->type_name("sequential|static");
   const std::map<std::string, bool> efforts = {{"fast", false}, {"standard", true}};
   verb->add_option("--effort", options.two_sided, "fast: errors are weighed by what goes into a matrix; standard: also by what the output distribution feels of it, "
                                                   "half as much time again (default standard)")
-      ->transform(CLI::CheckedTransformer(efforts, CLI::ignore_case))
+      ->transform(CLI::CheckedTransformer(efforts, CLI::ignore_case).description(""))
       ->type_name("fast|standard");
   std::vector<std::string> steps;
   for (const auto& [name, apply] : kSteps) steps.push_back(name);
-  verb->add_option("--without", arguments->without, "leave steps of the solver out, to see what each is worth")->check(CLI::IsMember(steps));
-  verb->add_option("--fallback", arguments->fallback, "type for matrices whose columns are no multiple of 256: q8_0, f16, bf16, f32 (then not strict)");
+  verb->add_option("--without", arguments->without, "leave steps of the solver out, to see what each is worth")
+      ->check(CLI::IsMember(steps).description(""))
+      ->type_name(fmt::format("{}", fmt::join(steps, "|")));
+  verb->add_option("--fallback", arguments->fallback, "type for matrices whose columns are no multiple of 256: q8_0, f16, bf16, f32 (then not strict)")->type_name("TYPE");
   verb->add_flag("--force", options.overwrite, "replace an existing output file");
   verb->add_flag("--dry-run", arguments->dry_run, "print the plan: types, size, memory, time; write nothing");
   add_common(*verb, arguments->common, true);

@@ -131,7 +131,7 @@ Suite load_suite(const SuiteSpec& spec, const text::Tokenizer& tokenizer, const 
     suite.n_units = static_cast<std::int64_t>(suite.items.size());
   } else {
     const std::size_t limit = spec.n_windows ? static_cast<std::size_t>(spec.n_windows) : SIZE_MAX;
-    auto windows = text::cut_windows(documents, static_cast<std::size_t>(spec.window_tokens), tokenizer.eos(), limit);
+    auto windows = text::cut_windows(documents, static_cast<std::size_t>(spec.window_tokens), tokenizer.eos(), limit, spec.pattern);
     if (spec.protocol == Protocol::kStock && tokenizer.adds_bos()) {
       for (auto& window : windows) window[0] = tokenizer.bos();  // llama-perplexity puts BOS over the first token of each window
     }

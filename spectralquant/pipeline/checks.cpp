@@ -6,6 +6,7 @@
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/parallel.h"
+#include "spectralquant/text/corpus.h"
 
 namespace spectralquant::pipeline {
 
@@ -36,21 +37,29 @@ void check_input(const gguf::File& file, const quantize::Plan& plan, const Quant
   }
 }
 
-void check_output(const gguf::File& input, const QuantizeOptions& options, std::uint64_t output_bytes) {
-  const fs::path path(options.output);
+void check_output(const std::string& output, const std::vector<std::string>& inputs, bool overwrite, std::uint64_t output_bytes) {
+  const fs::path path(output);
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) throw bad_input("the output is a directory", options.output, "name a file in it");
-  for (const std::string& part : input.paths()) {
-    if (fs::equivalent(path, part, ignored)) throw bad_input("the output is the input", options.output, "name another file");
+  if (fs::is_directory(path, ignored)) throw bad_input("the output is a directory", output, "name a file in it");
+  for (const std::string& input : inputs) {
+    if (fs::equivalent(path, input, ignored)) throw bad_input("the output is the input " + input, output, "name another file");
   }
-  if (fs::exists(path, ignored) && !options.overwrite) throw bad_input("the output exists", options.output, "name another file, or --force to replace it");
+  if (fs::exists(path, ignored) && !overwrite) throw bad_input("the output exists", output, "name another file, or --force to replace it");
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   if (!fs::is_directory(folder, ignored)) throw bad_input("the folder of the output does not exist", folder.string(), "create it first");
   const fs::space_info space = fs::space(folder, ignored);
   if (!ignored && space.available < output_bytes) {
     throw Error(ErrorCode::kFailed, fmt::format("the disk has {} MB free, the output needs {} MB", space.available / 1000000, output_bytes / 1000000 + 1),
-                options.output, "free some space, or write elsewhere");
+                output, "free some space, or write elsewhere");
   }
+}
+
+std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOptions& options) {
+  std::vector<std::string> paths = model.paths();
+  if (options.method == Method::kPlain) return paths;
+  if (!options.signals_file.empty()) paths.push_back(options.signals_file);
+  for (std::string& path : text::expand_patterns(options.calibration.files)) paths.push_back(std::move(path));
+  return paths;
 }
 
 void check_finite(const gguf::File& file, int n_threads, const Progress& progress) {

@@ -1,4 +1,8 @@
 #pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "spectralquant/core/progress.h"
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/pipeline/quantize_file.h"
@@ -14,9 +18,14 @@ void check_options(const QuantizeOptions& options);
 /// The input as the method needs it: the solver takes no stacks of matrices (experts). Error(kBadInput).
 void check_input(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options);
 
-/// The output can be made: not the input, no directory, not there already unless overwrite, folder there, room on the disk.
-/// Found before the long work; the Writer checks again.  Errors  Error(kBadInput); Error(kFailed) when the disk is too full.
-void check_output(const gguf::File& input, const QuantizeOptions& options, std::uint64_t output_bytes);
+/// A file can be written: it is none of the files that are read, no directory, not there already unless overwrite, its folder is there and
+/// the disk has room. Found before the long work; the Writer checks again.
+///
+/// Errors   Error(kBadInput); Error(kFailed) when the disk is too full.
+void check_output(const std::string& output, const std::vector<std::string>& inputs, bool overwrite, std::uint64_t output_bytes = 0);
+
+/// Every file that a job reads: the parts of the model, calibration text, signals.
+std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOptions& options);
 
 /// Every tensor decodes to finite numbers. Error(kBadInput) with the place.
 void check_finite(const gguf::File& file, int n_threads, const Progress& progress);

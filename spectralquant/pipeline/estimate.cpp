@@ -48,7 +48,7 @@ QuantizeEstimate estimate(const QuantizeOptions& options) {
   const gguf::File file = gguf::File::open(options.input);
   const quantize::Plan plan = quantize::make_plan(file, options.plan);
   check_input(file, plan, options);
-  if (!options.output.empty()) check_output(file, options, plan.output_bytes);
+  if (!options.output.empty()) check_output(options.output, input_paths(file, options), options.overwrite, plan.output_bytes);
 
   QuantizeEstimate out;
   out.output_bytes = plan.output_bytes;

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -27,7 +28,7 @@ CalibrationText load_calibration(model::Model& model, const CalibrationSource& s
   if (!source.files.empty()) {
     const text::Corpus corpus = text::load_corpus(source.files, text::ChatFormat::from_metadata(metadata));
     const std::size_t max_windows = source.max_tokens > 0 ? std::max<std::size_t>(1, static_cast<std::size_t>(source.max_tokens) / window) : SIZE_MAX;
-    out.windows = text::cut_windows(text::encode_documents(corpus, tokenizer), window, tokenizer.eos(), max_windows);
+    out.windows = text::cut_windows(text::encode_documents(corpus, tokenizer), window, tokenizer.eos(), max_windows, fmt::format("{}", fmt::join(source.files, ", ")));
     for (const std::string& file : source.files) {
       if (!out.description.empty()) out.description += "+";
       out.description += std::filesystem::path(file).filename().string();

@@ -121,7 +121,7 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& pro
   const gguf::File file = gguf::File::open(options.input);
   const quantize::Plan plan = quantize::make_plan(file, options.plan);
   check_input(file, plan, options);
-  check_output(file, options, plan.output_bytes);
+  check_output(options.output, input_paths(file, options), options.overwrite, plan.output_bytes);
   check_finite(file, options.n_threads, progress);
 
   times.enter("calibrate");

@@ -25,7 +25,6 @@ using Json = nlohmann::json;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr const char* kLineFix = R"(a line is {"text": "…"} or {"messages": [{"role": "user", "content": "…"}, …]})";
 
-/// The files a pattern means: the file of that very name if there is one, else what glob(3) finds, sorted.
 std::vector<std::string> expand(const std::string& pattern) {
   struct stat status;
   if (pattern.find_first_of("*?[") == std::string::npos || stat(pattern.c_str(), &status) == 0) return {pattern};
@@ -131,17 +130,22 @@ void read_jsonl(std::string_view text, const std::string& path, const ChatFormat
 
 }  // namespace
 
+std::vector<std::string> expand_patterns(const std::vector<std::string>& patterns) {
+  std::vector<std::string> paths;
+  for (const std::string& pattern : patterns)
+    for (std::string& path : expand(pattern)) paths.push_back(std::move(path));
+  return paths;
+}
+
 Corpus load_corpus(const std::vector<std::string>& patterns, const ChatFormat& chat) {
   Corpus corpus;
-  for (const std::string& pattern : patterns) {
-    for (const std::string& path : expand(pattern)) {
-      std::string text = read_file(path);
-      require_text(text, path);
-      if (path.ends_with(".jsonl")) {
-        read_jsonl(text, path, chat, corpus.documents);
-      } else {
-        corpus.documents.push_back({.text = std::move(text), .origin = path, .source = {}});
-      }
+  for (const std::string& path : expand_patterns(patterns)) {
+    std::string text = read_file(path);
+    require_text(text, path);
+    if (path.ends_with(".jsonl")) {
+      read_jsonl(text, path, chat, corpus.documents);
+    } else {
+      corpus.documents.push_back({.text = std::move(text), .origin = path, .source = {}});
     }
   }
   if (corpus.documents.empty()) throw bad_input("no text was given", "", "name at least one .txt or .jsonl file");
@@ -158,7 +162,7 @@ std::vector<std::vector<TokenId>> encode_documents(const Corpus& corpus, const T
 }
 
 std::vector<std::vector<TokenId>> cut_windows(const std::vector<std::vector<TokenId>>& documents, std::size_t window_tokens,
-                                              TokenId separator, std::size_t max_windows) {
+                                              TokenId separator, std::size_t max_windows, const std::string& place) {
   if (window_tokens == 0) throw bad_input("a window of 0 tokens", "", "ask for at least 1 token a window");
   std::vector<std::vector<TokenId>> windows;
   std::vector<TokenId> window;
@@ -177,7 +181,7 @@ std::vector<std::vector<TokenId>> cut_windows(const std::vector<std::vector<Toke
     for (std::size_t i = 0; more && i < document.size(); ++i) more = take(document[i]);
   }
   if (windows.empty() && max_windows > 0) {
-    throw bad_input(fmt::format("the text has {} tokens, one window needs {}", n_tokens, window_tokens), "",
+    throw bad_input(fmt::format("the text has {} tokens, one window needs {}", n_tokens, window_tokens), place,
                     "give more text or ask for shorter windows");
   }
   return windows;

@@ -21,8 +21,13 @@ struct Corpus {
   std::string hash;  ///< of all document texts in order
 };
 
+/// The files that patterns with * ? [ mean, sorted; a name of an existing file means that file.
+///
+/// Errors   Error(kBadInput) if nothing matches a pattern.
+std::vector<std::string> expand_patterns(const std::vector<std::string>& patterns);
+
 /// Reads plain text files (one document each) and JSONL files (.jsonl: a document a line, field `text`, or
-/// `messages` rendered by `chat`). Patterns with * ? [ are expanded (sorted).
+/// `messages` rendered by `chat`). Patterns are expanded.
 ///
 /// Errors   Error(kBadInput) with file and line: nothing matches a pattern, unreadable, empty, binary (NUL
 ///          bytes) or not UTF-8, a line that is no JSON object or has neither `text` nor `messages`.
@@ -32,10 +37,10 @@ Corpus load_corpus(const std::vector<std::string>& patterns, const ChatFormat& c
 std::vector<std::vector<TokenId>> encode_documents(const Corpus& corpus, const Tokenizer& tokenizer, EncodeOptions options = {});
 
 /// Joins tokenized documents (an EOS between two, when the model has one) and cuts the stream into windows
-/// of exactly window_tokens; the rest that fills no window is dropped.
+/// of exactly window_tokens; the rest that fills no window is dropped. place: the files, for the message.
 ///
 /// Errors   Error(kBadInput) if the text does not fill one window: says how many tokens there are and are needed.
 std::vector<std::vector<TokenId>> cut_windows(const std::vector<std::vector<TokenId>>& documents, std::size_t window_tokens,
-                                              TokenId separator, std::size_t max_windows = SIZE_MAX);
+                                              TokenId separator, std::size_t max_windows = SIZE_MAX, const std::string& place = {});
 
 }  // namespace spectralquant::text

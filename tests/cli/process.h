@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -45,6 +46,7 @@ struct Result {
 class Process {
  public:
   Process(const std::vector<std::string>& arguments, rlim_t max_file_bytes = RLIM_INFINITY) {
+    std::fflush(nullptr);  // or the child would write the parent's words once more
     pid_ = fork();
     if (pid_ != 0) return;
     freopen((folder_ / "out").c_str(), "w", stdout);
