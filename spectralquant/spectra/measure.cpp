@@ -31,7 +31,7 @@ class Bench {
       : reference_(reference),
         changed_(reference.weights().file(), {.device = reference.device(), .dtype = reference.dtype()}),
         suite_(to_suite(windows)),
-        run_(evaluate::measure(reference, suite_)) {}
+        hidden_(evaluate::hidden_states(reference, suite_)) {}
 
   void put(const Variant& variant, const std::string& name) {
     const torch::Tensor original = reference_.weights().get(name).to(torch::kCPU, torch::kFloat32);
@@ -56,14 +56,14 @@ class Bench {
 
  private:
   double mean_kl(model::Model& candidate) {
-    const evaluate::Positions positions = evaluate::compare(reference_, run_, candidate, suite_);
+    const evaluate::Positions positions = evaluate::compare(reference_, hidden_, candidate, suite_);
     return std::accumulate(positions.kld.begin(), positions.kld.end(), 0.0) / static_cast<double>(positions.kld.size());
   }
 
   model::Model& reference_;
   model::Model changed_;
   evaluate::Suite suite_;
-  evaluate::ReferenceRun run_;
+  std::vector<torch::Tensor> hidden_;  ///< of the reference, by item
 };
 
 }  // namespace

@@ -197,8 +197,9 @@ TEST(TableTest, WithoutABaselineThereIsNoGapColumn) {
 TEST(TableTest, AMissingGapIsADash) {
   Evaluation missing = make_table();
   missing.table.rows[2].scores[0].has_gap_recovery = false;
-  for (const Evaluation& table :
-       {make_table(std::numeric_limits<double>::quiet_NaN()), make_table(-std::numeric_limits<double>::infinity()), missing}) {
+  const Evaluation undefined = make_table(std::numeric_limits<double>::quiet_NaN()), infinite = make_table(-std::numeric_limits<double>::infinity());
+  for (const Evaluation* each : {&undefined, &infinite, static_cast<const Evaluation*>(&missing)}) {
+    const Evaluation& table = *each;
     const auto cells = cells_of(line_with(to_markdown(table), "| ours", 1));
     ASSERT_EQ(cells.size(), 14u);
     EXPECT_EQ(cells[12], "–");
