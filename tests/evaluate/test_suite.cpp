@@ -153,7 +153,7 @@ TEST_F(LoadSuiteTest, AChatHasItsBosOnce) {
   constexpr std::int32_t kBos = model::kTinyEos + 1;
   metadata_.set("tokenizer.ggml.bos_token_id", gguf::Value::of_u32(kBos));
   metadata_.set("tokenizer.ggml.add_bos_token", gguf::Value::of_bool(true));
-  const auto& tokens = load_text("chat60", std::string(80, '7')).items.at(0).tokens;
+  const auto tokens = load_text("chat60", std::string(80, '7')).items.at(0).tokens;
   EXPECT_EQ(tokens[0], kBos);
   EXPECT_EQ(std::count(tokens.begin() + 1, tokens.end(), kBos), 2);  // <|im_start|>, which is the same token here
 }
