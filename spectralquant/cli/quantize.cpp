@@ -20,10 +20,14 @@ struct Arguments {
   CommonOptions common;
   CalibrationArguments calibration;
   pipeline::QuantizeOptions options;
+  std::string effort = "standard";
   std::vector<std::string> without;
   std::string fallback;
   bool dry_run = false;
 };
+
+/// What --effort best tunes on: some minutes for the embedded model on two cores, and for a model of a billion weights on an accelerator.
+constexpr std::int64_t kBestTokens = 524288, kBestTokensOnDevice = 4194304;
 
 /// Steps of the solver that --without leaves out, for ablations.
 const std::map<std::string, void (*)(pipeline::QuantizeOptions&)> kSteps = {
@@ -42,6 +46,8 @@ void apply_arguments(Arguments& arguments) {
   options.n_threads = arguments.common.n_threads;
   options.seed = arguments.common.seed;
   options.device = arguments.common.device;
+  options.two_sided = arguments.effort != "fast";
+  if (arguments.effort == "best" && options.tune.tokens == 0) options.tune.tokens = options.device == "cpu" ? kBestTokens : kBestTokensOnDevice;
   for (const auto& step : arguments.without) kSteps.at(step)(options);
   if (!arguments.fallback.empty()) {
     options.plan.fallback = gguf::type_by_name(arguments.fallback);
@@ -90,6 +96,12 @@ nlohmann::json to_json(const pipeline::QuantizeOptions& options, const pipeline:
                         {"matrix_bpw", report.matrix_bpw},
                         {"calibration_tokens", report.calibration_tokens}};
   for (const auto& [phase, seconds] : report.phase_seconds) out["seconds"][phase] = seconds;
+  if (report.tuning) {
+    const auto& t = *report.tuning;
+    out["tuning"] = {{"steps", t.steps_done},   {"best_step", t.best_step},   {"tokens", t.n_tokens}, {"batch_tokens", t.batch_tokens},
+                     {"calibration_kl", {{"start", t.calibration_start}, {"end", t.calibration_end}}},
+                     {"held_aside_kl", {{"start", t.held_start}, {"end", t.held_end}}}, {"curve", t.curve}};
+  }
   for (const auto& m : report.matrices) {
     out["matrices"].push_back({{"name", m.name}, {"rows", m.rows}, {"cols", m.cols}, {"relative_error", m.relative_error}, {"objective", m.objective},
                                {"plain_objective", m.plain_objective}, {"imatrix_objective", m.imatrix_objective}, {"seconds", m.seconds}});
@@ -111,6 +123,11 @@ void say_result(Console& console, const pipeline::QuantizeOptions& options, cons
     console.say(fmt::format("error      {:.0f}% of plain rounding's, {:.0f}% of imatrix rounding's (what the next layer feels, summed over matrices)",
                             100 * ours / plain, 100 * ours / imatrix));
   }
+  if (report.tuning) {
+    const auto& t = *report.tuning;
+    console.say(fmt::format("tuning     KL {:.4f} -> {:.4f} on text held aside, {:.4f} -> {:.4f} on text tuned on, best after {} {} of {}", t.held_start, t.held_end,
+                            t.calibration_start, t.calibration_end, options.tune.by_block ? "block" : "step", t.best_step, t.n_steps));
+  }
   console.say(fmt::format("time       {} ({})", human_seconds(total_seconds), phases));
 }
 
@@ -124,6 +141,20 @@ void run(Arguments& arguments) {
   const auto report = pipeline::quantize_file(arguments.options, console.progress());
   say_result(console, arguments.options, report);
   if (arguments.common.json) fmt::print("{}\n", to_json(arguments.options, report).dump(2));
+}
+
+void add_tuning(CLI::App& verb, pipeline::QuantizeOptions& options) {
+  tune::DistillOptions& tune = options.tune;
+  verb.add_option("--tune", tune.tokens, "tokens to tune on after solving, repetitions counted: codes, scales and F32 tensors learn the original's output "
+                                         "distribution; 0: none (default 0; with --effort best 524288, on an accelerator 4194304)")
+      ->check(CLI::NonNegativeNumber);
+  verb.add_option("--start", options.start_file, "a quantization of the input, made before, to tune instead of solving anew");
+  verb.add_option("--tune-batch", tune.batch_tokens, "tokens per step of tuning; 0: 4096, on an accelerator 16384")->check(CLI::NonNegativeNumber);
+  verb.add_option("--tune-rate", tune.rate, "factor on the learning rates")->capture_default_str();
+  verb.add_option("--tune-own", tune.own_share, "share of the model's own samples in the text tuned on; more are written as needed")->capture_default_str();
+  verb.add_option("--tune-clip", tune.clip, "how far from its code a weight may start, in steps")->capture_default_str();
+  verb.add_flag("--tune-blocks", tune.by_block, "tune block by block, for a model that does not fit whole; gains less");
+  verb.add_flag("--tune-bfloat16", tune.bfloat16, "compute in bfloat16 while tuning; faster on an accelerator");
 }
 
 }  // namespace
@@ -144,11 +175,12 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--moments", options.moments, "sequential: gathered with the quantized part in front; static: of the original (default sequential)")
       ->transform(CLI::CheckedTransformer(moments, CLI::ignore_case))
       ->type_name("sequential|static");
-  const std::map<std::string, bool> efforts = {{"fast", false}, {"standard", true}};
-  verb->add_option("--effort", options.two_sided, "fast: errors are weighed by what goes into a matrix; standard: also by what the output distribution feels of it, "
-                                                  "half as much time again (default standard)")
-      ->transform(CLI::CheckedTransformer(efforts, CLI::ignore_case))
-      ->type_name("fast|standard");
+  verb->add_option("--effort", arguments->effort,
+                   "fast: errors are weighed by what goes into a matrix; standard: also by what the output distribution feels of it, half as much time again; "
+                   "best: then tuned against the original, minutes to hours more (default standard)")
+      ->check(CLI::IsMember({"fast", "standard", "best"}, CLI::ignore_case))
+      ->type_name("fast|standard|best");
+  add_tuning(*verb, options);
   std::vector<std::string> steps;
   for (const auto& [name, apply] : kSteps) steps.push_back(name);
   verb->add_option("--without", arguments->without, "leave steps of the solver out, to see what each is worth")->check(CLI::IsMember(steps));

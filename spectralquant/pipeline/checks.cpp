@@ -25,6 +25,15 @@ void check_options(const QuantizeOptions& options) {
   if (has_text && source.window_tokens < 2) refuse(fmt::format("calibration windows of {} tokens", source.window_tokens), "use at least 2; 512 is usual");
   if (source.self_tokens < 0 || source.max_tokens < 0) refuse("a negative number of calibration tokens", "use 0 or more");
   if (!(options.drift_correction >= 0 && options.drift_correction <= 1)) refuse(fmt::format("drift correction {}", options.drift_correction), "use a share between 0 and 1");
+  const tune::DistillOptions& tune = options.tune;
+  if (tune.tokens < 0 || tune.batch_tokens < 0) refuse("a negative number of tokens to tune on", "use 0 or more");
+  if (tune.tokens == 0 && !options.start_file.empty()) refuse("a start for tuning is given, and no tokens to tune on", "give both, or neither");
+  if (tune.tokens == 0) return;
+  if (options.method == Method::kPlain || !has_text) refuse("tuning needs calibration text", "give text (--calibration FILE) or own samples (--calibration self), and a method that uses it");
+  if (!(tune.rate > 0 && tune.rate <= 100)) refuse(fmt::format("tuning rate {}", tune.rate), "use a factor above 0; 1 is usual");
+  if (!(tune.clip >= 0 && tune.clip < 0.5)) refuse(fmt::format("tuning starts {} of a step from the codes", tune.clip), "use at least 0 and less than 0.5");
+  if (!(tune.own_share >= 0 && tune.own_share <= 1)) refuse(fmt::format("a share of {} own samples", tune.own_share), "use a share between 0 and 1");
+  if (tune.max_epochs < 1 || tune.measurements < 1 || tune.patience < 1) refuse("tuning without a repetition, a measurement or patience", "use at least 1 of each");
 }
 
 void check_input(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options) {

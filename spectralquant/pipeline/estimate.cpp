@@ -18,6 +18,12 @@ constexpr double kSolverOperations = 60;
 /// Forward passes of one walk, products of the output projections for the drift included; drift adds the original's own.
 constexpr double kWalkPasses = 1.5;
 
+/// Forward passes that a token of tuning costs: the original's, the student's, and twice that for the gradients.
+constexpr double kTuningPasses = 4;
+
+/// Bytes of tuning a weight: the original, the student, its latents, their gradient, and Adam's two means, all float32.
+constexpr double kTuningBytes = 24;
+
 /// Float operations a second of a matrix product of a usual shape, on the threads there are.
 double measured_flops() {
   torch::NoGradGuard no_grad;
@@ -92,6 +98,10 @@ QuantizeEstimate estimate(const QuantizeOptions& options) {
   out.seconds += static_cast<double>(options.calibration.self_tokens) * 2 * weights / (flops / 4);
   const double streams = tokens * hidden * 4 * (drift ? 3 : 1);
   const double kept = sequential ? std::min(4.0 * static_cast<double>(std::uint64_t{1} << 30), tokens * 4 * largest_cols) : 0;
+  if (options.tune.tokens > 0) {
+    out.seconds += static_cast<double>(options.tune.tokens) * 2 * weights * kTuningPasses / flops;
+    out.peak_memory_bytes = std::max(out.peak_memory_bytes, static_cast<std::uint64_t>(weights * kTuningBytes));
+  }
   out.peak_memory_bytes += static_cast<std::uint64_t>(streams + kept + (sequential ? 0 : moment_bytes) + (two_sided ? gradient_bytes : 0) + largest * 8);
   return out;
 }

@@ -5,12 +5,20 @@
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
-#include "spectralquant/model/sampling.h"
 #include "spectralquant/pipeline/quantize_file.h"
 #include "spectralquant/text/corpus.h"
 #include "spectralquant/text/tokenizer.h"
 
 namespace spectralquant::pipeline {
+
+model::SamplingOptions sampling_options(const gguf::File& file, std::int64_t window_tokens, std::uint64_t seed) {
+  const auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
+  model::SamplingOptions sampling;
+  sampling.window_tokens = window_tokens;
+  sampling.seed = seed;
+  sampling.first_token = std::max(0, tokenizer.bos() >= 0 ? tokenizer.bos() : tokenizer.eos());
+  return sampling;
+}
 
 CalibrationText load_calibration(model::Model& model, const CalibrationSource& source, std::uint64_t seed, const Progress& progress) {
   if (source.files.empty() && source.self_tokens <= 0) {
@@ -28,6 +36,7 @@ CalibrationText load_calibration(model::Model& model, const CalibrationSource& s
     const text::Corpus corpus = text::load_corpus(source.files, text::ChatFormat::from_metadata(metadata));
     const std::size_t max_windows = source.max_tokens > 0 ? std::max<std::size_t>(1, static_cast<std::size_t>(source.max_tokens) / window) : SIZE_MAX;
     out.windows = text::cut_windows(text::encode_documents(corpus, tokenizer), window, tokenizer.eos(), max_windows);
+    out.n_from_files = out.windows.size();
     for (const std::string& file : source.files) {
       if (!out.description.empty()) out.description += "+";
       out.description += std::filesystem::path(file).filename().string();
@@ -35,11 +44,8 @@ CalibrationText load_calibration(model::Model& model, const CalibrationSource& s
     report(progress, {"calibrate", out.description, out.windows.size() * window, out.windows.size() * window, "tokens"});
   }
   if (source.self_tokens > 0) {
-    model::SamplingOptions sampling;
-    sampling.window_tokens = source.window_tokens;
-    sampling.seed = seed;
-    sampling.first_token = std::max(0, tokenizer.bos() >= 0 ? tokenizer.bos() : tokenizer.eos());
     const std::int64_t n_windows = (source.self_tokens + source.window_tokens - 1) / source.window_tokens;
+    const model::SamplingOptions sampling = sampling_options(model.weights().file(), source.window_tokens, seed);
     for (auto& sample : model::sample(model, n_windows, sampling, progress)) out.windows.push_back(std::move(sample));
     out.description += fmt::format("{}self:{}", out.description.empty() ? "" : "+", n_windows * source.window_tokens);
   }

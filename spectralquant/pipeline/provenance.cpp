@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "spectralquant/core/hash.h"
 #include "spectralquant/core/version.h"
 
 namespace spectralquant::pipeline {
@@ -33,7 +34,8 @@ std::string options_json(const QuantizeOptions& options) {
     json["max_tokens"] = source.max_tokens;
     json["device"] = options.device;
   }
-  if (options.method == Method::kSpectral) {
+  if (!options.start_file.empty()) json["start"] = hash_file(options.start_file);
+  if (options.method == Method::kSpectral && options.start_file.empty()) {
     json["moments"] = name_of(options.signals_file.empty() ? options.moments : Moments::kStatic);
     json["drift_correction"] = options.drift_correction;
     json["two_sided"] = options.two_sided;
@@ -46,6 +48,21 @@ std::string options_json(const QuantizeOptions& options) {
                       {"sweeps", solver.sweeps},
                       {"scale_search", solver.scale_search},
                       {"super_scale_search", solver.super_scale_search}};
+  }
+  if (options.tune.tokens > 0) {
+    const tune::DistillOptions& tune = options.tune;
+    json["tune"] = {{"tokens", tune.tokens},
+                    {"batch_tokens", tune.batch_tokens},
+                    {"rate", tune.rate},
+                    {"rates", {tune.rates.codes, tune.rates.sub_scales, tune.rates.super_scales, tune.rates.free}},
+                    {"adam", {tune.adam.beta1, tune.adam.beta2, tune.adam.damping}},
+                    {"clip", tune.clip},
+                    {"own_share", tune.own_share},
+                    {"max_epochs", tune.max_epochs},
+                    {"by_block", tune.by_block},
+                    {"bfloat16", tune.bfloat16},
+                    {"measurements", tune.measurements},
+                    {"patience", tune.patience}};
   }
   if (options.plan.fallback) json["fallback"] = gguf::traits(*options.plan.fallback).name;
   return json.dump();

@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <optional>
 
 #include "spectralquant/core/error.h"
@@ -15,9 +14,12 @@
 #include "spectralquant/pipeline/phase_times.h"
 #include "spectralquant/pipeline/provenance.h"
 #include "spectralquant/pipeline/solve_model.h"
+#include "spectralquant/pipeline/tune_model.h"
 
 namespace spectralquant::pipeline {
 namespace {
+
+constexpr const char* kSolvedFile = "solved.gguf";  ///< in the work folder, what tuning starts from
 
 /// Threads of torch's operators and BLAS while a job runs; back to what they were afterwards.
 class TorchThreads {
@@ -35,6 +37,7 @@ class TorchThreads {
 struct Calibration {
   std::unique_ptr<model::Model> model;
   calibrate::Windows windows;
+  std::size_t n_from_files = 0;
   std::optional<calibrate::Signals> signals;
   CalibrationFacts facts;
 };
@@ -70,6 +73,7 @@ Calibration prepare_calibration(const gguf::File& file, const quantize::Plan& pl
   CalibrationText text = load_calibration(*out.model, options.calibration, options.seed, progress);
   out.facts = {text.description, text.hash, static_cast<std::int64_t>(text.windows.size()) * options.calibration.window_tokens};
   out.windows = std::move(text.windows);
+  out.n_from_files = text.n_from_files;
   return out;
 }
 
@@ -93,6 +97,28 @@ calibrate::Signals collect_signals(const Calibration& calibration, const Quantiz
   if (!sequential) return calibrate::collect(*calibration.model, calibration.windows, collect, progress);
   const std::size_t tokens = tokens_of_static_signals(static_cast<std::size_t>(calibration.model->architecture().hidden_size()));
   return calibrate::collect(*calibration.model, some_of(calibration.windows, tokens), collect, progress);
+}
+
+/// Rounds or solves every matrix, and writes the file.
+void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& calibration) {
+  const QuantizeOptions& options = run.options;
+  if (calibration.model && options.method != Method::kPlain) {
+    run.times.enter("collect");
+    calibration.signals = collect_signals(calibration, options, run.progress);
+  }
+  run.times.enter("write");
+  MatrixWriter output(run.file, plan, output_metadata(run.file, options, calibration.facts, at::get_num_threads()), options);
+  output.write_rest();
+  Job job{options, run.file, output, run.report, run.times, run.progress};
+  if (options.method != Method::kSpectral) {
+    round_model(job, calibration.signals ? &*calibration.signals : nullptr);
+  } else if (calibration.model && options.moments == Moments::kSequential) {
+    solve_sequential(job, *calibration.model, calibration.windows, *calibration.signals);
+  } else {
+    solve_static(job, *calibration.signals);
+  }
+  run.times.enter("write");
+  output.commit();
 }
 
 /// The output is read again from the disk: strict, unless a fallback type was allowed.
@@ -123,28 +149,31 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& pro
   check_input(file, plan, options);
   check_output(file, options, plan.output_bytes);
   check_finite(file, options.n_threads, progress);
+  if (!options.start_file.empty()) require_start(options.start_file, plan);
 
   times.enter("calibrate");
   Calibration calibration = prepare_calibration(file, plan, options, progress);
   report.calibration_tokens = calibration.facts.n_tokens;
-  if (calibration.model && options.method != Method::kPlain) {
-    times.enter("collect");
-    calibration.signals = collect_signals(calibration, options, progress);
-  }
 
-  times.enter("write");
-  MatrixWriter output(file, plan, output_metadata(file, options, calibration.facts, at::get_num_threads()), options);
-  output.write_rest();
-  Job job{options, file, output, report, times, progress};
-  if (options.method != Method::kSpectral) {
-    round_model(job, calibration.signals ? &*calibration.signals : nullptr);
-  } else if (calibration.model && options.moments == Moments::kSequential) {
-    solve_sequential(job, *calibration.model, calibration.windows, *calibration.signals);
-  } else {
-    solve_static(job, *calibration.signals);
+  // With tuning, the solved file is a stage on the way, kept for a later run to go on from.
+  std::optional<WorkFolder> work;
+  QuantizeOptions solving = options;
+  tune::Text text;
+  if (options.tune.tokens > 0) {
+    text = split_text(calibration.windows, calibration.n_from_files);
+    work.emplace(options.output, job_key(file, options, calibration.facts.hash), options_json(options), options.overwrite);
+    solving.output = options.start_file.empty() ? work->file(kSolvedFile) : options.start_file;
+    solving.overwrite = true;
+    solving.tune = {};
   }
-  times.enter("write");
-  output.commit();
+  if (options.start_file.empty() && !(work && work->find(kSolvedFile))) solve_and_commit({solving, file, report, times, progress}, plan, calibration);
+  if (work) {
+    calibration.model.reset();
+    calibration.signals.reset();
+    tune_and_commit({options, file, report, times, progress}, solving.output, *work, std::move(text),
+                    output_metadata(file, options, calibration.facts, at::get_num_threads()));
+    work->remove();
+  }
   times.enter("verify");
   verify(options, report);
   report.phase_seconds = times.finish();

@@ -4,12 +4,15 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/core/progress.h"
+#include "spectralquant/model/sampling.h"
 #include "spectralquant/quantize/plan.h"
 #include "spectralquant/quantize/solver.h"
+#include "spectralquant/tune/distill.h"
 
 namespace spectralquant::pipeline {
 
@@ -44,6 +47,8 @@ struct QuantizeOptions {
   /// Weigh output directions too (G), and both uses of a tied embedding: needs a backward pass. Signals without G are solved one-sided.
   bool two_sided = true;
   quantize::SolverOptions solver;
+  std::string start_file;     ///< a quantization of the input to tune, instead of solving
+  tune::DistillOptions tune;  ///< tokens above 0: the solved file is then tuned against the original; its seed is that below
   quantize::PlanOptions plan;
   bool overwrite = false;
   std::uint64_t seed = 0;
@@ -64,18 +69,21 @@ struct MatrixReport {
 };
 
 /// What a run did. Phases: "open", "calibrate" (text, own samples), "collect", "walk" (forward passes between solving),
-/// "solve", "write", "verify".
+/// "solve", "sample" (further own samples), "tune", "write", "verify".
 struct QuantizeReport {
-  std::vector<MatrixReport> matrices;
+  std::vector<MatrixReport> matrices;    ///< empty if the solved file of a stopped run was taken up
   std::vector<std::pair<std::string, double>> phase_seconds;
   std::uint64_t output_bytes = 0;
   double file_bpw = 0, matrix_bpw = 0;
   std::int64_t calibration_tokens = 0;
   std::string output_hash;
+  std::optional<tune::DistillReport> tuning;
 };
 
 /// The main job: GGUF in, strict Q4_K GGUF out. Results are a function of input, options, seed and thread count.
 ///
+/// With tuning, the folder OUTPUT.work holds the solved file and checkpoints while the job runs. It is removed at the end; if the
+/// job is stopped it stays, and the same job goes on from it.
 /// Errors   those of every room below; no output file is left behind by any of them.
 QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& progress = {});
 
@@ -94,12 +102,16 @@ QuantizeEstimate estimate(const QuantizeOptions& options);
 
 /// Calibration windows as the options ask for: files, own samples, or both. Also fills a description and a hash.
 struct CalibrationText {
-  calibrate::Windows windows;
+  calibrate::Windows windows;    ///< those of files first
+  std::size_t n_from_files = 0;
   std::string description, hash;
 };
 /// Tokens that static signals are gathered from before a walk: H of a tied head and the output moments settle early, more tokens
 /// changed no figure (docs/method.md).
 inline std::size_t tokens_of_static_signals(std::size_t hidden_size) { return std::max<std::size_t>(24576, 32 * hidden_size); }
+
+/// How a model writes own samples: from its first token, at temperature 1.
+model::SamplingOptions sampling_options(const gguf::File& file, std::int64_t window_tokens, std::uint64_t seed);
 
 CalibrationText load_calibration(model::Model& model, const CalibrationSource& source, std::uint64_t seed, const Progress& progress = {});
 

@@ -84,6 +84,37 @@ TEST_F(CliTest, InspectComparesTwoFiles) {
   EXPECT_TRUE(json::accept(run({"inspect", kModel, out(), "--json"}).out));
 }
 
+TEST_F(CliTest, TuningIsReported) {
+  const Result r = run({"quantize", kModel, "-o", out(), "--method", "imatrix", "--calibration", kSuite, "--window", "64", "--max-tokens", "4096", "--tune", "2048",
+                        "--tune-batch", "512", "--tune-rate", "2", "--tune-own", "0", "--tune-clip", "0.3", "--json"});
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  EXPECT_THAT(r.err, HasSubstr("on text held aside"));
+  const auto tuning = json::parse(r.out)["tuning"];
+  EXPECT_EQ(tuning["steps"], 4);
+  EXPECT_EQ(tuning["tokens"], 2048);
+  EXPECT_LE(tuning["held_aside_kl"]["end"], tuning["held_aside_kl"]["start"]);
+  EXPECT_EQ(run({"inspect", out(), "--strict"}).exit_code, 0);
+  EXPECT_FALSE(std::filesystem::exists(out() + ".work"));
+}
+
+TEST_F(CliTest, WrongTuningIsWrongUsage) {
+  EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--tune", "-5"}).exit_code, 2);
+  EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--tune", "100", "--tune-clip", "0.7"}).exit_code, 2);
+  EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--effort", "bestest"}).exit_code, 2);
+  const Result r = run({"quantize", kModel, "-o", out(), "--method", "plain", "--tune", "100"});
+  EXPECT_EQ(r.exit_code, 2);
+  EXPECT_THAT(r.err, HasSubstr("tuning needs calibration text"));
+}
+
+TEST_F(CliTest, BestEffortTunes) {
+  const auto memory = [&](const char* effort) {
+    const Result r = run({"quantize", kModel, "-o", out(), "--calibration", kSuite, "--effort", effort, "--dry-run", "--json"});
+    EXPECT_EQ(r.exit_code, 0) << r.err;
+    return json::parse(r.out)["peak_memory_bytes"].get<double>();
+  };
+  EXPECT_GT(memory("best"), memory("standard"));
+}
+
 TEST_F(CliTest, DryRunWritesNothing) {
   const Result r = run({"quantize", kModel, "-o", out(), "--dry-run", "--json"});
   ASSERT_EQ(r.exit_code, 0) << r.err;

@@ -23,7 +23,7 @@ class QuantizeFileTest : public PipelineTest {
     EXPECT_EQ(report.output_hash, out.hash());
     EXPECT_EQ(in.tensors().size(), out.tensors().size());
     for (std::size_t i = 0; i < in.tensors().size(); ++i) EXPECT_EQ(in.tensors()[i].name, out.tensors()[i].name);
-    EXPECT_EQ(report.matrices.size(), inventory.types.at(gguf::Type::Q4_K).n_tensors);
+    if (options.start_file.empty()) EXPECT_EQ(report.matrices.size(), inventory.types.at(gguf::Type::Q4_K).n_tensors);
     EXPECT_FALSE(std::filesystem::exists(options.output + ".partial"));
     quantize_file(options);
     EXPECT_TRUE(slurp(options.output) == bytes) << "another run gave other bytes";
@@ -263,6 +263,119 @@ TEST_F(QuantizeFileTest, AStoppedJobLeavesNothing) {
     EXPECT_FALSE(std::filesystem::exists(path("out.gguf")));
     EXPECT_FALSE(std::filesystem::exists(path("out.gguf.partial")));
   }
+}
+
+class TunedFileTest : public QuantizeFileTest {
+ protected:
+  QuantizeOptions tuned() const {
+    QuantizeOptions o = options(Method::kImatrix);  // a quick start with much to gain
+    o.calibration.window_tokens = 32;
+    o.tune.tokens = 12 * 128;
+    o.tune.batch_tokens = 128;
+    o.tune.rate = 10;
+    return o;
+  }
+  bool work_left() const { return std::filesystem::exists(path("out.gguf.work")); }
+};
+
+TEST_F(TunedFileTest, IsStrictBetterAndSaysSo) {
+  const QuantizeOptions o = tuned();
+  const QuantizeReport report = check(o);
+  EXPECT_FALSE(work_left());
+  ASSERT_TRUE(report.tuning.has_value());
+  EXPECT_EQ(report.tuning->n_steps, 12);
+  EXPECT_LT(report.tuning->held_end, report.tuning->held_start);
+  const gguf::File out = gguf::File::open(o.output);
+  const auto json = nlohmann::json::parse(out.metadata().require_string("spectralquant.options"));
+  EXPECT_EQ(json.at("tune").at("tokens"), 12 * 128);
+  const auto result = nlohmann::json::parse(out.metadata().require_string("spectralquant.tuning"));
+  EXPECT_EQ(result.at("held_aside_kl").at(1), report.tuning->held_end);
+  // The F32 tensors are tuned too.
+  EXPECT_NE(std::memcmp(out.require("output_norm.weight").data, gguf::File::open(o.input).require("output_norm.weight").data, 64), 0);
+}
+
+TEST_F(TunedFileTest, AStoppedRunKeepsItsWorkAndGoesOnFromIt) {
+  const QuantizeOptions o = tuned();
+  quantize_file(o);
+  const std::string whole = slurp(o.output);
+  std::filesystem::remove(o.output);
+  int seen = 0;
+  EXPECT_THROW(quantize_file(o, [&](const ProgressEvent& event) { if (event.phase == "tune" && ++seen == 6) throw std::runtime_error("stop"); }), std::runtime_error);
+  EXPECT_FALSE(std::filesystem::exists(o.output));
+  EXPECT_TRUE(std::filesystem::exists(path("out.gguf.work/solved.gguf")));
+  EXPECT_TRUE(std::filesystem::exists(path("out.gguf.work/checkpoint.gguf")));
+  int steps = 0;
+  const auto count = [&](const ProgressEvent& event) {
+    EXPECT_NE(event.phase, "solve");
+    steps += event.phase == "tune";
+  };
+  quantize_file(o, count);
+  EXPECT_TRUE(slurp(o.output) == whole);
+  EXPECT_LT(steps, 12);
+  EXPECT_FALSE(work_left());
+}
+
+TEST_F(TunedFileTest, BlockByBlock) {
+  QuantizeOptions o = tuned();
+  o.tune.by_block = true;
+  const QuantizeReport report = check(o);
+  EXPECT_EQ(report.tuning->steps_done, 2);
+  EXPECT_LT(report.tuning->held_end, report.tuning->held_start);
+}
+
+TEST_F(TunedFileTest, TheWorkOfOtherOptionsIsNotTakenUp) {
+  QuantizeOptions o = tuned();
+  const auto stop = [](const ProgressEvent& event) { if (event.phase == "tune") throw std::runtime_error("stop"); };
+  EXPECT_THROW(quantize_file(o, stop), std::runtime_error);
+  o.calibration.max_tokens = 512;
+  o.overwrite = false;
+  EXPECT_THAT(refusal([&] { quantize_file(o); }), HasSubstr("unfinished run"));
+  o.overwrite = true;
+  EXPECT_FALSE(quantize_file(o).matrices.empty());
+}
+
+TEST_F(TunedFileTest, StartsFromAFileMadeBefore) {
+  QuantizeOptions o = tuned();
+  quantize_file(o);
+  const gguf::File whole = gguf::File::open(o.output);
+  QuantizeOptions start = o;
+  start.tune = {};
+  start.output = path("start.gguf");
+  quantize_file(start);
+  o.start_file = start.output;
+  o.output = path("from_start.gguf");
+  const QuantizeReport report = check(o);
+  EXPECT_TRUE(report.tuning.has_value());
+  const gguf::File from_start = gguf::File::open(o.output);
+  for (const auto& t : whole.tensors()) EXPECT_EQ(std::memcmp(t.data, from_start.require(t.name).data, t.size_bytes), 0) << t.name;
+
+  const auto why = [&](const std::string& file) {
+    o.start_file = file;
+    return refusal([&] { quantize_file(o); });
+  };
+  EXPECT_THAT(why(path("in.gguf")), HasSubstr("in the start of tuning, not Q4_K"));
+  tiny_.n_blocks = 3;
+  model::write_tiny_qwen35(path("other.gguf"), tiny_);
+  EXPECT_THAT(why(path("other.gguf")), HasSubstr("start of tuning"));
+  o.tune = {};
+  EXPECT_THAT(why(start.output), HasSubstr("no tokens to tune on"));
+}
+
+TEST_F(TunedFileTest, RefusesWrongOptions) {
+  const auto why = [&](const std::function<void(QuantizeOptions&)>& change) {
+    QuantizeOptions o = tuned();
+    change(o);
+    return refusal([&] { quantize_file(o); });
+  };
+  EXPECT_THAT(why([](auto& o) { o.tune.tokens = -1; }), HasSubstr("negative number of tokens to tune on"));
+  EXPECT_THAT(why([](auto& o) { o.method = Method::kPlain; }), HasSubstr("tuning needs calibration text"));
+  EXPECT_THAT(why([](auto& o) { o.calibration = {}; o.signals_file = "x.gguf"; }), HasSubstr("tuning needs calibration text"));
+  EXPECT_THAT(why([](auto& o) { o.tune.rate = 0; }), HasSubstr("tuning rate 0"));
+  EXPECT_THAT(why([](auto& o) { o.tune.clip = 0.5; }), HasSubstr("0.5 of a step"));
+  EXPECT_THAT(why([](auto& o) { o.tune.own_share = 1.5; }), HasSubstr("share of 1.5 own samples"));
+  EXPECT_THAT(why([](auto& o) { o.tune.patience = 0; }), HasSubstr("at least 1"));
+  EXPECT_THAT(why([](auto& o) { o.calibration.max_tokens = 32; }), HasSubstr("too little for tuning"));
+  EXPECT_FALSE(work_left());
 }
 
 TEST_F(QuantizeFileTest, AnEstimateDoesNothingButTellTheSize) {

@@ -1,0 +1,51 @@
+#pragma once
+#include "calibrate/calibrate_fixture.h"
+#include "spectralquant/gguf/strict.h"
+#include "spectralquant/quantize/round.h"
+#include "spectralquant/tune/distill.h"
+
+namespace spectralquant::tune {
+
+using calibrate::random_windows;
+using calibrate::refusal;
+
+/// A tiny model and its plain Q4_K rounding.
+class TuneTest : public calibrate::FolderTest {
+ protected:
+  void open(const model::TinyOptions& options = {}) {
+    original_ = std::make_unique<gguf::File>(gguf::File::open(model::write_tiny_qwen35(path("tiny.gguf"), options)));
+    std::vector<gguf::TensorPlan> plans;
+    for (const gguf::Tensor& t : original_->tensors()) {
+      plans.push_back({t.name, gguf::is_matrix_to_quantize("qwen35", t) ? gguf::Type::Q4_K : gguf::Type::F32, t.n_dims, t.shape});
+    }
+    gguf::WriteOptions write;
+    write.overwrite = true;
+    gguf::Writer writer(path("solved.gguf"), original_->metadata(), plans, write);
+    for (std::size_t i = 0; i < plans.size(); ++i) {
+      const gguf::Tensor& t = original_->tensors()[i];
+      std::vector<float> values(t.n_values());
+      gguf::decode(t, 0, t.n_rows(), values.data());
+      if (plans[i].type == gguf::Type::F32) {
+        writer.write(i, 0, values.data(), values.size() * sizeof(float));
+        continue;
+      }
+      const auto blocks = quantize::round_like_llama(values.data(), static_cast<std::int64_t>(t.n_rows()), static_cast<std::int64_t>(t.n_cols()), nullptr, 1).to_blocks();
+      writer.write(i, 0, blocks.data(), blocks.size() * sizeof blocks[0]);
+    }
+    writer.commit();
+    solved_ = std::make_unique<gguf::File>(gguf::File::open(path("solved.gguf")));
+  }
+
+  /// True if the packed tensors are the bytes of the solved file.
+  bool is_solved(const TensorBytes& packed) const {
+    for (const auto& [name, bytes] : packed) {
+      const gguf::Tensor& tensor = solved_->require(name);
+      if (bytes.size() != tensor.size_bytes || std::memcmp(bytes.data(), tensor.data, bytes.size()) != 0) return false;
+    }
+    return !packed.empty();
+  }
+
+  std::unique_ptr<gguf::File> original_, solved_;
+};
+
+}  // namespace spectralquant::tune
