@@ -153,6 +153,9 @@ void add_tuning(CLI::App& verb, pipeline::QuantizeOptions& options) {
   verb.add_option("--tune-rate", tune.rate, "factor on the learning rates")->capture_default_str();
   verb.add_option("--tune-own", tune.own_share, "share of the model's own samples in the text tuned on; more are written as needed")->capture_default_str();
   verb.add_option("--tune-clip", tune.clip, "how far from its code a weight may start, in steps")->capture_default_str();
+  verb.add_option("--tune-damping", tune.adam.damping, "share of a tensor's mean gradient added to each denominator of Adam: what hardly matters hardly moves")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   verb.add_flag("--tune-blocks", tune.by_block, "tune block by block, for a model that does not fit whole; gains less");
   verb.add_flag("--tune-bfloat16", tune.bfloat16, "compute in bfloat16 while tuning; faster on an accelerator");
 }

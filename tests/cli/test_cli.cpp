@@ -86,7 +86,7 @@ TEST_F(CliTest, InspectComparesTwoFiles) {
 
 TEST_F(CliTest, TuningIsReported) {
   const Result r = run({"quantize", kModel, "-o", out(), "--method", "imatrix", "--calibration", kSuite, "--window", "64", "--max-tokens", "4096", "--tune", "2048",
-                        "--tune-batch", "512", "--tune-rate", "2", "--tune-own", "0", "--tune-clip", "0.3", "--json"});
+                        "--tune-batch", "512", "--tune-rate", "2", "--tune-own", "0", "--tune-clip", "0.3", "--tune-damping", "1", "--json"});
   ASSERT_EQ(r.exit_code, 0) << r.err;
   EXPECT_THAT(r.err, HasSubstr("on text held aside"));
   const auto tuning = json::parse(r.out)["tuning"];
@@ -100,6 +100,8 @@ TEST_F(CliTest, TuningIsReported) {
 TEST_F(CliTest, WrongTuningIsWrongUsage) {
   EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--tune", "-5"}).exit_code, 2);
   EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--tune", "100", "--tune-clip", "0.7"}).exit_code, 2);
+  EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--tune", "100", "--tune-damping", "-1"}).exit_code, 2);
+  EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--start", kModel}).exit_code, 2);
   EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--effort", "bestest"}).exit_code, 2);
   const Result r = run({"quantize", kModel, "-o", out(), "--method", "plain", "--tune", "100"});
   EXPECT_EQ(r.exit_code, 2);

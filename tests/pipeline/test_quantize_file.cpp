@@ -23,7 +23,8 @@ class QuantizeFileTest : public PipelineTest {
     EXPECT_EQ(report.output_hash, out.hash());
     EXPECT_EQ(in.tensors().size(), out.tensors().size());
     for (std::size_t i = 0; i < in.tensors().size(); ++i) EXPECT_EQ(in.tensors()[i].name, out.tensors()[i].name);
-    if (options.start_file.empty()) EXPECT_EQ(report.matrices.size(), inventory.types.at(gguf::Type::Q4_K).n_tensors);
+    const std::size_t solved = options.start_file.empty() ? inventory.types.at(gguf::Type::Q4_K).n_tensors : 0;
+    EXPECT_EQ(report.matrices.size(), solved);
     EXPECT_FALSE(std::filesystem::exists(options.output + ".partial"));
     quantize_file(options);
     EXPECT_TRUE(slurp(options.output) == bytes) << "another run gave other bytes";
@@ -272,7 +273,8 @@ class TunedFileTest : public QuantizeFileTest {
     o.calibration.window_tokens = 32;
     o.tune.tokens = 12 * 128;
     o.tune.batch_tokens = 128;
-    o.tune.rate = 10;
+    o.tune.rate = 30;
+    o.tune.adam.damping = 1;
     return o;
   }
   bool work_left() const { return std::filesystem::exists(path("out.gguf.work")); }
