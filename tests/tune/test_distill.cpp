@@ -106,6 +106,7 @@ TEST_F(DistillTest, AStoppedRunGoesOnToTheSameResult) {
 TEST_F(DistillTest, BlockByBlockLowersTheDivergenceToo) {
   open();
   options_.tokens = 12 * 128;
+  options_.rate = 30;
   const TensorBytes tuned = distill_blocks(*original_, *solved_, text_, options_, torch::kCPU, report_);
   EXPECT_EQ(report_.steps_done, 2);
   EXPECT_EQ(report_.curve.size(), 2u);
