@@ -8,7 +8,7 @@ import json
 import sys
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 64, 30, 52, 56
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 430, 64, 30, 62, 56
 OURS, OTHERS, INK, GRID = "#d9480f", "#4263eb", "#343a40", "#e9ecef"
 LETTER = 7.2  # pixels a letter of the labels takes, about
 LINE = 17     # and a line of them
@@ -57,7 +57,8 @@ def main():
 
     print(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif">')
     print(f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>')
-    text(LEFT, 26, f"KL divergence to the original, nats a token, {suite} (lower is closer; bars: 95 %)", size=15, weight="600")
+    text(LEFT, 22, f"KL divergence to the original, {suite}", size=15, weight="600")
+    text(LEFT, 40, "mean nats a token and 95 % intervals; lower is closer")
     for value in ticks(y1):
         line(LEFT, y(value), WIDTH - RIGHT, y(value), GRID)
         text(LEFT - 8, y(value) + 4, f"{value:.3f}".rstrip("0").rstrip("."), "end")
