@@ -157,7 +157,7 @@ void add_tuning(CLI::App& verb, pipeline::QuantizeOptions& options) {
   verb.add_option("--tune-damping", tune.adam.damping, "share of a tensor's mean gradient added to each denominator of Adam: what hardly matters hardly moves")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  verb.add_flag("--tune-blocks", tune.by_block, "tune block by block, for a model that does not fit whole; gains less");
+  verb.add_flag("--tune-blocks", tune.by_block, "tune block by block towards the original's residual stream, for a model that does not fit whole");
   verb.add_flag("--tune-bfloat16", tune.bfloat16, "compute in bfloat16 while tuning; faster on an accelerator");
 }
 

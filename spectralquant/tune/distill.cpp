@@ -23,7 +23,8 @@ constexpr std::int64_t kBatchOnCpu = 4096, kBatchOnDevice = 16384;
 /// Tokens of one backward pass on a CPU: matrices of this height keep its BLAS busy.
 constexpr std::int64_t kPassTokensOnCpu = 2048;
 
-/// What autograd keeps of a token and block, in hidden-size vectors (measured on Qwen3.5 blocks), and what it may keep in all.
+/// What autograd keeps of a token and block, in hidden-size vectors (an estimate, counted from the operators of a Qwen3.5 block), and
+/// what it may keep in all.
 constexpr std::int64_t kKeptVectors = 48, kKeptBytes = std::int64_t{16} << 30;
 
 /// Steps over which rates rise: Adam's running means need some before they mean anything.
