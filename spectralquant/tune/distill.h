@@ -22,7 +22,7 @@ struct DistillOptions {
   bool by_block = false;          ///< distill_blocks() instead of distill(): one block in memory
   bool bfloat16 = false;          ///< compute in bfloat16, but for the head; latents are float32 always
   int measurements = 16;          ///< of the text held aside, over the run
-  int patience = 8;               ///< stop after so many measurements in a row without a new best
+  int patience = 16;              ///< stop after so many measurements in a row without a new best; fewer would end a run while its rates are high
   double checkpoint_seconds = 300;  ///< between checkpoints
   std::uint64_t seed = 0;         ///< of the order of the text
 };
