@@ -1,10 +1,14 @@
 #include "spectralquant/pipeline/work_folder.h"
 
+#include <dirent.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/gguf/partial_file.h"
@@ -39,6 +43,20 @@ std::optional<std::string> read_file(const std::string& path) {
   return bytes;
 }
 
+/// Names of the files in a folder, which has no folders in it.
+///
+/// By hand: PyTorch's own libtorch exports parts of another std::filesystem, and its directory iterators crash.
+std::vector<std::string> list(const std::string& folder) {
+  std::vector<std::string> names;
+  DIR* stream = ::opendir(folder.c_str());
+  if (!stream) return names;
+  while (const dirent* entry = ::readdir(stream)) {
+    if (const std::string name = entry->d_name; name != "." && name != "..") names.push_back(name);
+  }
+  ::closedir(stream);
+  return names;
+}
+
 /// Key of the job a folder belongs to; "" if that cannot be told.
 std::string key_of(const std::string& folder) {
   const auto text = read_file(folder + "/" + kJobFile);
@@ -58,7 +76,7 @@ WorkFolder::WorkFolder(const std::string& output, std::string key, std::string a
   }
   if (key_of(path_) == key_) {
     continued_ = made_ = true;
-  } else if (start_over || fs::is_empty(path_, ignored)) {
+  } else if (start_over || list(path_).empty()) {
     remove();
   } else {
     throw bad_input("an unfinished run with another input, other text or other options left its work here", path_,
@@ -93,8 +111,8 @@ std::string WorkFolder::file(std::string_view name) {
 void WorkFolder::write(std::string_view name, std::string_view bytes) { write_file(file(name), bytes); }
 
 void WorkFolder::remove() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
+  for (const std::string& name : list(path_)) ::unlink((path_ + "/" + name).c_str());
+  ::rmdir(path_.c_str());
   continued_ = made_ = false;
 }
 
