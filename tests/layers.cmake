@@ -11,7 +11,7 @@ set(tune_may core gguf model quantize)
 set(evaluate_may core gguf text model)
 set(spectra_may core gguf model calibrate quantize evaluate)
 set(pipeline_may core gguf text model calibrate quantize tune evaluate spectra)
-set(publish_may core gguf pipeline)
+set(publish_may core gguf evaluate pipeline)
 set(cli_may core gguf text model calibrate quantize tune evaluate spectra pipeline publish)
 set(without_torch core gguf text)
 

@@ -9,6 +9,7 @@
 #include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/publish/card.h"
 #include "spectralquant/publish/html.h"
+#include "spectralquant/publish/markdown.h"
 
 namespace spectralquant::cli {
 namespace {
@@ -17,7 +18,7 @@ struct Arguments {
   CommonOptions common;
   std::string results, spectra, model, output;
   publish::CardOptions card;
-  bool overwrite = false;
+  bool markdown = false, overwrite = false;
 };
 
 /// To the file if one is named, else to stdout.
@@ -36,6 +37,12 @@ void deliver(const Arguments& arguments, const std::string& text, const std::vec
 
 void run_report(const Arguments& arguments) {
   const auto results = publish::read_source(arguments.results);
+  if (arguments.markdown) {
+    if (!arguments.spectra.empty()) throw Error(ErrorCode::kBadUsage, "--markdown prints tables alone", "--spectra", "leave one of the two out");
+    return deliver(arguments, publish::to_markdown(results), {arguments.results});
+  }
+  if (arguments.output.empty())
+    throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o report.html (or --markdown to print the tables)");
   if (arguments.spectra.empty()) return deliver(arguments, publish::to_html(results, nullptr), {arguments.results});
   const auto spectra = publish::read_source(arguments.spectra);
   deliver(arguments, publish::to_html(results, &spectra), {arguments.results, arguments.spectra});
@@ -52,14 +59,15 @@ void add_report(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto* verb =
       app.add_subcommand("report", "Make one HTML file of eval's JSON: table, pictures, the text coloured by KL divergence; opens offline");
-  verb->add_option("results", arguments->results, "what eval --json printed")->required();
+  verb->add_option("results", arguments->results, "what eval --json printed; with --details also distributions and texts to browse")->required();
   verb->add_option("--spectra", arguments->spectra, "what inspect --signals --json printed: spectra, error by matrix");
-  verb->add_option("-o,--output", arguments->output, "file to write")->required();
+  verb->add_option("-o,--output", arguments->output, "file to write");
+  verb->add_flag("--markdown", arguments->markdown, "the tables as Markdown instead, to stdout unless -o names a file");
   verb->add_flag("--force", arguments->overwrite, "replace an existing output file");
   add_common(*verb, arguments->common, false);
   verb->footer(
       "Example:\n"
-      "  spectralquant eval --reference model-bf16.gguf ours.gguf pure.gguf --suite held=suites/heldout120.jsonl --json > results.json\n"
+      "  spectralquant eval --reference model-bf16.gguf ours.gguf pure.gguf --suite held=suites/heldout120.jsonl --details --json > results.json\n"
       "  spectralquant report results.json -o report.html");
   verb->callback([arguments] { run_report(*arguments); });
 }

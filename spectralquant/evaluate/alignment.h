@@ -35,7 +35,7 @@ struct Alignment {
   std::optional<Interval> excess_gain;           ///< the same with −loss_change
   std::optional<Interval> control_excess_drift;  ///< excess_drift − that of the control
   bool below_reference = false;                  ///< the whole interval of loss_change lies below 0
-  std::string_view verdict;                      ///< "leaked", "aligned", "shifted", "unexplained", "kept": see judge_alignment()
+  std::string verdict;                           ///< "leaked", "aligned", "shifted", "unexplained", "kept": see judge_alignment()
   std::string text;                              ///< the verdict in plain words, with its figures
 };
 

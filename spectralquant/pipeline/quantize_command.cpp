@@ -69,6 +69,26 @@ class Options {
   std::string place_;
 };
 
+/// Flags of tuning: how much, and what differs from the defaults.
+std::string tuning_flags(Options& tune) {
+  const tune::DistillOptions defaults;
+  std::string flags = fmt::format(" --tune {}", tune.take<std::int64_t>("tokens", 0));
+  if (const auto batch = tune.take("batch_tokens", defaults.batch_tokens); batch != defaults.batch_tokens)
+    flags += fmt::format(" --tune-batch {}", batch);
+  const auto number = [&](double value, double usual, const char* flag) {
+    if (value != usual) flags += fmt::format(" {} {}", flag, value);
+  };
+  number(tune.take("rate", defaults.rate), defaults.rate, "--tune-rate");
+  number(tune.take("own_share", defaults.own_share), defaults.own_share, "--tune-own");
+  number(tune.take("clip", defaults.clip), defaults.clip, "--tune-clip");
+  const auto adam = tune.take<std::vector<double>>("adam", {});
+  if (adam.size() == 3) number(adam[2], defaults.adam.damping, "--tune-damping");
+  if (tune.take("by_block", defaults.by_block)) flags += " --tune-blocks";
+  if (tune.take("bfloat16", defaults.bfloat16)) flags += " --tune-bfloat16";
+  tune.require_all_taken({"rates", "max_epochs", "measurements", "patience"});  // no option of the command line sets these
+  return flags;
+}
+
 }  // namespace
 
 std::string quantize_command(const gguf::Metadata& metadata, const std::string& input, const std::string& output) {
@@ -112,6 +132,11 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
   solver.require_all_taken({"damping", "output_damping", "sweeps"});  // no option of the command line sets these
   for (const auto& step : without) command += fmt::format(" --without {}", step);
 
+  if (!options.take<std::string>("start", "").empty()) command += " --start START.gguf";
+  if (const auto tune = options.take("tune", json::object()); !tune.empty()) {
+    Options taken(tune, metadata.place);
+    command += tuning_flags(taken);
+  }
   if (const auto fallback = options.take<std::string>("fallback", ""); !fallback.empty()) command += fmt::format(" --fallback {}", fallback);
   if (const auto device = options.take<std::string>("device", defaults.device); device != defaults.device)
     command += fmt::format(" --device {}", device);

@@ -237,7 +237,8 @@ std::string how_to_run(const Facts& facts) {
     out += fmt::format("The model was made for up to {} tokens of context.{}\n\n", context,
                        chats ? "" : " The file holds no chat template: it continues text.");
   out += "llama.cpp:\n\n";
-  out += fenced("sh", fmt::format("llama-cli -m '{0}'{1}\nllama-server -m '{0}' --port 8080\n", file, chats ? "" : " -p 'Once upon a time' -n 128"));
+  out +=
+      fenced("sh", fmt::format("llama-cli -m '{0}'{1}\nllama-server -m '{0}' --port 8080\n", file, chats ? "" : " -p 'Once upon a time' -n 128"));
   out += "\nOllama, with a file named `Modelfile`:\n\n";
   out += fenced("", fmt::format("FROM ./{}\n", file));
   out += "\n";

@@ -32,7 +32,7 @@ class ReportTest : public testing::Test {
   TemporaryFolder folder_;
 };
 
-TEST_F(ReportTest, MakesAPageAndACard) {
+TEST_F(ReportTest, MakesAPageMarkdownAndACard) {
   make_results();
   const Result page = run({"report", at("results.json"), "-o", at("report.html"), "--json"});
   ASSERT_EQ(page.exit_code, 0) << page.err;
@@ -40,6 +40,10 @@ TEST_F(ReportTest, MakesAPageAndACard) {
   EXPECT_THAT(html, StartsWith("<!doctype html>"));
   EXPECT_EQ(json::parse(page.out)["bytes"], html.size());
   EXPECT_FALSE(std::filesystem::exists(at("report.html.partial")));
+
+  const Result markdown = run({"report", at("results.json"), "--markdown"});
+  EXPECT_EQ(markdown.out, run({"eval", "--reference", kModel, at("ours.gguf"), "--suite", "conv=" + kSuite + ":2x64", "--markdown"}).out);
+  EXPECT_THAT(markdown.out, HasSubstr("| ours |"));
 
   const Result card = run({"card", at("ours.gguf"), "--results", at("results.json")});
   ASSERT_EQ(card.exit_code, 0) << card.err;
@@ -74,10 +78,15 @@ TEST_F(ReportTest, TheCommandOfACardMakesTheFileAgain) {
   EXPECT_TRUE(read_file(at("again/ours.gguf")) == read_file(at("ours.gguf"))) << command;
 }
 
+TEST_F(ReportTest, HelpTeaches) {
+  for (const auto* verb : {"report", "card"}) EXPECT_THAT(run({verb, "--help"}).out, HasSubstr("Example:"));
+}
+
 TEST_F(ReportTest, WrongUsage) {
   write_file(at("results.json"), "{}");
   EXPECT_EQ(run({"report"}).exit_code, 2);
   EXPECT_EQ(run({"report", at("results.json")}).exit_code, 2);
+  EXPECT_EQ(run({"report", at("results.json"), "--markdown", "--spectra", at("results.json")}).exit_code, 2);
   EXPECT_EQ(run({"card", at("results.json")}).exit_code, 2);
 }
 

@@ -45,6 +45,14 @@ TEST(QuantizeCommand, SaysWhatDiffersFromTheDefaults) {
       {[](auto& o) { o.plan.fallback = gguf::Type::Q8_0; }, " --fallback Q8_0"},
       {[](auto& o) { o.device = "cuda:1"; }, " --device cuda:1"},
       {[](auto& o) { o.seed = 7; }, " --seed 7"},
+      {[](auto& o) { o.tune.tokens = 4096; }, "--calibration a.txt --tune 4096 --threads"},
+      {[](auto& o) { o.tune.tokens = 4096, o.tune.batch_tokens = 512; }, " --tune 4096 --tune-batch 512"},
+      {[](auto& o) { o.tune.tokens = 1, o.tune.rate = 0.5; }, " --tune-rate 0.5"},
+      {[](auto& o) { o.tune.tokens = 1, o.tune.own_share = 0; }, " --tune-own 0"},
+      {[](auto& o) { o.tune.tokens = 1, o.tune.clip = 0.25; }, " --tune-clip 0.25"},
+      {[](auto& o) { o.tune.tokens = 1, o.tune.adam.damping = 0.125; }, " --tune-damping 0.125"},
+      {[](auto& o) { o.tune.tokens = 1, o.tune.by_block = true; }, " --tune-blocks"},
+      {[](auto& o) { o.tune.tokens = 1, o.tune.bfloat16 = true; }, " --tune-bfloat16"},
   };
   for (const auto& [change, flag] : cases) EXPECT_THAT(command(change), HasSubstr(flag));
 }
@@ -59,7 +67,8 @@ TEST(QuantizeCommand, RefusesWhatItDoesNotKnow) {
   gguf::Metadata metadata;
   metadata.place = "other.gguf";
   EXPECT_THAT(refusal([&] { quantize_command(metadata, "a", "b"); }), HasSubstr("does not say how it was made"));
-  for (const auto* options : {R"({"method":"spectral","new_option":3})", R"({"method":"spectral","solver":{"new_step":3}})", R"({"method":7})"}) {
+  for (const auto* options : {R"({"method":"spectral","new_option":3})", R"({"method":"spectral","solver":{"new_step":3}})",
+                              R"({"method":"spectral","tune":{"new_rate":3}})", R"({"method":7})"}) {
     metadata.set("spectralquant.options", gguf::Value::of_string(options));
     EXPECT_THAT(refusal([&] { quantize_command(metadata, "a", "b"); }), HasSubstr("an option that this version does not know"));
   }

@@ -43,6 +43,7 @@ function make_real() {
     file("plain.gguf"),
     "--suite",
     `conv=${suite}:4x128`,
+    "--details",
     "--json",
     "--quiet",
   ]);
@@ -276,7 +277,8 @@ try {
   await check("draws what eval prints", async () => {
     const real = await open(make_real());
     const ids = await section_ids(real);
-    for (const id of ["table", "size", "provenance"]) assert.ok(ids.includes(id), id);
+    for (const id of ["table", "size", "tokens-distribution", "position", "browser", "provenance"]) assert.ok(ids.includes(id), id);
+    assert.equal(await real.locator("#browser .alternatives li").count(), 10);
     assert.deepEqual(real.problems, []);
   });
 } finally {

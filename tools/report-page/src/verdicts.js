@@ -97,6 +97,8 @@ export function pairs_section(report, state) {
   );
 }
 
+const verdict_class = {kept: "good", leaked: "warn", aligned: "warn"};
+
 export function alignment_section(report, state) {
   if (!report.overlap.length && !report.alignment.length) return null;
   const body = h("div", {});
@@ -144,7 +146,7 @@ export function alignment_section(report, state) {
             h("span", {class: "swatch", style: {"--color": report.by_name.get(a.model)?.color ?? "currentColor"}}),
             h("b", {}, a.model),
             ` on ${a.suite}: `,
-            h("span", {class: `tag ${a.verdict === "leaked" || a.verdict === "aligned" ? "warn" : "good"}`}, a.verdict),
+            h("span", {class: `tag ${verdict_class[a.verdict] ?? ""}`}, a.verdict),
             " ",
             a.text,
           ),
