@@ -51,7 +51,7 @@ TEST(AlignmentTest, DamageThatIsTheSameEverywhereIsKept) {
   }
   ASSERT_TRUE(out[0].excess_drift.has_value());
   EXPECT_FALSE(out[1].excess_drift.has_value());
-  EXPECT_THAT(out[0].text, HasSubstr("KLD 0.020"));
+  EXPECT_THAT(out[0].text, HasSubstr("KLD 0.0201"));
 }
 
 TEST(AlignmentTest, MoreDriftWhereTheTextIsOfTheCalibrationsKindIsAligned) {
