@@ -27,10 +27,7 @@ void deliver(const Arguments& arguments, const std::string& text, const std::vec
     fmt::print("{}", text);
     return;
   }
-  gguf::PartialFile file(arguments.output, arguments.overwrite, inputs);
-  file.write(0, text.data(), text.size());
-  file.sync();
-  file.rename_to_target();
+  gguf::PartialFile(arguments.output, arguments.overwrite, inputs).finish({text});
   Console(arguments.common.quiet).say(fmt::format("wrote      {}  {}", arguments.output, human_bytes(text.size())));
   if (arguments.common.json) fmt::print("{}\n", nlohmann::json{{"output", arguments.output}, {"bytes", text.size()}}.dump(2));
 }

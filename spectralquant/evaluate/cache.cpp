@@ -53,13 +53,7 @@ std::optional<std::string> Cache::find(std::string_view kind, std::string_view k
 void Cache::store(std::string_view kind, std::string_view key, std::string_view bytes) try {
   if (folder_.empty()) return;
   std::filesystem::create_directories(folder_);
-  gguf::PartialFile file(path_of(kind, key), /*overwrite=*/true, {});
-  const std::string head = head_of(key, bytes);
-  file.reserve(head.size() + bytes.size());
-  file.write(0, head.data(), head.size());
-  file.write(head.size(), bytes.data(), bytes.size());
-  file.sync();
-  file.rename_to_target();
+  gguf::PartialFile(path_of(kind, key), /*overwrite=*/true, {}).finish({head_of(key, bytes), bytes});
 } catch (const Error& error) {
   if (problem_.empty()) problem_ = error.problem();
 } catch (const std::filesystem::filesystem_error& error) {

@@ -176,4 +176,16 @@ void PartialFile::rename_to_target() {
   ::close(std::exchange(fd_, -1));
 }
 
+void PartialFile::finish(std::initializer_list<std::string_view> parts) {
+  std::uint64_t size_bytes = 0, offset_bytes = 0;
+  for (const std::string_view part : parts) size_bytes += part.size();
+  reserve(size_bytes);
+  for (const std::string_view part : parts) {
+    write(offset_bytes, part.data(), part.size());
+    offset_bytes += part.size();
+  }
+  sync();
+  rename_to_target();
+}
+
 }  // namespace spectralquant::gguf

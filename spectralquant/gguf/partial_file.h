@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace spectralquant::gguf {
@@ -29,6 +31,9 @@ class PartialFile {
   void sync();
 
   void rename_to_target();
+
+  /// All of that for a file whose bytes are there already, in parts one after the other.
+  void finish(std::initializer_list<std::string_view> parts);
 
  private:
   void create();

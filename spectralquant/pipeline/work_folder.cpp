@@ -28,11 +28,7 @@ std::string file_name(std::string_view name) {
 }
 
 void write_file(const std::string& path, std::string_view bytes) {
-  gguf::PartialFile file(path, /*overwrite=*/true, {});
-  file.reserve(bytes.size());
-  file.write(0, bytes.data(), bytes.size());
-  file.sync();
-  file.rename_to_target();
+  gguf::PartialFile(path, /*overwrite=*/true, {}).finish({bytes});
 }
 
 std::optional<std::string> read_file(const std::string& path) {
