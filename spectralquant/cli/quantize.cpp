@@ -183,7 +183,7 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--effort", arguments->effort,
                    "fast: errors are weighed by what goes into a matrix; standard: also by what the output distribution feels of it, half as much time again; "
                    "best: then tuned against the original, minutes to hours more (default standard)")
-      ->check(CLI::IsMember({"fast", "standard", "best"}, CLI::ignore_case))
+      ->transform(CLI::IsMember({"fast", "standard", "best"}, CLI::ignore_case).description(""))  // FAST becomes fast
       ->type_name("fast|standard|best");
   add_tuning(*verb, options);
   std::vector<std::string> steps;

@@ -66,7 +66,9 @@ void check_output(const std::string& output, const std::vector<std::string>& inp
 std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOptions& options) {
   std::vector<std::string> paths = model.paths();
   if (options.method == Method::kPlain) return paths;
-  if (!options.signals_file.empty()) paths.push_back(options.signals_file);
+  for (const std::string& path : {options.signals_file, options.start_file}) {
+    if (!path.empty()) paths.push_back(path);
+  }
   for (std::string& path : text::expand_patterns(options.calibration.files)) paths.push_back(std::move(path));
   return paths;
 }

@@ -24,7 +24,7 @@ void check_input(const gguf::File& file, const quantize::Plan& plan, const Quant
 /// Errors   Error(kBadInput); Error(kFailed) when the disk is too full.
 void check_output(const std::string& output, const std::vector<std::string>& inputs, bool overwrite, std::uint64_t output_bytes = 0);
 
-/// Every file that a job reads: the parts of the model, calibration text, signals.
+/// Every file that a job reads: the parts of the model, calibration text, signals, the start of tuning.
 std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOptions& options);
 
 /// Every tensor decodes to finite numbers. Error(kBadInput) with the place.

@@ -178,10 +178,13 @@ TEST_F(BadInputTest, AnOutputThatIsAnInput) {
            {"quantize", model, "-o", text, "--calibration", text, "--force"},
            {"quantize", model, "-o", text, "--calibration", path("*.txt"), "--force"},
            {"quantize", model, "-o", signals, "--signals", signals, "--force"},
+           {"quantize", model, "-o", signals, "--start", signals, "--calibration", text, "--tune", "1024", "--force"},
            {"calibrate", model, "-o", model, "--calibration", text, "--force"},
            {"calibrate", model, "--imatrix", text, "--calibration", text, "--force"},
            {"eval", "--reference", model, "--suite", "t=" + text, "--markdown-file", model},
-           {"eval", "--reference", model, "--suite", "t=" + text, "--markdown-file", text}}) {
+           {"eval", "--reference", model, "--suite", "t=" + text, "--markdown-file", text},
+           {"eval", "--reference", model, "--suite", "t=" + std::string(kSuite), "--choices", "c=" + text, "--markdown-file", text},
+           {"eval", "--reference", model, "--suite", "t=" + std::string(kSuite), "--calibration-text", text, "--markdown-file", text}}) {
     const Result r = run(arguments);
     EXPECT_EQ(r.exit_code, 3) << testing::PrintToString(arguments) << r.err;
     EXPECT_THAT(r.err, AllOf(HasSubstr("is the input"), HasSubstr("fix:")));
