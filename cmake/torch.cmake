@@ -15,3 +15,12 @@ if(TARGET torch_cuda)
   find_package(CUDAToolkit REQUIRED)
   target_link_libraries(spectralquant_torch INTERFACE CUDA::cudart)
 endif()
+
+# Headers that c10d's own need to connect processes: Gloo's (Debian: libgloo-dev) and NCCL's, which PyTorch's wheels lay beside torch.
+find_path(GLOO_INCLUDE gloo/rendezvous/store.h)
+find_path(NCCL_INCLUDE nccl.h HINTS ${TORCH_INSTALL_PREFIX}/../nvidia/nccl/include ${TORCH_INSTALL_PREFIX}/../nvidia/cu13/include)
+foreach(include IN ITEMS ${GLOO_INCLUDE} ${NCCL_INCLUDE})
+  if(IS_DIRECTORY "${include}")
+    target_include_directories(spectralquant_torch SYSTEM INTERFACE ${include})
+  endif()
+endforeach()
