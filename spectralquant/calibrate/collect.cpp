@@ -33,13 +33,18 @@ constexpr std::int64_t kBytesOnDevice = std::int64_t{6} << 30;
 
 }  // namespace
 
-Streams Streams::embed(model::Model& model, const Windows& windows, std::int64_t batch) {
+std::size_t n_batches(const Windows& windows, std::int64_t batch) {
+  return (windows.size() + static_cast<std::size_t>(batch) - 1) / static_cast<std::size_t>(batch);
+}
+
+Streams Streams::embed(model::Model& model, const Windows& windows, std::int64_t batch, const distribute::Group& group) {
   torch::NoGradGuard no_grad;
   Streams streams;
-  const std::int64_t values = static_cast<std::int64_t>(windows.size() * windows[0].size()) * model.architecture().hidden_size();
+  const auto [begin, end] = group.share(n_batches(windows, batch));
+  const std::int64_t values = static_cast<std::int64_t>((end - begin) * windows[0].size()) * batch * model.architecture().hidden_size();
   if (values * static_cast<std::int64_t>(sizeof(float)) <= kBytesOnDevice) streams.home = model.device();
-  for (std::size_t first = 0; first < windows.size(); first += static_cast<std::size_t>(batch)) {
-    const std::size_t count = std::min(windows.size() - first, static_cast<std::size_t>(batch));
+  for (std::size_t i = begin; i < end; ++i) {
+    const std::size_t first = i * static_cast<std::size_t>(batch), count = std::min(windows.size() - first, static_cast<std::size_t>(batch));
     streams.pieces.emplace_back();
     streams.put(streams.pieces.size() - 1, model.embed(model::to_tensor(windows, first, count, model.device())));
   }
@@ -57,9 +62,9 @@ Signals collect(model::Model& model, const Windows& windows, const CollectOption
   if (options.output_moments) return collect_output_moments(model, windows, options, progress);
   torch::NoGradGuard no_grad;
   const model::Architecture& architecture = model.architecture();
-  Streams x = Streams::embed(model, windows, batch_windows(options.batch, windows, model));
+  Streams x = Streams::embed(model, windows, batch_windows(options.batch, windows, model), options.group);
   Signals signals;
-  signals.n_tokens = x.n_tokens();
+  signals.n_tokens = static_cast<std::int64_t>(windows.size() * windows[0].size());
   const std::uint64_t n_pieces = x.pieces.size(), total = n_pieces * static_cast<std::uint64_t>(architecture.n_blocks());
 
   for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
@@ -80,6 +85,7 @@ Signals collect(model::Model& model, const Windows& windows, const CollectOption
       };
     });
     for (std::size_t s = 0; s < stages.size(); ++s) {
+      moments[s].sum_over(options.group, model.device());
       const torch::Tensor h = moments[s].mean();
       for (const std::string& name : stages[s]) signals.matrices[name].h = h;
     }
@@ -90,6 +96,7 @@ Signals collect(model::Model& model, const Windows& windows, const CollectOption
     const MomentPart part(model.final_norm(x.on_device(i, model)));
     return [&head, part] { head.add(part); };
   });
+  head.sum_over(options.group, model.device());
   signals.matrices[architecture.head_name()].h = head.mean();
   return signals;
 }

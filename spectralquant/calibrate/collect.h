@@ -6,6 +6,7 @@
 
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/core/progress.h"
+#include "spectralquant/distribute/group.h"
 #include "spectralquant/model/model.h"
 
 namespace spectralquant::calibrate {
@@ -20,6 +21,7 @@ struct CollectOptions {
   bool only_head = false;       ///< nothing but H of the head: what a tied embedding needs before a walk
   std::uint64_t seed = 0;       ///< of the Fisher sketch
   std::int64_t batch = 0;       ///< windows at once; 0: chosen from the model's size
+  distribute::Group group;      ///< its processes share the batches; all get the signals of all windows
 };
 
 /// Static signals: moments of the model as it is, block by block; memory is that of one block and of the residual
@@ -44,10 +46,13 @@ struct StageMoments {
 };
 
 struct WalkOptions {
+  distribute::Group group;///< its processes share the windows; `solve` gets the moments of all of them in each
   bool drift = true;      ///< also input_drift and output_drift: carry the original model's stream beside the quantized one
   std::int64_t batch = 0; ///< windows at once; 0: chosen from their length
   /// Inputs of an output projection are kept while it is solved if they take no more than this; else computed again.
   std::uint64_t keep_bytes = std::uint64_t{4} << 30;
+  /// Whether the moments of a stage are wanted; where they are not (its matrices are solved already), `solve` gets undefined ones.
+  std::function<bool(const std::vector<std::string>& names)> wanted;
 };
 
 /// Walks the model block by block, stage by stage, with everything in front already quantized.

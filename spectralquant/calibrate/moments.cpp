@@ -46,6 +46,21 @@ void Moment::add(const MomentPart& part) {
   symmetric_ = symmetric_ && part.symmetric;
 }
 
+void Moment::sum_over(const distribute::Group& group, torch::Device device) {
+  if (group.alone()) return;
+  torch::NoGradGuard no_grad;
+  // What has nothing does not know the sizes either: every process writes a row of what it knows.
+  torch::Tensor facts = torch::zeros({group.size(), 4}, torch::kInt64);
+  if (sum_.defined()) facts[group.rank()] = torch::tensor({sum_.size(0), sum_.size(1), count_, std::int64_t{!symmetric_}});
+  group.sum(facts);
+  count_ = facts.select(1, 2).sum().item<std::int64_t>();
+  if (count_ == 0) return;
+  symmetric_ = facts.select(1, 3).sum().item<std::int64_t>() == 0;
+  const auto rows = facts.select(1, 0).max().item<std::int64_t>(), cols = facts.select(1, 1).max().item<std::int64_t>();
+  if (!sum_.defined()) sum_ = torch::zeros({rows, cols}, torch::dtype(torch::kFloat64).device(device));
+  group.sum(sum_);
+}
+
 torch::Tensor Moment::mean() const {
   if (!sum_.defined()) return {};
   torch::NoGradGuard no_grad;

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "spectralquant/distribute/group.h"
+
 namespace spectralquant::calibrate {
 
 /// Σ a bᵀ over the vectors of one batch: what batches that run side by side prepare, and Moment::add() sums in their order.
@@ -22,6 +24,8 @@ class Moment {
   void add(const MomentPart& part);
   void add(const torch::Tensor& a) { add(MomentPart(a)); }
   void add(const torch::Tensor& a, const torch::Tensor& b) { add(MomentPart(a, b)); }
+  /// Adds up what the processes of the group have; afterwards all have the same. A process may have nothing.
+  void sum_over(const distribute::Group& group, torch::Device device);
   /// Σ a bᵀ / count, [n, m] float32 on the CPU, exactly symmetric where a was b throughout; undefined tensor if nothing was added.
   torch::Tensor mean() const;
   std::int64_t count() const { return count_; }

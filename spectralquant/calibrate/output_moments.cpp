@@ -57,6 +57,17 @@ class HeadMoment {
     n_products_ += part.some.size(0);
   }
 
+  void sum_over(const distribute::Group& group) {
+    if (group.alone()) return;
+    torch::Tensor counts = torch::tensor({n_tokens_, n_products_});
+    group.sum(counts);
+    n_tokens_ = counts[0].item<std::int64_t>();
+    n_products_ = counts[1].item<std::int64_t>();
+    group.sum(diagonal_);
+    group.sum(product_diagonal_);
+    if (products_.defined()) group.sum(products_);
+  }
+
   torch::Tensor mean() const {
     if (!products_.defined()) return (diagonal_ / static_cast<double>(n_tokens_)).to(torch::kCPU, torch::kFloat32);
     torch::Tensor g = products_.triu().add_(products_.triu(1).t()).mul_(-1 / static_cast<double>(n_products_));
@@ -134,11 +145,13 @@ Signals collect_output_moments(model::Model& model, const Windows& windows, cons
     const std::int64_t of_window = architecture.n_blocks() * architecture.hidden_size() * static_cast<std::int64_t>(windows[0].size());
     batch = std::clamp<std::int64_t>(kBackwardValues / of_window, 1, batch);
   }
-  const std::size_t n_windows = static_cast<std::size_t>(batch), n_batches = (windows.size() + n_windows - 1) / n_windows;
+  const std::size_t n_windows = static_cast<std::size_t>(batch);
+  const auto [own_begin, own_end] = options.group.share(n_batches(windows, batch));
   HeadMoment head_output(architecture.vocab_size(), n_tokens, model.device());
   Moment head_input, embedding_output;
   torch::Tensor frequency = torch::zeros({architecture.vocab_size()}, torch::kFloat64);
-  model::for_each_in_order(n_batches, model.device(), [&](std::size_t i) {
+  model::for_each_in_order(own_end - own_begin, model.device(), [&, own_begin = own_begin](std::size_t own) {
+    const std::size_t i = own_begin + own;  // counted over all processes: what is drawn and which p are taken do not depend on them
     const std::size_t first = i * n_windows, count = std::min(windows.size() - first, n_windows);
     Batch part;
     part.inputs.resize(n_stages);
@@ -171,6 +184,14 @@ Signals collect_output_moments(model::Model& model, const Windows& windows, cons
       report(progress, {"collect", "gradients", done, windows.size(), "windows"});
     };
   });
+
+  const distribute::Group& group = options.group;
+  for (Moment& moment : inputs) moment.sum_over(group, model.device());
+  for (auto& [name, moment] : outputs) moment.sum_over(group, model.device());
+  head_output.sum_over(group);
+  head_input.sum_over(group, model.device());
+  embedding_output.sum_over(group, model.device());
+  group.sum(frequency);
 
   Signals signals;
   signals.n_tokens = n_tokens;

@@ -16,7 +16,8 @@ struct Streams {
   std::vector<torch::Tensor> pieces;
   torch::Device home = torch::kCPU;
 
-  static Streams embed(model::Model& model, const Windows& windows, std::int64_t batch);
+  /// The share of the group's process: whole batches, counted over all windows.
+  static Streams embed(model::Model& model, const Windows& windows, std::int64_t batch, const distribute::Group& group);
   torch::Tensor on_device(std::size_t piece, model::Model& model) const { return pieces[piece].to(model.device(), model.dtype()); }
   void put(std::size_t piece, const torch::Tensor& x) { pieces[piece] = x.detach().to(home, torch::kFloat32); }
   std::int64_t n_tokens() const;
@@ -24,6 +25,8 @@ struct Streams {
 
 /// Windows at once: `asked` if positive, else so many that a batch holds about 2048 tokens (16384 on an accelerator).
 std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const model::Model& model);
+
+std::size_t n_batches(const Windows& windows, std::int64_t batch);
 
 /// Errors   Error(kBadUsage) if there are no windows or they differ in length.
 void require_windows(const Windows& windows);

@@ -13,10 +13,10 @@ torch::Tensor to_float(const torch::Tensor& x) { return x.to(torch::kFloat32); }
 class Walk {
  public:
   Walk(model::Model& model, const Windows& windows, const WalkOptions& options, const std::function<void(const StageMoments&)>& solve)
-      : model_(model), options_(options), solve_(solve), batch_(batch_windows(options.batch, windows, model)), quantized_(Streams::embed(model, windows, batch_)) {
+      : model_(model), options_(options), solve_(solve), batch_(batch_windows(options.batch, windows, model)), quantized_(Streams::embed(model, windows, batch_, options.group)) {
     if (!options.drift) return;
     original_model_.emplace(model.weights().file(), model::ModelOptions{model.device(), model.dtype()});
-    original_ = Streams::embed(*original_model_, windows, batch_);
+    original_ = Streams::embed(*original_model_, windows, batch_, options.group);
     original_model_->weights().release(model.architecture().embedding_name());
   }
 
@@ -37,7 +37,9 @@ class Walk {
   }
 
   void head() {
+    const std::vector<std::string> names{model_.architecture().head_name()};
     Moment h, drift;
+    if (!moments_wanted(names)) return solve_({-1, names, {}, {}, {}, 0});
     for_each_piece([&](std::size_t i) {
       const torch::Tensor x = to_float(model_.final_norm(quantized_.on_device(i, model_)));
       MomentPart h_part(x), drift_part;
@@ -47,7 +49,8 @@ class Walk {
         if (drift_part.count) drift.add(drift_part);
       };
     });
-    solve_({-1, {model_.architecture().head_name()}, h.mean(), drift.mean(), {}, h.count()});
+    sum_over_processes(h, drift);
+    solve_({-1, names, h.mean(), drift.mean(), {}, h.count()});
   }
 
  private:
@@ -56,26 +59,37 @@ class Walk {
     model::for_each_in_order(quantized_.pieces.size(), model_.device(), work);
   }
 
+  void sum_over_processes(Moment& h, Moment& drift) const {
+    h.sum_over(options_.group, model_.device());
+    drift.sum_over(options_.group, model_.device());
+  }
+
+  bool moments_wanted(const std::vector<std::string>& names) const { return !options_.wanted || options_.wanted(names); }
+
   /// What reads the residual stream. Moves the original's stream behind this half.
   void reading_stage(std::int64_t block, int half, const std::vector<std::string>& names) {
     Moment h, drift;
+    const bool wanted = moments_wanted(names);
     for_each_piece([&](std::size_t i) {
-      const torch::Tensor x_q = to_float(model_.input_of(names.front(), block, half, quantized_.on_device(i, model_)));
-      MomentPart h_part(x_q), drift_part;
-      torch::Tensor behind;
+      MomentPart h_part, drift_part;
+      torch::Tensor x_q, behind;
+      if (wanted) {
+        x_q = to_float(model_.input_of(names.front(), block, half, quantized_.on_device(i, model_)));
+        h_part = MomentPart(x_q);
+      }
       if (original_model_) {
         const model::Tap tap = [&](std::string_view name, const torch::Tensor& x_f, const torch::Tensor&) {
-          if (name == names.front()) drift_part = {to_float(x_f) - x_q, x_q};
+          if (wanted && name == names.front()) drift_part = {to_float(x_f) - x_q, x_q};
         };
         behind = original_model_->half(block, half, original_.on_device(i, *original_model_), &tap);
       }
       return [this, i, &h, &drift, h_part, drift_part, behind] {
-        h.add(h_part);
-        if (!behind.defined()) return;
-        drift.add(drift_part);
-        original_.put(i, behind);
+        if (h_part.count) h.add(h_part);
+        if (drift_part.count) drift.add(drift_part);
+        if (behind.defined()) original_.put(i, behind);
       };
     });
+    if (wanted) sum_over_processes(h, drift);
     solve_({block, names, h.mean(), drift.mean(), {}, h.count()});
   }
 
@@ -85,19 +99,22 @@ class Walk {
     const std::uint64_t bytes = model_.weights().file().require(name).n_cols() * static_cast<std::uint64_t>(quantized_.n_tokens()) * sizeof(float);
     std::vector<torch::Tensor> kept(bytes <= options_.keep_bytes ? quantized_.pieces.size() : 0);
     Moment h, drift;
+    const bool wanted = moments_wanted(names);
     for_each_piece([&](std::size_t i) {
       const torch::Tensor stream = quantized_.on_device(i, model_), x_q = model_.input_of(name, block, half, stream);
-      MomentPart h_part(x_q), drift_part;
-      if (original_model_) {
+      MomentPart h_part, drift_part;
+      if (wanted) h_part = MomentPart(x_q);
+      if (wanted && original_model_) {
         const torch::Tensor y_q = stream + torch::linear(x_q, original_model_->weights().get(name));
         drift_part = {to_float(original_.on_device(i, *original_model_) - y_q), x_q};
       }
       return [&, i, x_q, h_part, drift_part] {
-        h.add(h_part);
+        if (h_part.count) h.add(h_part);
         if (drift_part.count) drift.add(drift_part);
         if (!kept.empty()) kept[i] = to_float(x_q).to(quantized_.home);
       };
     });
+    if (wanted) sum_over_processes(h, drift);
     solve_({block, names, h.mean(), {}, drift.mean(), h.count()});
     return kept;
   }

@@ -9,6 +9,7 @@
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/cli/calibration_arguments.h"
 #include "spectralquant/cli/console.h"
+#include "spectralquant/cli/together.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/model/model.h"
@@ -46,17 +47,20 @@ void check_outputs(const Arguments& arguments, const gguf::File& model, const pi
     if (!path.empty()) pipeline::check_output(path, inputs, arguments.overwrite);
 }
 
-void run(const Arguments& arguments) {
-  if (arguments.output.empty() && arguments.imatrix.empty())
-    throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o SIGNALS.gguf, or --imatrix FILE, or both");
-  Console console(arguments.common.quiet);
+void gather(const Arguments& arguments, const distribute::Group& group) {
+  Console console(arguments.common.quiet || !group.leads());
   prepare_engine(arguments.common, console);
   const auto file = gguf::File::open(arguments.model);
   const auto source = to_source(arguments.calibration, true);
-  check_outputs(arguments, file, source);
-  model::Model model(file, {.device = model::parse_device(arguments.common.device)});
-  const auto text = pipeline::load_calibration(model, source, arguments.common.seed, console.progress());
-  auto signals = calibrate::collect(model, text.windows, {.output_moments = arguments.output_moments, .seed = arguments.common.seed}, console.progress());
+  if (group.leads()) check_outputs(arguments, file, source);
+  model::Model model(file, {.device = pipeline::device_of(arguments.common.device, group.local_rank())});
+  const auto text = pipeline::load_calibration(model, source, arguments.common.seed, console.progress(), group);
+  calibrate::CollectOptions options;
+  options.output_moments = arguments.output_moments;
+  options.seed = arguments.common.seed;
+  options.group = group;
+  auto signals = calibrate::collect(model, text.windows, options, console.progress());
+  if (!group.leads()) return;
   signals.text_hash = text.hash;
   signals.model_hash = file.hash();
   signals.description = text.description;
@@ -71,6 +75,12 @@ void run(const Arguments& arguments) {
   if (arguments.common.json) {
     fmt::print("{}\n", nlohmann::json{{"matrices", signals.matrices.size()}, {"tokens", signals.n_tokens}, {"text_hash", signals.text_hash}}.dump(2));
   }
+}
+
+void run(Arguments& arguments) {
+  if (arguments.output.empty() && arguments.imatrix.empty())
+    throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o SIGNALS.gguf, or --imatrix FILE, or both");
+  run_together(arguments.common, [&](const distribute::Group& group) { gather(arguments, group); });
 }
 
 }  // namespace

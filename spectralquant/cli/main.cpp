@@ -77,7 +77,7 @@ int main(int argc, char** argv) {
     if (dynamic_cast<const CLI::RuntimeError*>(&error)) return code;  // a verb that prints its verdict and sets the code
     return code == 0 ? kDone : kWrongUsage;
   } catch (const cli::Interrupted&) {
-    console.say("spectralquant: interrupted; no output was written");
+    console.say("spectralquant: interrupted; no output was written (quantize keeps what is done: the same command continues)");
     return kInterrupted;
   } catch (const Error& error) {
     console.print_error(error);

@@ -8,6 +8,7 @@
 
 #include "spectralquant/cli/calibration_arguments.h"
 #include "spectralquant/cli/console.h"
+#include "spectralquant/cli/together.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/pipeline/quantize_file.h"
 
@@ -137,11 +138,17 @@ void run(Arguments& arguments) {
   if (arguments.dry_run) return print_plan(arguments);
   if (arguments.options.output.empty())
     throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o OUT.gguf (or --dry-run to see the plan)");
-  Console console(arguments.common.quiet);
-  if (arguments.options.method != Method::kPlain) prepare_engine(arguments.common, console);
-  const auto report = pipeline::quantize_file(arguments.options, console.progress());
-  say_result(console, arguments.options, report);
-  if (arguments.common.json) fmt::print("{}\n", to_json(arguments.options, report).dump(2));
+  run_together(arguments.common, [&](const distribute::Group& group) {
+    Console console(arguments.common.quiet || !group.leads());
+    arguments.options.group = group;
+    arguments.options.n_threads = arguments.common.n_threads;
+    if (arguments.options.method != Method::kPlain) prepare_engine(arguments.common, console);
+    const auto report = pipeline::quantize_file(arguments.options, console.progress());
+    arguments.options.group = {};
+    if (!group.leads()) return;
+    say_result(console, arguments.options, report);
+    if (arguments.common.json) fmt::print("{}\n", to_json(arguments.options, report).dump(2));
+  });
 }
 
 void add_tuning(CLI::App& verb, pipeline::QuantizeOptions& options) {

@@ -34,9 +34,11 @@ std::int64_t choose_batch(Model& model, std::int64_t n_windows, const SamplingOp
   const auto& architecture = model.architecture();
   const auto cache = options.window_tokens * key_value_size(model) * std::int64_t{sizeof(float)};
   const auto distribution = architecture.vocab_size() * 4 * std::int64_t{sizeof(double)};  // logits, probabilities and their sums
-  std::int64_t largest = kMaxBatch, bytes = kBatchBytes;
+  const std::int64_t n_processes = options.group.size();
+  std::int64_t largest = std::clamp<std::int64_t>((n_windows + n_processes - 1) / n_processes, 1, kMaxBatch);
+  std::int64_t bytes = kBatchBytes;
   if (model.device().is_cpu()) {  // batches run side by side, one a thread
-    const std::int64_t n_threads = at::get_num_threads();
+    const std::int64_t n_threads = at::get_num_threads() * n_processes;
     largest = std::clamp<std::int64_t>((n_windows + n_threads - 1) / n_threads, 1, kMaxBatchOnCpu);
     bytes = kBatchBytesOnCpu;
   }
@@ -79,18 +81,32 @@ torch::Tensor draw(const torch::Tensor& logits, double temperature, const torch:
 
 using Sequences = std::vector<std::vector<std::int32_t>>;
 
+/// Every process has written some of the windows; afterwards each has all of them.
+void share_windows(Sequences& windows, const SamplingOptions& options) {
+  if (options.group.alone() || windows.empty()) return;
+  torch::Tensor all = torch::zeros({static_cast<std::int64_t>(windows.size()), options.window_tokens}, torch::kInt32);
+  const auto length = static_cast<std::size_t>(options.window_tokens);
+  for (std::size_t i = 0; i < windows.size(); ++i) std::copy(windows[i].begin(), windows[i].end(), all.data_ptr<std::int32_t>() + i * length);
+  options.group.sum(all);
+  for (std::size_t i = 0; i < windows.size(); ++i) windows[i].assign(all.data_ptr<std::int32_t>() + i * length, all.data_ptr<std::int32_t>() + (i + 1) * length);
+}
+
 /// Writes on from prompts of one length, [n_windows][L ≥ 1]; what it returns does not hold them.
 Sequences generate(Model& model, std::int64_t n_windows, const std::function<torch::Tensor(std::int64_t first, std::int64_t n)>& prompts,
                    const SamplingOptions& options, const Progress& progress) {
   check(model, n_windows, options);
   torch::NoGradGuard no_grad;
   const auto& architecture = model.architecture();
-  const auto batch = choose_batch(model, n_windows, options);
+  torch::Tensor agreed = torch::tensor({choose_batch(model, n_windows, options)});  // the processes may have different numbers of threads
+  options.group.broadcast(agreed, 0);
+  const auto batch = agreed.item<std::int64_t>();
+  const auto [begin, end] = options.group.share(static_cast<std::size_t>((n_windows + batch - 1) / batch));
+  const std::int64_t own_windows = std::min(n_windows, static_cast<std::int64_t>(end) * batch) - std::min(n_windows, static_cast<std::int64_t>(begin) * batch);
   Sequences windows(static_cast<std::size_t>(n_windows));
   std::mutex mutex;
   std::uint64_t done = 0;
-  for_each_in_order(static_cast<std::size_t>((n_windows + batch - 1) / batch), model.device(), [&](std::size_t number) {
-    const auto first = static_cast<std::int64_t>(number) * batch, n_sequences = std::min(batch, n_windows - first);
+  for_each_in_order(end - begin, model.device(), [&, begin = begin](std::size_t number) {
+    const auto first = static_cast<std::int64_t>(begin + number) * batch, n_sequences = std::min(batch, n_windows - first);
     std::vector<Dice> dice;
     for (std::int64_t i = 0; i < n_sequences; ++i) dice.emplace_back(options.seed, first + i);
     std::vector<BlockState> states(architecture.n_blocks());
@@ -107,7 +123,7 @@ Sequences generate(Model& model, std::int64_t n_windows, const std::function<tor
       written.select(1, t).copy_(tokens.squeeze(1));
       const std::lock_guard lock(mutex);
       done += static_cast<std::uint64_t>(n_sequences);
-      report(progress, {"sample", "", done, static_cast<std::uint64_t>(n_windows * options.window_tokens), "tokens"});
+      report(progress, {"sample", "", done, static_cast<std::uint64_t>(own_windows * options.window_tokens), "tokens"});
     }
     return [&windows, first, n_sequences, ids = written.to(torch::kCPU, torch::kInt32).contiguous()] {
       for (std::int64_t i = 0; i < n_sequences; ++i) {
@@ -116,6 +132,7 @@ Sequences generate(Model& model, std::int64_t n_windows, const std::function<tor
       }
     };
   });
+  share_windows(windows, options);
   return windows;
 }
 

@@ -32,7 +32,8 @@ torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first_row, s
 }
 
 MatrixWriter::MatrixWriter(const gguf::File& input, const quantize::Plan& plan, const gguf::Metadata& metadata, const QuantizeOptions& options)
-    : plan_(plan), writer_(options.output, metadata, output_tensors(plan), write_options(input, options), input.paths()) {
+    : plan_(plan) {
+  if (!options.output.empty()) writer_.emplace(options.output, metadata, output_tensors(plan), write_options(input, options), input.paths());
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     if (plan.tensors[i].action != quantize::Action::kSolve) continue;
     matrices_.push_back(plan.tensors[i].source);
@@ -48,18 +49,24 @@ const gguf::Tensor* MatrixWriter::find(std::string_view name) const {
 bool MatrixWriter::has(std::string_view name) const { return written_.find(name) != written_.end(); }
 
 void MatrixWriter::write(const gguf::Tensor& source, std::uint64_t first_row, const quantize::Q4KMatrix& rows) {
+  written_[source.name] = true;
+  if (!writer_) return;
   const auto blocks = rows.to_blocks();
   const std::uint64_t row_bytes = source.n_cols() / gguf::kSuperBlock * sizeof(gguf::BlockQ4K);
-  writer_.write(index_.find(source.name)->second, first_row * row_bytes, blocks.data(), blocks.size() * sizeof(gguf::BlockQ4K));
-  written_[source.name] = true;
+  writer_->write(index_.find(source.name)->second, first_row * row_bytes, blocks.data(), blocks.size() * sizeof(gguf::BlockQ4K));
+}
+
+void MatrixWriter::commit() {
+  if (writer_) writer_->commit();
 }
 
 void MatrixWriter::write_rest() {
+  if (!writer_) return;
   for (std::size_t i = 0; i < plan_.tensors.size(); ++i) {
     const auto& [source, action, type] = plan_.tensors[i];
     if (action == quantize::Action::kSolve) continue;
     if (type == source->type) {
-      writer_.write(i, 0, source->data, source->size_bytes);
+      writer_->write(i, 0, source->data, source->size_bytes);
       continue;
     }
     const std::uint64_t step = std::max<std::uint64_t>(1, kChunkValues / source->n_cols());
@@ -67,7 +74,7 @@ void MatrixWriter::write_rest() {
     for (std::uint64_t row = 0; row < source->n_rows(); row += step) {
       const torch::Tensor values = decode_rows(*source, row, std::min(step, source->n_rows() - row));
       const auto bytes = encode(type, values.data_ptr<float>(), static_cast<std::size_t>(values.numel()));
-      writer_.write(i, offset, bytes.data(), bytes.size());
+      writer_->write(i, offset, bytes.data(), bytes.size());
       offset += bytes.size();
     }
   }

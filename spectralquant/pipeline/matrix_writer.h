@@ -2,6 +2,7 @@
 #include <torch/torch.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +16,8 @@ namespace spectralquant::pipeline {
 /// Rows of a tensor as float32.  Returns  [n_rows, cols].
 torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first_row, std::uint64_t n_rows);
 
-/// The output file while its matrices arrive one by one, in any order.
+/// The output file while its matrices arrive one by one, in any order. Without a name for the output (where another process writes it)
+/// it only keeps account of what would be written.
 class MatrixWriter {
  public:
   MatrixWriter(const gguf::File& input, const quantize::Plan& plan, const gguf::Metadata& metadata, const QuantizeOptions& options);
@@ -28,12 +30,11 @@ class MatrixWriter {
 
   void write(const gguf::Tensor& source, std::uint64_t first_row, const quantize::Q4KMatrix& rows);
   void write_rest();  ///< everything but the matrices: copied, or turned into F32 or the fallback type
-  void commit() { writer_.commit(); }
-  std::uint64_t file_bytes() const { return writer_.file_bytes(); }
+  void commit();
 
  private:
   const quantize::Plan& plan_;
-  gguf::Writer writer_;
+  std::optional<gguf::Writer> writer_;
   std::map<std::string, std::size_t, std::less<>> index_;  ///< of matrices, in the file
   std::vector<const gguf::Tensor*> matrices_;
   std::map<std::string, bool, std::less<>> written_;

@@ -82,6 +82,7 @@ gguf::Metadata output_metadata(const gguf::File& input, const QuantizeOptions& o
   metadata.set("spectralquant.options", gguf::Value::of_string(options_json(options)));
   metadata.set("spectralquant.seed", gguf::Value::of_u64(options.seed));
   metadata.set("spectralquant.threads", gguf::Value::of_u32(static_cast<std::uint32_t>(n_threads)));
+  if (options.group.size() > 1) metadata.set("spectralquant.processes", gguf::Value::of_u32(static_cast<std::uint32_t>(options.group.size())));
   metadata.set("spectralquant.model_hash", gguf::Value::of_string(input.hash()));
   if (options.method != Method::kPlain) {
     metadata.set("spectralquant.calibration", gguf::Value::of_string(calibration.description));

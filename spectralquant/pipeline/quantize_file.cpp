@@ -2,11 +2,18 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
+#include "spectralquant/core/version.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/threads.h"
 #include "spectralquant/pipeline/checks.h"
@@ -15,6 +22,7 @@
 #include "spectralquant/pipeline/provenance.h"
 #include "spectralquant/pipeline/solve_model.h"
 #include "spectralquant/pipeline/tune_model.h"
+#include "spectralquant/pipeline/work_folder.h"
 
 namespace spectralquant::pipeline {
 namespace {
@@ -36,8 +44,7 @@ class TorchThreads {
 /// Calibration of a job: text with the model it is for, or signals; neither for plain rounding.
 struct Calibration {
   std::unique_ptr<model::Model> model;
-  calibrate::Windows windows;
-  std::size_t n_from_files = 0;
+  CalibrationText text;
   std::optional<calibrate::Signals> signals;
   CalibrationFacts facts;
 };
@@ -58,7 +65,8 @@ void require_signals_fit(const calibrate::Signals& signals, const gguf::File& fi
   calibrate::require_fit(signals, sizes, options.signals_file);
 }
 
-Calibration prepare_calibration(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options, const Progress& progress) {
+/// Text files or signals: everything of the calibration that is there before the model runs.
+Calibration read_calibration(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options, const Progress& progress) {
   Calibration out;
   if (options.method == Method::kPlain) return out;
   if (!options.signals_file.empty()) {
@@ -67,14 +75,60 @@ Calibration prepare_calibration(const gguf::File& file, const quantize::Plan& pl
     out.facts = {out.signals->description, out.signals->text_hash, out.signals->n_tokens};
     return out;
   }
-  model::ModelOptions model_options;
-  model_options.device = model::parse_device(options.device);
-  out.model = std::make_unique<model::Model>(file, model_options);
-  CalibrationText text = load_calibration(*out.model, options.calibration, options.seed, progress);
-  out.facts = {text.description, text.hash, static_cast<std::int64_t>(text.windows.size()) * options.calibration.window_tokens};
-  out.windows = std::move(text.windows);
-  out.n_from_files = text.n_from_files;
+  out.model = std::make_unique<model::Model>(file, model::ModelOptions{.device = device_of(options.device, options.group.local_rank())});
+  out.text = load_text(file, options.calibration, progress);
   return out;
+}
+
+/// The work folder of this job, found again by everything that decides its result. Only the first process has one; the others
+/// are asked whether they do the same job.
+std::optional<WorkFolder> open_work_folder(const gguf::File& file, const Calibration& calibration, const QuantizeOptions& options) {
+  const std::string about = options_json(options);
+  Hasher hasher;
+  for (const std::string& part : {std::string(kVersion), about, std::to_string(options.seed), file.hash(), calibration.text.hash,
+                                  options.signals_file.empty() ? std::string() : hash_file(options.signals_file)}) {
+    hasher.update(part).update("\n");
+  }
+  const std::string key = hasher.hex();
+  if (options.group.broadcast(key, 0) != key) {
+    throw bad_input("the processes were given different inputs, texts or options", fmt::format("process {} of {}", options.group.rank(), options.group.size()),
+                    "start all of them with the same command, and with the same files on every machine");
+  }
+  if (!options.group.leads()) return std::nullopt;
+  return WorkFolder(options.output, key, about, options.overwrite);
+}
+
+constexpr const char* kSamplesFile = "samples";  ///< token ids of the own samples, int32, window after window
+
+/// Own samples, the longest part of a calibration: an earlier run may have left them.
+void complete_calibration(Calibration& calibration, WorkFolder* work, const QuantizeOptions& options, const Progress& progress) {
+  if (!calibration.model) return;
+  const CalibrationSource& source = options.calibration;
+  if (source.self_tokens > 0) {
+    const auto n = static_cast<std::size_t>(n_samples(source)), length = static_cast<std::size_t>(source.window_tokens);
+    const std::size_t window_bytes = length * sizeof(std::int32_t);
+    const std::string kept = options.group.broadcast(work ? work->read(kSamplesFile).value_or("") : "", 0);
+    calibrate::Windows samples;
+    if (kept.size() == n * window_bytes) {
+      samples.assign(n, std::vector<std::int32_t>(length));
+      for (std::size_t i = 0; i < n; ++i) std::memcpy(samples[i].data(), kept.data() + i * window_bytes, window_bytes);
+      report(progress, {"sample", options.output, n * length, n * length, "tokens of an earlier run"});
+    } else {
+      samples = write_samples(*calibration.model, source, options.seed, progress, options.group);
+      std::string flat;
+      for (const auto& sample : samples) flat.append(reinterpret_cast<const char*>(sample.data()), window_bytes);
+      if (work) work->write(kSamplesFile, flat);
+    }
+    add_samples(calibration.text, std::move(samples));
+  }
+  calibration.facts = {calibration.text.description, calibration.text.hash,
+                       static_cast<std::int64_t>(calibration.text.windows.size()) * source.window_tokens};
+}
+
+/// What an earlier run of this job solved, told to all processes.
+std::set<std::string> agree_on_solved(const WorkFolder* work, const quantize::Plan& plan, const distribute::Group& group) {
+  const std::set<std::string> own = work ? find_solved(*work, plan) : std::set<std::string>();
+  return nlohmann::json::parse(group.broadcast(nlohmann::json(own).dump(), 0)).get<std::set<std::string>>();
 }
 
 /// At most n_tokens of the windows, spread evenly.
@@ -91,35 +145,54 @@ calibrate::Signals collect_signals(const Calibration& calibration, const Quantiz
   const bool sequential = options.method == Method::kSpectral && options.moments == Moments::kSequential;
   calibrate::CollectOptions collect;
   collect.seed = options.seed;
+  collect.group = options.group;
   collect.output_moments = options.method == Method::kSpectral && options.two_sided;
   collect.only_head = sequential;
   if (collect.only_head && !collect.output_moments && !calibration.model->architecture().tied()) return {};
-  if (!sequential) return calibrate::collect(*calibration.model, calibration.windows, collect, progress);
+  if (!sequential) return calibrate::collect(*calibration.model, calibration.text.windows, collect, progress);
   const std::size_t tokens = tokens_of_static_signals(static_cast<std::size_t>(calibration.model->architecture().hidden_size()));
-  return calibrate::collect(*calibration.model, some_of(calibration.windows, tokens), collect, progress);
+  return calibrate::collect(*calibration.model, some_of(calibration.text.windows, tokens), collect, progress);
 }
 
 /// Rounds or solves every matrix, and writes the file.
-void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& calibration) {
+void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& calibration, WorkFolder* work) {
   const QuantizeOptions& options = run.options;
-  if (calibration.model && options.method != Method::kPlain) {
+  const std::set<std::string> solved = agree_on_solved(work, plan, options.group);
+  if (!solved.empty()) report(run.progress, {"resume", options.output, solved.size(), solved.size(), "solved matrices"});
+  const auto is_left = [&](const quantize::PlannedTensor& planned) {
+    return planned.action == quantize::Action::kSolve && !solved.contains(planned.source->name);
+  };
+  if (calibration.model && std::any_of(plan.tensors.begin(), plan.tensors.end(), is_left)) {
     run.times.enter("collect");
     calibration.signals = collect_signals(calibration, options, run.progress);
   }
   run.times.enter("write");
   MatrixWriter output(run.file, plan, output_metadata(run.file, options, calibration.facts, at::get_num_threads()), options);
   output.write_rest();
-  Job job{options, run.file, output, run.report, run.times, run.progress};
+  Job job{options, run.file, output, work, solved, run.report, run.times, run.progress};
   if (options.method != Method::kSpectral) {
     round_model(job, calibration.signals ? &*calibration.signals : nullptr);
   } else if (calibration.model && options.moments == Moments::kSequential) {
-    solve_sequential(job, *calibration.model, calibration.windows, *calibration.signals);
+    solve_sequential(job, *calibration.model, calibration.text.windows, calibration.signals.value_or(calibrate::Signals{}));
   } else {
-    solve_static(job, *calibration.signals);
+    solve_static(job, calibration.signals.value_or(calibrate::Signals{}));
   }
   run.times.enter("write");
   output.commit();
 }
+
+/// A file of this process alone, removed at the end: what the first process has in its work folder.
+class PrivateFile {
+ public:
+  PrivateFile() : path_((std::filesystem::temp_directory_path() / fmt::format("spectralquant-{}.gguf", ::getpid())).string()) {}
+  ~PrivateFile() { ::unlink(path_.c_str()); }
+  PrivateFile(const PrivateFile&) = delete;
+  PrivateFile& operator=(const PrivateFile&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
 
 /// The output is read again from the disk: strict, unless a fallback type was allowed.
 void verify(const QuantizeOptions& options, QuantizeReport& report) {
@@ -137,9 +210,14 @@ void verify(const QuantizeOptions& options, QuantizeReport& report) {
 
 }  // namespace
 
-QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& progress) {
+QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& callers_progress) {
   check_options(options);
   if (options.output.empty()) throw Error(ErrorCode::kBadUsage, "no output file", {}, "name the file to write");
+  const distribute::Group& group = options.group;
+  const Progress progress = group.alone() ? callers_progress : [&](const ProgressEvent& event) {
+    group.check();
+    spectralquant::report(callers_progress, event);
+  };
   QuantizeReport report;
   PhaseTimes times;
   times.enter("open");
@@ -147,35 +225,45 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& pro
   const gguf::File file = gguf::File::open(options.input);
   const quantize::Plan plan = quantize::make_plan(file, options.plan);
   check_input(file, plan, options);
-  check_output(options.output, input_paths(file, options), options.overwrite, plan.output_bytes);
-  check_finite(file, options.n_threads, progress);
+  if (group.leads()) {
+    check_output(options.output, input_paths(file, options), options.overwrite, plan.output_bytes);
+    check_finite(file, options.n_threads, progress);
+  }
   if (!options.start_file.empty()) require_start(options.start_file, plan);
 
   times.enter("calibrate");
-  Calibration calibration = prepare_calibration(file, plan, options, progress);
+  Calibration calibration = read_calibration(file, plan, options, progress);
+  std::optional<WorkFolder> own_work = open_work_folder(file, calibration, options);
+  WorkFolder* const work = own_work ? &*own_work : nullptr;
+  complete_calibration(calibration, work, options, progress);
   report.calibration_tokens = calibration.facts.n_tokens;
 
-  // With tuning, the solved file is a stage on the way, kept for a later run to go on from.
-  std::optional<WorkFolder> work;
+  // With tuning, the solved file is a stage on the way: every process needs it.
+  const bool tuned = options.tune.tokens > 0;
   QuantizeOptions solving = options;
   tune::Text text;
-  if (options.tune.tokens > 0) {
-    text = split_text(calibration.windows, calibration.n_from_files);
-    work.emplace(options.output, job_key(file, options, calibration.facts.hash), options_json(options), options.overwrite);
-    solving.output = options.start_file.empty() ? work->file(kSolvedFile) : options.start_file;
+  std::optional<PrivateFile> copy;
+  if (tuned) {
+    text = split_text(calibration.text.windows, calibration.text.n_from_files);
+    if (!work) copy.emplace();
+    solving.output = !options.start_file.empty() ? options.start_file : work ? work->file(kSolvedFile) : copy->path();
     solving.overwrite = true;
     solving.tune = {};
+  } else if (!work) {
+    solving.output.clear();
   }
-  if (options.start_file.empty() && !(work && work->find(kSolvedFile))) solve_and_commit({solving, file, report, times, progress}, plan, calibration);
-  if (work) {
+  if (options.start_file.empty()) solve_and_commit({solving, file, report, times, progress}, plan, calibration, work);
+  if (tuned) {
     calibration.model.reset();
     calibration.signals.reset();
-    tune_and_commit({options, file, report, times, progress}, solving.output, *work, std::move(text),
+    tune_and_commit({options, file, report, times, progress}, solving.output, work, std::move(text),
                     output_metadata(file, options, calibration.facts, at::get_num_threads()));
+  }
+  if (work) {
+    times.enter("verify");
+    verify(options, report);
     work->remove();
   }
-  times.enter("verify");
-  verify(options, report);
   report.phase_seconds = times.finish();
   return report;
 }

@@ -9,6 +9,7 @@
 
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/core/progress.h"
+#include "spectralquant/distribute/group.h"
 #include "spectralquant/model/sampling.h"
 #include "spectralquant/quantize/plan.h"
 #include "spectralquant/quantize/solver.h"
@@ -54,6 +55,9 @@ struct QuantizeOptions {
   std::uint64_t seed = 0;
   int n_threads = 0;
   std::string device = "cpu";
+  /// Processes that share the work: the same call in each. Only the first looks after the output and the work folder. The
+  /// result differs from that of one process by the rounding of sums.
+  distribute::Group group;
 };
 
 /// Objectives are those of quantize::Problem under the moments the matrix was solved with; without moments
@@ -68,22 +72,24 @@ struct MatrixReport {
   double seconds = 0;
 };
 
-/// What a run did. Phases: "open", "calibrate" (text, own samples), "collect", "walk" (forward passes between solving),
-/// "solve", "sample" (further own samples), "tune", "write", "verify".
+/// What a run did; `resumed`: matrices that an earlier, unfinished run had solved. Phases: "open", "calibrate" (text, own samples),
+/// "collect", "walk" (forward passes between solving), "solve", "sample" (further own samples), "tune", "write", "verify".
 struct QuantizeReport {
-  std::vector<MatrixReport> matrices;    ///< empty if the solved file of a stopped run was taken up
+  std::vector<MatrixReport> matrices;
   std::vector<std::pair<std::string, double>> phase_seconds;
   std::uint64_t output_bytes = 0;
   double file_bpw = 0, matrix_bpw = 0;
   std::int64_t calibration_tokens = 0;
+  std::int64_t resumed = 0;
   std::string output_hash;
   std::optional<tune::DistillReport> tuning;
 };
 
 /// The main job: GGUF in, strict Q4_K GGUF out. Results are a function of input, options, seed and thread count.
 ///
-/// With tuning, the folder OUTPUT.work holds the solved file and checkpoints while the job runs. It is removed at the end; if the
-/// job is stopped it stays, and the same job goes on from it.
+/// What takes long is kept in a WorkFolder as it is finished: own samples, solved matrices, checkpoints of tuning. A run that was killed
+/// or failed is continued by the next with the same input and options, reported as phase "resume".
+///
 /// Errors   those of every room below; no output file is left behind by any of them.
 QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& progress = {});
 
@@ -112,7 +118,19 @@ inline std::size_t tokens_of_static_signals(std::size_t hidden_size) { return st
 
 /// How a model writes own samples: from its first token, at temperature 1.
 model::SamplingOptions sampling_options(const gguf::File& file, std::int64_t window_tokens, std::uint64_t seed);
+/// The windows of the files alone; none if there are only own samples.
+CalibrationText load_text(const gguf::File& file, const CalibrationSource& source, const Progress& progress = {});
+/// Windows that the model is to write itself.
+std::int64_t n_samples(const CalibrationSource& source);
+calibrate::Windows write_samples(model::Model& model, const CalibrationSource& source, std::uint64_t seed, const Progress& progress = {},
+                                 const distribute::Group& group = {});
+void add_samples(CalibrationText& text, calibrate::Windows samples);
 
-CalibrationText load_calibration(model::Model& model, const CalibrationSource& source, std::uint64_t seed, const Progress& progress = {});
+/// All of it: load_text() and own samples.
+CalibrationText load_calibration(model::Model& model, const CalibrationSource& source, std::uint64_t seed, const Progress& progress = {},
+                                 const distribute::Group& group = {});
+
+/// The device of that name. "cuda" is the accelerator of this process's number on its machine: 0 for one process alone.
+torch::Device device_of(const std::string& name, int local_rank);
 
 }  // namespace spectralquant::pipeline

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "spectralquant/model/model.h"
-#include "spectralquant/quantize/batched_solver.h"
+#include "spectralquant/pipeline/solve_tasks.h"
 #include "spectralquant/quantize/round.h"
 
 namespace spectralquant::pipeline {
@@ -26,60 +26,6 @@ constexpr double kDiagonalDamping = 0.01;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// Reports "solve" by weights done.
-class SolveProgress {
- public:
-  explicit SolveProgress(const Job& job) : job_(job) {
-    for (const gguf::Tensor* matrix : job.output.matrices()) total_ += matrix->n_values();
-  }
-  void begin(std::string_view name) const { spectralquant::report(job_.progress, {"solve", name, done_, total_, "weights"}); }
-  void end(const gguf::Tensor& matrix) {
-    done_ += matrix.n_values();
-    begin(matrix.name);
-  }
-
- private:
-  const Job& job_;
-  std::uint64_t done_ = 0, total_ = 0;
-};
-
-quantize::SolverOptions solver_options(const QuantizeOptions& options) {
-  quantize::SolverOptions solver = options.solver;
-  if (solver.n_threads <= 0) solver.n_threads = options.n_threads;
-  return solver;
-}
-
-/// The objective of leaving the matrix away: what relative errors are relative to.
-double energy(const Problem& problem, torch::Device device) {
-  return quantize::objective_on(problem, Q4KMatrix(problem.target.size(0), problem.target.size(1)), device);
-}
-
-/// The device that matrices are solved on: the model's, where this build has kernels for it.
-torch::Device solver_device(const Job& job) {
-  const torch::Device device = model::parse_device(job.options.device);
-  return quantize::has_batched_kernels(device) ? device : torch::Device(torch::kCPU);
-}
-
-/// Solves a matrix and writes it.
-Q4KMatrix solve_and_write(Job& job, const gguf::Tensor& source, const Problem& problem) {
-  const auto start = std::chrono::steady_clock::now();
-  const torch::Device device = solver_device(job);
-  quantize::Solution solution = device.is_cpu() ? quantize::solve(problem, solver_options(job.options))
-                                                : quantize::solve_batched(problem, solver_options(job.options), device);
-  MatrixReport report;
-  report.name = source.name;
-  report.rows = problem.target.size(0);
-  report.cols = problem.target.size(1);
-  report.seconds = seconds_since(start);
-  report.objective = solution.objective;
-  report.plain_objective = solution.plain_objective;
-  report.imatrix_objective = solution.imatrix_objective;
-  if (const double all = energy(problem, device); all > 0) report.relative_error = report.objective / all;
-  job.report.matrices.push_back(std::move(report));
-  job.output.write(source, 0, solution.matrix);
-  return std::move(solution.matrix);
 }
 
 /// What an error of a matrix costs as far as static signals tell.
@@ -104,6 +50,12 @@ Problem static_problem(const calibrate::Signals& signals, const std::string& nam
     if (diagonal) problem.frequency = problem.frequency / (signal.g + signal.g.mean() * kDiagonalDamping);
   }
   return problem;
+}
+
+/// What an error of a row costs does not depend on the others.
+bool rows_stand_alone(const calibrate::Signals& signals, const std::string& name, bool two_sided) {
+  const auto it = signals.matrices.find(name);
+  return !two_sided || it == signals.matrices.end() || !it->second.g.defined() || it->second.g.dim() == 1;
 }
 
 /// Corrects targets for what the quantized part in front does to a stage's inputs and to the residual stream:
@@ -192,36 +144,49 @@ void round_model(Job& job, const calibrate::Signals* signals) {
 void solve_static(Job& job, const calibrate::Signals& signals) {
   SolveProgress progress(job);
   job.times.enter("solve");
+  // So many at once that the processes finish at about the same time, and not so many that their results would fill the memory.
+  const auto at_once = static_cast<std::size_t>(4 * job.options.group.size());
+  std::vector<Task> tasks;
   for (const gguf::Tensor* source : job.output.matrices()) {
-    if (job.output.has(source->name)) continue;
-    progress.begin(source->name);
-    const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
-    solve_and_write(job, *source, static_problem(signals, source->name, weights, job.options.two_sided));
-    progress.end(*source);
+    tasks.push_back({source, [&job, &signals, source] {
+                       return static_problem(signals, source->name, decode_rows(*source, 0, source->n_rows()), job.options.two_sided);
+                     },
+                     rows_stand_alone(signals, source->name, job.options.two_sided)});
+    if (tasks.size() < at_once && source != job.output.matrices().back()) continue;
+    solve_and_write(job, progress, tasks);
+    tasks.clear();
   }
 }
 
 void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& windows, const calibrate::Signals& signals) {
   SolveProgress progress(job);
+  const auto weights_of = [](const gguf::Tensor& source) { return decode_rows(source, 0, source.n_rows()); };
   std::vector<std::string> in_place;  // weights of the current block that were set
   const auto put = [&](const std::string& name, const Q4KMatrix& matrix) {
     model.weights().set(name, decoded(matrix).to(model.device(), model.dtype()));
+    in_place.push_back(name);
   };
 
   const std::string embedding = model.architecture().embedding_name();
   job.times.enter("solve");
   if (const gguf::Tensor* source = job.output.find(embedding)) {
-    progress.begin(embedding);
-    const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
-    put(embedding, solve_and_write(job, *source, static_problem(signals, embedding, weights, job.options.two_sided)));
-    progress.end(*source);
+    const auto problem = [&] { return static_problem(signals, embedding, weights_of(*source), job.options.two_sided); };
+    solve_and_write(job, progress, {{source, problem, rows_stand_alone(signals, embedding, job.options.two_sided)}}, put);
+    in_place.clear();  // stays
   }
 
-  job.times.enter("walk");
+  const auto is_done = [&](const gguf::Tensor& matrix) { return job.output.has(matrix.name) || job.solved.contains(matrix.name); };
   calibrate::WalkOptions options;
+  options.group = job.options.group;
   options.drift = job.options.drift_correction > 0;
+  options.wanted = [&](const std::vector<std::string>& names) {
+    return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+      const gguf::Tensor* source = job.output.find(name);
+      return source && !is_done(*source);
+    });
+  };
   std::int64_t block = 0;
-  calibrate::walk(model, windows, options, [&](const calibrate::StageMoments& moments) {
+  const auto solve_stage = [&](const calibrate::StageMoments& moments) {
     job.times.enter("solve");
     if (moments.block != block) {  // the blocks behind us are not run again
       for (const std::string& name : in_place) model.weights().reset(name);
@@ -229,27 +194,31 @@ void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& w
       block = moments.block;
     }
     std::optional<DriftCorrection> correction;
+    std::vector<Task> tasks;
     for (const std::string& name : moments.names) {
       const gguf::Tensor* source = job.output.find(name);
       if (!source || job.output.has(name)) continue;  // kept in another type; or the tied head, solved as embedding
-      if (!correction) correction.emplace(moments, job.options.drift_correction, model.device());
-      progress.begin(name);
-      const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
-      Problem problem = static_problem(signals, name, correction->target(weights), job.options.two_sided);
-      problem.h = moments.h;
-      put(name, solve_and_write(job, *source, problem));
-      in_place.push_back(name);
-      progress.end(*source);
+      tasks.push_back({source, [&, source] {
+                         if (!correction) correction.emplace(moments, job.options.drift_correction, model.device());
+                         Problem problem = static_problem(signals, source->name, correction->target(weights_of(*source)), job.options.two_sided);
+                         problem.h = moments.h;
+                         return problem;
+                       },
+                       rows_stand_alone(signals, name, job.options.two_sided)});
     }
+    solve_and_write(job, progress, tasks, put);
     job.times.enter("walk");
-  });
-  // Matrices that a forward pass never reads, such as extra prediction heads.
-  for (const gguf::Tensor* source : job.output.matrices()) {
+  };
+  const auto& matrices = job.output.matrices();
+  if (!std::all_of(matrices.begin(), matrices.end(), [&](const gguf::Tensor* matrix) { return is_done(*matrix); })) {
+    job.times.enter("walk");
+    calibrate::walk(model, windows, options, solve_stage);
+  }
+  // All of them if an earlier run had solved all; and matrices that a forward pass never reads, such as extra prediction heads.
+  job.times.enter("solve");
+  for (const gguf::Tensor* source : matrices) {
     if (job.output.has(source->name)) continue;
-    job.times.enter("solve");
-    const torch::Tensor weights = decode_rows(*source, 0, source->n_rows());
-    solve_and_write(job, *source, static_problem({}, source->name, weights, false));
-    progress.end(*source);
+    solve_and_write(job, progress, {{source, [&] { return static_problem({}, source->name, weights_of(*source), false); }, true}});
   }
 }
 

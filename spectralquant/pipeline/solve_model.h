@@ -1,10 +1,13 @@
 #pragma once
 #include <functional>
+#include <set>
+#include <string>
 
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/pipeline/matrix_writer.h"
 #include "spectralquant/pipeline/phase_times.h"
 #include "spectralquant/pipeline/quantize_file.h"
+#include "spectralquant/pipeline/work_folder.h"
 
 namespace spectralquant::pipeline {
 
@@ -13,10 +16,15 @@ struct Job {
   const QuantizeOptions& options;
   const gguf::File& file;
   MatrixWriter& output;
+  WorkFolder* work;                    ///< solved matrices are kept there, and taken from there; nullptr but in the first process
+  const std::set<std::string>& solved; ///< what an earlier run of this job left there
   QuantizeReport& report;
   PhaseTimes& times;
   const Progress& progress;
 };
+
+/// Names of the plan's matrices that an earlier run of this job solved.
+std::set<std::string> find_solved(const WorkFolder& work, const quantize::Plan& plan);
 
 /// llama.cpp's rounding of every matrix, weighted by diag(H) where `signals` has it; null: plain.
 void round_model(Job& job, const calibrate::Signals* signals);

@@ -1,17 +1,13 @@
 #include "spectralquant/pipeline/tune_model.h"
 
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/core/error.h"
-#include "spectralquant/core/hash.h"
-#include "spectralquant/core/version.h"
 #include "spectralquant/gguf/writer.h"
 #include "spectralquant/model/sampling.h"
-#include "spectralquant/pipeline/provenance.h"
 #include "spectralquant/tune/blocks.h"
 
 namespace spectralquant::pipeline {
@@ -33,9 +29,9 @@ void sample_more(const Run& run, tune::Text& text, torch::Device device) {
   if (missing <= 0) return;
   run.times.enter("sample");
   model::Model model(run.file, {device, options.bfloat16 ? torch::kBFloat16 : torch::kFloat32});
-  for (auto& window : model::sample(model, missing, sampling_options(run.file, window_tokens, run.options.seed + kTuningSeed), run.progress)) {
-    text.own.push_back(std::move(window));
-  }
+  model::SamplingOptions sampling = sampling_options(run.file, window_tokens, run.options.seed + kTuningSeed);
+  sampling.group = run.options.group;
+  for (auto& window : model::sample(model, missing, sampling, run.progress)) text.own.push_back(std::move(window));
 }
 
 nlohmann::ordered_json to_json(const tune::DistillReport& report) {
@@ -62,15 +58,6 @@ void require_start(const std::string& path, const quantize::Plan& plan) {
   if (file.tensors().size() != plan.tensors.size()) refuse("the start of tuning has tensors that the model lacks");
 }
 
-std::string job_key(const gguf::File& file, const QuantizeOptions& options, const std::string& text_hash) {
-  Hasher hasher;
-  for (const std::string& part : {std::string(kVersion), options_json(options), std::to_string(options.seed), std::to_string(at::get_num_threads()), file.hash(),
-                                  text_hash}) {
-    hasher.update(part).update("\n");
-  }
-  return hasher.hex();
-}
-
 tune::Text split_text(const calibrate::Windows& windows, std::size_t n_from_files) {
   if (windows.size() < 2) throw Error(ErrorCode::kBadUsage, "one window of calibration text is too little for tuning", {}, "give more text, or shorter windows");
   tune::Text text;
@@ -82,18 +69,20 @@ tune::Text split_text(const calibrate::Windows& windows, std::size_t n_from_file
   return text;
 }
 
-void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder& work, tune::Text text, gguf::Metadata metadata) {
+void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder* work, tune::Text text, gguf::Metadata metadata) {
   const QuantizeOptions& options = run.options;
-  const torch::Device device = model::parse_device(options.device);
+  const torch::Device device = device_of(options.device, options.group.local_rank());
   const gguf::File solved = gguf::File::open(solved_path);
   sample_more(run, text, device);
   run.times.enter("tune");
   tune::DistillOptions tuning = options.tune;
   tuning.seed = options.seed;
+  tuning.group = options.group;
   tune::DistillReport& report = run.report.tuning.emplace();
   const tune::TensorBytes tuned =
       tuning.by_block ? tune::distill_blocks(run.file, solved, text, tuning, device, report, run.progress)
-                      : tune::distill(run.file, solved, text, tuning, device, work.file("checkpoint.gguf"), solved.hash(), report, run.progress);
+                      : tune::distill(run.file, solved, text, tuning, device, work ? work->file("checkpoint.gguf") : "", solved.hash(), report, run.progress);
+  if (!work) return;
   run.times.enter("write");
   metadata.set("spectralquant.tuning", gguf::Value::of_string(to_json(report).dump()));
   std::vector<gguf::TensorPlan> plans;

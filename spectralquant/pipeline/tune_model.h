@@ -20,15 +20,12 @@ struct Run {
 /// Errors   Error(kBadInput) unless the file has the tensors of the plan, in its types: what a start of tuning has to be.
 void require_start(const std::string& path, const quantize::Plan& plan);
 
-/// Hash of everything that decides the result of a run.
-std::string job_key(const gguf::File& file, const QuantizeOptions& options, const std::string& text_hash);
-
 /// Splits calibration windows, those of files first, into text to train on and text to hold aside: a sixteenth, spread evenly.
 /// Errors   Error(kBadUsage) if there are fewer than two windows.
 tune::Text split_text(const calibrate::Windows& windows, std::size_t n_from_files);
 
 /// Tunes the solved file against the original and writes the output. Lets the model write as many further samples as its share of
-/// the text needs.
-void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder& work, tune::Text text, gguf::Metadata metadata);
+/// the text needs. work: of the first process, which writes; nullptr in the others.
+void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder* work, tune::Text text, gguf::Metadata metadata);
 
 }  // namespace spectralquant::pipeline

@@ -94,4 +94,29 @@ bool load_checkpoint(const std::string& path, const std::string& key, RunState& 
   return true;
 }
 
+bool load_shared_checkpoint(const distribute::Group& group, const std::string& path, const std::string& key, RunState& run, Student& student) {
+  const bool found = group.leads() && load_checkpoint(path, key, run, student);
+  if (group.alone()) return found;
+  if (group.broadcast(found ? "found" : "", 0).empty()) return false;
+  torch::NoGradGuard no_grad;
+  run.report = from_json(nlohmann::json::parse(group.broadcast(to_json(run.report).dump(), 0)));
+  std::vector<std::string> names;
+  for (const auto& [name, bytes] : run.best) names.push_back(name);
+  names = nlohmann::json::parse(group.broadcast(nlohmann::json(names).dump(), 0)).get<std::vector<std::string>>();
+  for (const std::string& name : names) {
+    std::vector<std::byte>& best = run.best[name];
+    const std::string bytes = group.broadcast(std::string(reinterpret_cast<const char*>(best.data()), best.size()), 0);
+    const auto* first = reinterpret_cast<const std::byte*>(bytes.data());
+    best.assign(first, first + bytes.size());
+  }
+  for (const auto& [name, parameter] : student.state()) {
+    visit(name, *parameter, [&, value = parameter->value](const std::string&, torch::Tensor& tensor) {
+      if (group.broadcast(tensor.defined() ? "defined" : "", 0).empty()) return;
+      if (!tensor.defined()) tensor = torch::empty_like(value);
+      group.broadcast(tensor, 0);
+    });
+  }
+  return true;
+}
+
 }  // namespace spectralquant::tune

@@ -17,4 +17,7 @@ void save_checkpoint(const std::string& path, const std::string& key, const RunS
 /// True if there is a checkpoint of this key; then run and student are as they were when it was saved.
 bool load_checkpoint(const std::string& path, const std::string& key, RunState& run, Student& student);
 
+/// The same for a group: where the first process found a checkpoint, all take up the run from it.
+bool load_shared_checkpoint(const distribute::Group& group, const std::string& path, const std::string& key, RunState& run, Student& student);
+
 }  // namespace spectralquant::tune

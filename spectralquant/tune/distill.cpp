@@ -58,7 +58,7 @@ class Distillation {
   TensorBytes run(const std::string& checkpoint, const std::string& key, const Progress& progress) {
     DistillReport& report = run_.report;
     last_saved_ = std::chrono::steady_clock::now();
-    if (load_checkpoint(checkpoint, key, run_, student_)) {
+    if (load_shared_checkpoint(options_.group, checkpoint, key, run_, student_)) {
       student_.put_into(student_model_);
     } else {
       start();
@@ -155,11 +155,11 @@ class Distillation {
     student_.put_into(student_model_);
   }
 
-  /// Loss and gradients of all latents over a step's windows. When it returns they are complete: whoever shares the windows of a
-  /// step among processes adds up Sums here.
+  /// Loss and gradients of all latents over a step's windows, those of the other processes included.
   Sums sums_of(std::int64_t step) {
     Windows windows;
-    for (std::int64_t i = 0; i < n_windows_; ++i) windows.push_back(curriculum_.window(step, i, n_windows_));
+    const auto [first, last] = options_.group.share(static_cast<std::size_t>(n_windows_));
+    for (std::size_t i = first; i < last; ++i) windows.push_back(curriculum_.window(step, static_cast<std::int64_t>(i), n_windows_));
     Sums sums;
     sums.gradients.resize(student_.leaves().size());
     for_each_pass(windows, [&](const torch::Tensor& tokens) {
@@ -169,22 +169,48 @@ class Distillation {
         add_up(sums.gradients, part.gradients);
       };
     });
+    sum_over_processes(sums);
     return sums;
+  }
+
+  void sum_over_processes(Sums& sums) const {
+    const distribute::Group& group = options_.group;
+    if (group.alone()) return;
+    torch::NoGradGuard no_grad;
+    // Beside the loss: which gradients there are at all. A process without windows has none of them.
+    const auto n = static_cast<std::int64_t>(sums.gradients.size());
+    torch::Tensor facts = torch::zeros({n + 1}, torch::kFloat64);
+    facts[n] = sums.nats;
+    for (std::int64_t i = 0; i < n; ++i) facts[i] = sums.gradients[static_cast<std::size_t>(i)].defined() ? 1.0 : 0.0;
+    group.sum(facts);
+    sums.nats = facts[n].item<double>();
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (facts[i].item<double>() == 0) continue;
+      torch::Tensor& gradient = sums.gradients[static_cast<std::size_t>(i)];
+      gradient = gradient.defined() ? gradient.to(torch::kFloat32) : torch::zeros_like(student_.leaves()[static_cast<std::size_t>(i)], torch::kFloat32);
+      group.sum(gradient);
+    }
   }
 
   double mean_kl(const Windows& windows) {
     torch::NoGradGuard no_grad;
     double sum = 0;
-    for_each_pass(windows, [&](const torch::Tensor& tokens) {
+    const auto [first, last] = options_.group.share(windows.size());
+    const Windows own(windows.begin() + static_cast<std::ptrdiff_t>(first), windows.begin() + static_cast<std::ptrdiff_t>(last));
+    for_each_pass(own, [&](const torch::Tensor& tokens) {
       const double part = compare(tokens, hidden(student_model_, tokens), false).sum_nats;
       return [&sum, part] { sum += part; };
     });
+    torch::Tensor total = torch::full({1}, sum, torch::kFloat64);
+    options_.group.sum(total);
+    sum = total.item<double>();
     return sum / static_cast<double>(static_cast<std::int64_t>(windows.size()) * window_tokens_);
   }
 
   /// work(tokens [B, T]) → what is to be done with its result, in the order of the windows.
   template <typename Work>
   void for_each_pass(const Windows& windows, const Work& work) {
+    if (windows.empty()) return;
     const auto n = static_cast<std::int64_t>(windows.size()), pass = std::min(n, pass_windows(n));
     model::for_each_in_order(static_cast<std::size_t>((n + pass - 1) / pass), teacher_.device(), [&](std::size_t i) -> std::function<void()> {
       const std::int64_t first = static_cast<std::int64_t>(i) * pass;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "spectralquant/core/progress.h"
+#include "spectralquant/distribute/group.h"
 #include "spectralquant/tune/curriculum.h"
 #include "spectralquant/tune/student.h"
 
@@ -25,6 +26,7 @@ struct DistillOptions {
   int patience = 16;              ///< stop after so many measurements in a row without a new best; fewer would end a run while its rates are high
   double checkpoint_seconds = 300;  ///< between checkpoints
   std::uint64_t seed = 0;         ///< of the order of the text
+  distribute::Group group;        ///< its processes share the windows of a step and of a measurement; all get the result
 };
 
 inline constexpr std::int64_t kRateTokens = 16384;
@@ -58,7 +60,7 @@ void require_held_aside(const Text& text);
 /// nothing beats it.
 ///
 /// checkpoint  file to go on from after a killed or stopped run, "" for none. One that belongs to another run is ignored. It
-///             is written every checkpoint_seconds, and when progress throws. A resumed run gives the result of one that was not stopped.
+///             is that of the first process, whatever the others say, written every checkpoint_seconds, and when progress throws. A resumed run gives the result of one that was not stopped.
 /// key         what the result depends on besides text and options, such as the hash of the solved file.
 /// Memory      about 24 bytes a weight, the activations of one batch, and the original's weights.
 /// Errors      Error(kBadUsage) without text to train on or to hold aside.

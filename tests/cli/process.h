@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <string>
 #include <thread>
 #include <vector>
@@ -45,10 +46,11 @@ struct Result {
 /// The real binary, started as a shell would start it.
 class Process {
  public:
-  Process(const std::vector<std::string>& arguments, rlim_t max_file_bytes = RLIM_INFINITY) {
+  Process(const std::vector<std::string>& arguments, rlim_t max_file_bytes = RLIM_INFINITY, const std::map<std::string, std::string>& environment = {}) {
     std::fflush(nullptr);  // or the child would write the parent's words once more
     pid_ = fork();
     if (pid_ != 0) return;
+    for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
     freopen((folder_ / "out").c_str(), "w", stdout);
     freopen((folder_ / "err").c_str(), "w", stderr);
     setenv("XDG_CACHE_HOME", folder_.path().c_str(), 1);  // nothing is kept from one run to the next unless a test asks for it

@@ -1,0 +1,191 @@
+#include "spectralquant/pipeline/solve_tasks.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <optional>
+
+#include "spectralquant/core/error.h"
+#include "spectralquant/pipeline/solved_matrix.h"
+#include "spectralquant/quantize/batched_solver.h"
+
+namespace spectralquant::pipeline {
+namespace {
+
+using quantize::Problem;
+using quantize::Q4KMatrix;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+quantize::SolverOptions solver_options(const QuantizeOptions& options) {
+  quantize::SolverOptions solver = options.solver;
+  if (solver.n_threads <= 0) solver.n_threads = options.n_threads;
+  return solver;
+}
+
+std::int64_t rows_of(const gguf::Tensor& source) { return static_cast<std::int64_t>(source.n_rows()); }
+std::int64_t cols_of(const gguf::Tensor& source) { return static_cast<std::int64_t>(source.n_cols()); }
+
+/// The device that matrices are solved on: the model's, where this build has kernels for it.
+torch::Device solver_device(const Job& job) {
+  const torch::Device device = device_of(job.options.device, job.options.group.local_rank());
+  return quantize::has_batched_kernels(device) ? device : torch::Device(torch::kCPU);
+}
+
+/// A matrix of fewer values is solved sooner than its rows are sent around.
+constexpr std::uint64_t kSmallestSplit = std::uint64_t{1} << 16;
+
+SolvedMatrix solve_matrix(const Job& job, const std::string& name, const Problem& problem) {
+  const auto start = std::chrono::steady_clock::now();
+  const torch::Device device = solver_device(job);
+  quantize::Solution solution = device.is_cpu() ? quantize::solve(problem, solver_options(job.options))
+                                                : quantize::solve_batched(problem, solver_options(job.options), device);
+  SolvedMatrix out;
+  out.report.name = name;
+  out.report.rows = problem.target.size(0);
+  out.report.cols = problem.target.size(1);
+  out.report.seconds = seconds_since(start);
+  out.report.objective = solution.objective;
+  out.report.plain_objective = solution.plain_objective;
+  out.report.imatrix_objective = solution.imatrix_objective;
+  if (const double all = energy(problem, device); all > 0) out.report.relative_error = solution.objective / all;
+  out.matrix = std::move(solution.matrix);
+  return out;
+}
+
+Problem some_rows(const Problem& whole, std::int64_t first, std::int64_t last) {
+  Problem part = whole;
+  part.target = whole.target.slice(0, first, last);
+  if (whole.frequency.defined()) part.frequency = whole.frequency.slice(0, first, last);
+  if (whole.c_target.defined()) part.c_target = whole.c_target.slice(0, first, last);
+  return part;
+}
+
+SolvedMatrix received(const Job& job, const std::string& bytes, const std::string& name, std::int64_t rows, std::int64_t cols) {
+  auto solved = SolvedMatrix::from_bytes(bytes, name, rows, cols);
+  if (solved) return std::move(*solved);
+  throw Error(ErrorCode::kFailed, "the solved matrix " + name + " was damaged on its way", job.options.output, "start again with the same command");
+}
+
+/// Some rows in each process; the same bytes as in one.
+SolvedMatrix solve_by_rows(const Job& job, const Task& task) {
+  const distribute::Group& group = job.options.group;
+  const std::string& name = task.source->name;
+  const std::int64_t rows = rows_of(*task.source), cols = cols_of(*task.source);
+  const auto first_row = [&](int rank) { return rows * rank / group.size(); };
+  const int own = group.rank();
+  const std::string own_bytes = solve_matrix(job, name, some_rows(task.problem(), first_row(own), first_row(own + 1))).to_bytes();
+  SolvedMatrix whole;
+  whole.report.name = name;
+  whole.report.rows = rows;
+  whole.report.cols = cols;
+  whole.matrix = Q4KMatrix(rows, cols);
+  double all = 0;
+  for (int rank = 0; rank < group.size(); ++rank) {
+    const std::int64_t first = first_row(rank), n = first_row(rank + 1) - first;
+    const SolvedMatrix part = received(job, group.broadcast(rank == own ? own_bytes : "", rank), name, n, cols);
+    const auto put = [&](const auto& from, auto& to) { std::copy(from.begin(), from.end(), to.begin() + first * static_cast<std::int64_t>(from.size()) / n); };
+    put(part.matrix.code, whole.matrix.code);
+    put(part.matrix.scale, whole.matrix.scale);
+    put(part.matrix.min, whole.matrix.min);
+    put(part.matrix.d, whole.matrix.d);
+    put(part.matrix.dmin, whole.matrix.dmin);
+    whole.report.objective += part.report.objective;
+    whole.report.plain_objective += part.report.plain_objective;
+    whole.report.imatrix_objective += part.report.imatrix_objective;
+    whole.report.seconds = std::max(whole.report.seconds, part.report.seconds);
+    if (part.report.relative_error > 0) all += part.report.objective / part.report.relative_error;
+  }
+  if (all > 0) whole.report.relative_error = whole.report.objective / all;
+  return whole;
+}
+
+/// Which process solves which task: the dearest first, each to whoever has the least to do.
+std::vector<int> share_out(const std::vector<Task>& tasks, const Job& job) {
+  const auto cost = [&](std::size_t i) {
+    const double rows = static_cast<double>(tasks[i].source->n_rows()), cols = static_cast<double>(tasks[i].source->n_cols());
+    const bool shared = tasks[i].rows_stand_alone || job.solved.contains(tasks[i].source->name);  // by all, or done
+    return shared ? 0.0 : rows * cols * (rows + cols);
+  };
+  std::vector<std::size_t> order(tasks.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return cost(a) > cost(b); });
+  std::vector<double> load(static_cast<std::size_t>(job.options.group.size()), 0);
+  std::vector<int> owners(tasks.size());
+  for (const std::size_t i : order) {
+    const auto least = std::min_element(load.begin(), load.end());
+    owners[i] = static_cast<int>(least - load.begin());
+    *least += cost(i);
+  }
+  return owners;
+}
+
+}  // namespace
+
+SolveProgress::SolveProgress(const Job& job) : job_(job) {
+  for (const gguf::Tensor* matrix : job.output.matrices()) total_ += matrix->n_values();
+}
+
+void SolveProgress::begin(std::string_view name) const { report(job_.progress, {"solve", name, done_, total_, "weights"}); }
+
+void SolveProgress::end(const gguf::Tensor& matrix) {
+  done_ += matrix.n_values();
+  begin(matrix.name);
+}
+
+double energy(const Problem& problem, torch::Device device) {
+  return quantize::objective_on(problem, Q4KMatrix(problem.target.size(0), problem.target.size(1)), device);
+}
+
+void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>& tasks, const Put& put) {
+  const distribute::Group& group = job.options.group;
+  const std::vector<int> owners = share_out(tasks, job);
+  const auto solve = [&](const Task& task) {
+    progress.begin(task.source->name);
+    return solve_matrix(job, task.source->name, task.problem());
+  };
+  const auto by_rows = [&](const Task& task) {
+    return task.rows_stand_alone && task.source->n_values() >= kSmallestSplit && rows_of(*task.source) >= group.size();
+  };
+  std::vector<std::string> own(tasks.size());
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    if (group.alone() || owners[i] != group.rank() || by_rows(tasks[i]) || job.solved.contains(tasks[i].source->name)) continue;
+    own[i] = solve(tasks[i]).to_bytes();
+  }
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    const gguf::Tensor& source = *tasks[i].source;
+    const bool before = job.solved.contains(source.name);
+    SolvedMatrix solved;
+    if (before) {
+      const std::string kept = job.work ? job.work->read(source.name).value_or("") : "";
+      solved = received(job, group.broadcast(kept, 0), source.name, rows_of(source), cols_of(source));
+      ++job.report.resumed;
+    } else if (group.alone()) {
+      solved = solve(tasks[i]);
+    } else if (by_rows(tasks[i])) {
+      solved = solve_by_rows(job, tasks[i]);
+    } else {
+      solved = received(job, group.broadcast(std::move(own[i]), owners[i]), source.name, rows_of(source), cols_of(source));
+    }
+    if (!before && job.work) job.work->write(source.name, solved.to_bytes());
+    job.output.write(source, 0, solved.matrix);
+    if (put) put(source.name, solved.matrix);
+    job.report.matrices.push_back(std::move(solved.report));
+    progress.end(source);
+  }
+}
+
+std::set<std::string> find_solved(const WorkFolder& work, const quantize::Plan& plan) {
+  std::set<std::string> names;
+  for (const auto& planned : plan.tensors) {
+    if (planned.action != quantize::Action::kSolve) continue;
+    const gguf::Tensor& source = *planned.source;
+    const auto bytes = work.read(source.name);
+    if (bytes && SolvedMatrix::from_bytes(*bytes, source.name, rows_of(source), cols_of(source))) names.insert(source.name);
+  }
+  return names;
+}
+
+}  // namespace spectralquant::pipeline

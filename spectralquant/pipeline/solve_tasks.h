@@ -1,0 +1,41 @@
+#pragma once
+#include <functional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spectralquant/pipeline/solve_model.h"
+
+namespace spectralquant::pipeline {
+
+/// Reports "solve" by weights done.
+class SolveProgress {
+ public:
+  explicit SolveProgress(const Job& job);
+  void begin(std::string_view name) const;
+  void end(const gguf::Tensor& matrix);
+
+ private:
+  const Job& job_;
+  std::uint64_t done_ = 0, total_ = 0;
+};
+
+/// A matrix to be solved, and how to come by its problem when its turn has come.
+struct Task {
+  const gguf::Tensor* source;
+  std::function<quantize::Problem()> problem;
+  bool rows_stand_alone = false;  ///< no output moment couples them: processes may solve some rows each
+};
+
+/// Called with each matrix once it is written, in the order of the tasks.
+using Put = std::function<void(const std::string& name, const quantize::Q4KMatrix& matrix)>;
+
+/// Solves matrices, each in one process or some rows in each, or takes them from the work folder; all processes get all of them.
+/// The first keeps and writes them as they come.
+void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>& tasks, const Put& put = {});
+
+/// The objective of leaving the matrix away: what relative errors are relative to.
+double energy(const quantize::Problem& problem, torch::Device device);
+
+}  // namespace spectralquant::pipeline
