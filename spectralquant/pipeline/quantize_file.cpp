@@ -252,7 +252,8 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
   } else if (!work) {
     solving.output.clear();
   }
-  if (options.start_file.empty()) solve_and_commit({solving, file, report, times, progress}, plan, calibration, work);
+  const bool solved_before = group.alone() && tuned && work->find(kSolvedFile);
+  if (options.start_file.empty() && !solved_before) solve_and_commit({solving, file, report, times, progress}, plan, calibration, work);
   if (tuned) {
     calibration.model.reset();
     calibration.signals.reset();

@@ -75,7 +75,7 @@ struct MatrixReport {
 /// What a run did; `resumed`: matrices that an earlier, unfinished run had solved. Phases: "open", "calibrate" (text, own samples),
 /// "collect", "walk" (forward passes between solving), "solve", "sample" (further own samples), "tune", "write", "verify".
 struct QuantizeReport {
-  std::vector<MatrixReport> matrices;
+  std::vector<MatrixReport> matrices;    ///< empty if the solved file of a stopped run was taken up
   std::vector<std::pair<std::string, double>> phase_seconds;
   std::uint64_t output_bytes = 0;
   double file_bpw = 0, matrix_bpw = 0;
