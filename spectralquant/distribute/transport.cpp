@@ -113,6 +113,15 @@ struct Transport::Impl {
 
   explicit Impl(torch::Device on) : device(on) {}
 
+#if defined(SPECTRALQUANT_NCCL)
+  ~Impl() {
+    const auto shut_down = [](auto& group) {
+      if constexpr (requires { group.shutdown(); }) group.shutdown();  // newer versions complain without it
+    };
+    if (nccl) shut_down(*nccl);
+  }
+#endif
+
   /// Where a tensor has to be to travel.
   torch::Device carrier(torch::Device of) const {
 #if defined(SPECTRALQUANT_NCCL)
