@@ -21,7 +21,7 @@ struct CollectOptions {
   bool only_head = false;       ///< nothing but H of the head: what a tied embedding needs before a walk
   std::uint64_t seed = 0;       ///< of the Fisher sketch
   std::int64_t batch = 0;       ///< windows at once; 0: chosen from the model's size
-  distribute::Group group;      ///< its processes share the batches; all get the signals of all windows
+  distribute::Group group = {};      ///< its processes share the batches; all get the signals of all windows
 };
 
 /// Static signals: moments of the model as it is, block by block; memory is that of one block and of the residual
@@ -46,7 +46,7 @@ struct StageMoments {
 };
 
 struct WalkOptions {
-  distribute::Group group;///< its processes share the windows; `solve` gets the moments of all of them in each
+  distribute::Group group = {};  ///< its processes share the windows; `solve` gets the moments of all of them in each
   bool drift = true;      ///< also input_drift and output_drift: carry the original model's stream beside the quantized one
   std::int64_t batch = 0; ///< windows at once; 0: chosen from their length
   /// Inputs of an output projection are kept while it is solved if they take no more than this; else computed again.

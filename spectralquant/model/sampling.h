@@ -14,7 +14,7 @@ struct SamplingOptions {
   std::uint64_t seed = 0;
   std::int32_t first_token = 0;  ///< what every sequence starts from (BOS or EOS); not part of the result
   std::int64_t batch = 0;        ///< sequences at once; 0: chosen from the model's size
-  distribute::Group group;       ///< its processes share the sequences; all get all of them
+  distribute::Group group = {};       ///< its processes share the sequences; all get all of them
 };
 
 /// Lets the model write: n_windows sequences of window_tokens tokens, with recurrent state and KV cache.

@@ -57,7 +57,7 @@ struct QuantizeOptions {
   std::string device = "cpu";
   /// Processes that share the work: the same call in each. Only the first looks after the output and the work folder. The
   /// result differs from that of one process by the rounding of sums.
-  distribute::Group group;
+  distribute::Group group = {};
 };
 
 /// Objectives are those of quantize::Problem under the moments the matrix was solved with; without moments

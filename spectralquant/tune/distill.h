@@ -26,7 +26,7 @@ struct DistillOptions {
   int patience = 16;              ///< stop after so many measurements in a row without a new best; fewer would end a run while its rates are high
   double checkpoint_seconds = 300;  ///< between checkpoints
   std::uint64_t seed = 0;         ///< of the order of the text
-  distribute::Group group;        ///< its processes share the windows of a step and of a measurement; all get the result
+  distribute::Group group = {};        ///< its processes share the windows of a step and of a measurement; all get the result
 };
 
 inline constexpr std::int64_t kRateTokens = 16384;

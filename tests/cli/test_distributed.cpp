@@ -19,6 +19,24 @@ using testing::HasSubstr;
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
+/// Share of the bytes of all tensors that differ.
+double difference(const std::string& one, const std::string& other) {
+  const gguf::File a = gguf::File::open(one), b = gguf::File::open(other);
+  std::size_t different = 0, all = 0;
+  for (const gguf::Tensor& tensor : a.tensors()) {
+    const auto *x = reinterpret_cast<const char*>(tensor.data), *y = reinterpret_cast<const char*>(b.require(tensor.name).data);
+    for (std::size_t i = 0; i < tensor.size_bytes; ++i) different += x[i] != y[i];
+    all += tensor.size_bytes;
+  }
+  return static_cast<double>(different) / static_cast<double>(all);
+}
+
+double sum_of(const json& report, const char* what) {
+  double sum = 0;
+  for (const auto& matrix : report["matrices"]) sum += matrix[what].get<double>();
+  return sum;
+}
+
 class DistributedTest : public testing::Test {
  protected:
   void make_model(std::uint32_t n_blocks) {
@@ -35,7 +53,7 @@ class DistributedTest : public testing::Test {
   std::string work() const { return out() + ".work"; }
   std::vector<std::string> arguments(int n_threads) const {
     return {"quantize", folder_ / "in.gguf", "-o",        out(), "--calibration", folder_ / "text.txt",      "self:512",
-            "--window", "64",                "--threads", std::to_string(n_threads), "--json"};
+            "--window", "64",                "--threads", std::to_string(n_threads), "--effort",   "fast", "--json"};
   }
 
   using Group = std::vector<std::unique_ptr<Process>>;
@@ -67,30 +85,14 @@ class DistributedTest : public testing::Test {
     return n;
   }
 
-  TemporaryFolder folder_;
-};
-
-/// Share of the bytes of all tensors that differ.
-double difference(const std::string& one, const std::string& other) {
-  const gguf::File a = gguf::File::open(one), b = gguf::File::open(other);
-  std::size_t different = 0, all = 0;
-  for (const gguf::Tensor& tensor : a.tensors()) {
-    const auto *x = reinterpret_cast<const char*>(tensor.data), *y = reinterpret_cast<const char*>(b.require(tensor.name).data);
-    for (std::size_t i = 0; i < tensor.size_bytes; ++i) different += x[i] != y[i];
-    all += tensor.size_bytes;
-  }
-  return static_cast<double>(different) / static_cast<double>(all);
-}
-
-TEST_F(DistributedTest, TwoAndFourProcessesDoWhatOneDoes) {
-  make_model(2);
-  const Result alone = run(arguments(4));
-  ASSERT_EQ(alone.exit_code, 0) << alone.err;
-  const json expected = json::parse(alone.out);
-  std::filesystem::rename(out(), folder_ / "alone.gguf");
-  for (const int size : {2, 4}) {
-    std::filesystem::remove(out());
-    const auto results = wait(start(size, arguments(4 / size)));
+  /// The job in `size` processes and in one with as many threads: as good a file, only process 0 speaks, nothing is left behind.
+  void expect_the_same(int size) {
+    make_model(2);
+    const Result alone = run(arguments(size));
+    ASSERT_EQ(alone.exit_code, 0) << alone.err;
+    const json expected = json::parse(alone.out);
+    std::filesystem::rename(out(), folder_ / "alone.gguf");
+    const auto results = wait(start(size, arguments(1)));
     for (int rank = 0; rank < size; ++rank) {
       EXPECT_EQ(results[rank].exit_code, 0) << results[rank].err;
       if (rank > 0) {
@@ -100,15 +102,22 @@ TEST_F(DistributedTest, TwoAndFourProcessesDoWhatOneDoes) {
     const json report = json::parse(results[0].out);
     ASSERT_EQ(report["matrices"].size(), expected["matrices"].size());
     EXPECT_EQ(report["calibration_tokens"], expected["calibration_tokens"]);
-    std::map<std::string, double> objectives;
-    for (const auto& matrix : report["matrices"]) objectives[matrix["name"]] = matrix["objective"];
-    for (const auto& matrix : expected["matrices"]) EXPECT_NEAR(objectives[matrix["name"]] / matrix["objective"].get<double>(), 1, 1e-3) << matrix["name"];
-    EXPECT_LT(difference(folder_ / "alone.gguf", out()), 0.01) << size << " processes";
+    EXPECT_NEAR(sum_of(report, "objective") / sum_of(expected, "objective"), 1, 1e-3);
+    // Moments in another order of summation: the same to the last bits of a double, which a float rarely sees.
+    EXPECT_LT(difference(folder_ / "alone.gguf", out()), 0.01);
     EXPECT_EQ(run({"inspect", out(), "--strict"}).exit_code, 0);
     EXPECT_FALSE(std::filesystem::exists(work()));
     EXPECT_FALSE(std::filesystem::exists(out() + ".partial"));
   }
-}
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(DistributedTest, TwoProcessesDoWhatOneDoes) { expect_the_same(2); }
+
+class SlowDistributedTest : public DistributedTest {};
+
+TEST_F(SlowDistributedTest, FourProcessesDoWhatOneDoes) { expect_the_same(4); }
 
 TEST_F(DistributedTest, UnderTheSameSignalsTheSameBytes) {
   make_model(2);
@@ -127,12 +136,12 @@ TEST_F(DistributedTest, UnderTheSameSignalsTheSameBytes) {
 }
 
 TEST_F(DistributedTest, AKilledProcessEndsAllAndTheSameCommandContinues) {
-  make_model(24);
+  make_model(8);
   for (const int victim : {1, 0}) {
-    std::filesystem::remove(out());
+    const int before = n_kept();
     const Group group = start(2, arguments(1));
     const auto deadline = Clock::now() + 120s;
-    while (n_kept() < 3 && Clock::now() < deadline) std::this_thread::sleep_for(5ms);
+    while (n_kept() < before + 2 && Clock::now() < deadline) std::this_thread::sleep_for(5ms);
     group[static_cast<std::size_t>(victim)]->signal(SIGKILL);
     const auto killed = Clock::now();
     const auto results = wait(group);
@@ -142,15 +151,14 @@ TEST_F(DistributedTest, AKilledProcessEndsAllAndTheSameCommandContinues) {
     EXPECT_THAT(results[1 - victim].err, HasSubstr("process " + std::to_string(victim) + " of 2 was lost"));
     EXPECT_THAT(results[1 - victim].err, HasSubstr("same command"));
     EXPECT_FALSE(std::filesystem::exists(out()));
-    EXPECT_GE(n_kept(), 3);
-
-    const auto again = wait(start(2, arguments(1)));
-    EXPECT_EQ(again[0].exit_code, 0) << again[0].err;
-    EXPECT_EQ(again[1].exit_code, 0) << again[1].err;
-    EXPECT_THAT(again[0].err, HasSubstr("resume"));
-    EXPECT_EQ(run({"inspect", out(), "--strict"}).exit_code, 0);
-    EXPECT_FALSE(std::filesystem::exists(work()));
+    EXPECT_GE(n_kept(), before + 2);
   }
+  const auto again = wait(start(2, arguments(1)));
+  EXPECT_EQ(again[0].exit_code, 0) << again[0].err;
+  EXPECT_EQ(again[1].exit_code, 0) << again[1].err;
+  EXPECT_THAT(again[0].err, HasSubstr("resume"));
+  EXPECT_EQ(run({"inspect", out(), "--strict"}).exit_code, 0);
+  EXPECT_FALSE(std::filesystem::exists(work()));
 }
 
 TEST_F(DistributedTest, AnErrorInOneEndsTheOthers) {

@@ -16,7 +16,7 @@ class ProcessesTest : public TuneTest {
     text_.files = random_windows(12, 32, 1);
     text_.own = random_windows(12, 32, 2);
     text_.held_aside = random_windows(4, 32, 3);
-    options_.tokens = 12 * 128;
+    options_.tokens = 6 * 128;
     options_.batch_tokens = 128;
     options_.rate = 100;  // few steps on few tokens have to do
     options_.adam.damping = 1;
@@ -46,19 +46,18 @@ class ProcessesTest : public TuneTest {
 
 TEST_F(ProcessesTest, TheDivergenceReachedIsTheSame) {
   open();
-  for (const int size : {2, 3}) {  // four windows a step: shares of two sizes
-    const auto codes = run_processes(size, [&](Group& group) {
-      const Result alone = run({}), together = run(group);
-      bool right = together.hash == group.broadcast(together.hash, 0);
+  const auto codes = run_processes(3, [&](Group& group) {  // four windows a step: shares of two sizes
+    const Result together = run(group);
+    bool right = together.hash == group.broadcast(together.hash, 0) && together.report.held_end < together.report.held_start;
+    if (group.leads()) {
+      const Result alone = run({});
       right = right && std::abs(together.report.held_start / alone.report.held_start - 1) < 1e-6;
       right = right && std::abs(together.report.held_end / alone.report.held_end - 1) < 0.01;
-      right = right && together.report.held_end < together.report.held_start;
-      if (!right) std::fprintf(stderr, "held aside: %.6f -> %.6f alone, %.6f -> %.6f together\n", alone.report.held_start, alone.report.held_end, together.report.held_start, together.report.held_end);
-      group.leave();
-      return right ? 0 : 1;
-    });
-    EXPECT_THAT(codes, Each(0)) << size << " processes";
-  }
+    }
+    group.leave();
+    return right ? 0 : 1;
+  });
+  EXPECT_THAT(codes, Each(0));
 }
 
 TEST_F(ProcessesTest, AllTakeUpTheFirstOnesCheckpoint) {
@@ -69,13 +68,13 @@ TEST_F(ProcessesTest, AllTakeUpTheFirstOnesCheckpoint) {
     int events = 0;
     try {
       run(group, checkpoint, [&](const ProgressEvent&) {
-        if (++events == 6) throw std::runtime_error("stop");
+        if (++events == 4) throw std::runtime_error("stop");
       });
     } catch (const std::runtime_error&) {
     }
     int steps = 0;
     const Result resumed = run(group, checkpoint, [&](const ProgressEvent&) { ++steps; });
-    const bool right = resumed.hash == whole.hash && steps < 12 && resumed.report.held_end == whole.report.held_end;
+    const bool right = resumed.hash == whole.hash && steps < 6 && resumed.report.held_end == whole.report.held_end;
     group.leave();
     return right ? 0 : 1;
   });
