@@ -29,7 +29,7 @@ struct Arguments {
 };
 
 /// What --effort best tunes on: some minutes for the embedded model on two cores, and for a model of a billion weights on an accelerator.
-constexpr std::int64_t kBestTokens = 524288, kBestTokensOnDevice = 4194304;
+constexpr std::int64_t kBestTokens = 524288, kBestTokensOnDevice = 16777216;
 
 /// Steps of the solver that --without leaves out, for ablations.
 const std::map<std::string, void (*)(pipeline::QuantizeOptions&)> kSteps = {
@@ -154,10 +154,10 @@ void run(Arguments& arguments) {
 void add_tuning(CLI::App& verb, pipeline::QuantizeOptions& options) {
   tune::DistillOptions& tune = options.tune;
   verb.add_option("--tune", tune.tokens, "tokens to tune on after solving, repetitions counted: codes, scales and F32 tensors learn the original's output "
-                                         "distribution; 0: none (default 0; with --effort best 524288, on an accelerator 4194304)")
+                                         "distribution; 0: none (default 0; with --effort best 524288, on an accelerator 16777216)")
       ->check(CLI::NonNegativeNumber);
   verb.add_option("--start", options.start_file, "a quantization of the input, made before, to tune instead of solving anew");
-  verb.add_option("--tune-batch", tune.batch_tokens, "tokens per step of tuning; 0: 4096, on an accelerator 16384")->check(CLI::NonNegativeNumber);
+  verb.add_option("--tune-batch", tune.batch_tokens, "tokens per step of tuning; 0: 4096, on an accelerator 65536")->check(CLI::NonNegativeNumber);
   verb.add_option("--tune-rate", tune.rate, "factor on the learning rates")->capture_default_str();
   verb.add_option("--tune-own", tune.own_share, "share of the model's own samples in the text tuned on; more are written as needed")->capture_default_str();
   verb.add_option("--tune-clip", tune.clip, "how far from its code a weight may start, in steps")->capture_default_str();

@@ -6,9 +6,9 @@ namespace spectralquant {
 
 /// Who has to act on an error. The command line maps each kind to an exit code.
 enum class ErrorCode {
-  kFailed,    ///< the job could not be done (disk full, out of memory, lost device); exit 1
+  kFailed,    ///< the job could not be done (out of memory, lost device, faulty disk); exit 1
   kBadUsage,  ///< options that contradict each other or do not exist; exit 2
-  kBadInput,  ///< a file or value that is refused as it is; exit 3
+  kBadInput,  ///< a file, value or place that is refused as it is, a full disk too; exit 3
 };
 
 /// The one exception of the library: what is wrong, where, and what to do about it.

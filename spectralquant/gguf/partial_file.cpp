@@ -114,10 +114,9 @@ void PartialFile::fail_to_write(int reason, std::uint64_t size_bytes) const {
   if (reason == ENOSPC || reason == EDQUOT) {
     struct statvfs info {};
     const std::uint64_t free_bytes = ::fstatvfs(fd_, &info) == 0 ? static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize : 0;
-    throw Error(ErrorCode::kFailed,
-                reason == EDQUOT ? fmt::format("the disk quota is used up: {} are needed", size_text(size_bytes))
-                                 : fmt::format("the disk is full: {} are needed, {} are free", size_text(size_bytes), size_text(free_bytes)),
-                target_, "free some space, or choose a folder on another disk");
+    throw bad_input(reason == EDQUOT ? fmt::format("the disk quota is used up: {} are needed", size_text(size_bytes))
+                                     : fmt::format("the disk is full: {} are needed, {} are free", size_text(size_bytes), size_text(free_bytes)),
+                    target_, "free some space, or choose a folder on another disk");
   }
   if (reason == EFBIG)
     throw Error(ErrorCode::kFailed, fmt::format("a file of {} is larger than this disk or user may hold", size_text(size_bytes)), target_,

@@ -58,8 +58,8 @@ void check_output(const std::string& output, const std::vector<std::string>& inp
   if (!fs::is_directory(folder, ignored)) throw bad_input("the folder of the output does not exist", folder.string(), "create it first");
   const fs::space_info space = fs::space(folder, ignored);
   if (!ignored && space.available < output_bytes) {
-    throw Error(ErrorCode::kFailed, fmt::format("the disk has {} MB free, the output needs {} MB", space.available / 1000000, output_bytes / 1000000 + 1),
-                output, "free some space, or write elsewhere");
+    throw bad_input(fmt::format("the disk has {} MB free, the output needs {} MB", space.available / 1000000, output_bytes / 1000000 + 1), output,
+                    "free some space, or write elsewhere");
   }
 }
 

@@ -18,7 +18,7 @@
 namespace spectralquant::tune {
 namespace {
 
-constexpr std::int64_t kBatchOnCpu = 4096, kBatchOnDevice = 16384;
+constexpr std::int64_t kBatchOnCpu = 4096, kBatchOnDevice = 65536;
 
 /// Tokens of one backward pass on a CPU: matrices of this height keep its BLAS busy.
 constexpr std::int64_t kPassTokensOnCpu = 2048;

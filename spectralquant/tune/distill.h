@@ -13,7 +13,7 @@ namespace spectralquant::tune {
 
 struct DistillOptions {
   std::int64_t tokens = 0;        ///< of text trained on, repetitions counted; 0: no tuning
-  std::int64_t batch_tokens = 0;  ///< per step; 0: 4096 on a CPU, 16384 on an accelerator
+  std::int64_t batch_tokens = 0;  ///< per step; 0: 4096 on a CPU, 65536 on an accelerator
   double rate = 1;                ///< factor on all four rates
   Rates rates{0.0035, 1e-2, 1e-4, 6e-4};  ///< at batches of kRateTokens; smaller batches take smaller ones
   AdamOptions adam;
