@@ -47,9 +47,6 @@ void flush_results() {
   throw spectralquant::Error(spectralquant::ErrorCode::kFailed, "the result cannot be written", "standard output", "check the disk it goes to");
 }
 
-/// libtorch appends its own stack to a message.
-std::string without_backtrace(const std::string& what) { return what.substr(0, what.find("\nException raised from")); }
-
 }  // namespace
 
 int main(int argc, char** argv) {

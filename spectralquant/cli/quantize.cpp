@@ -140,14 +140,14 @@ void run(Arguments& arguments) {
     throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o OUT.gguf (or --dry-run to see the plan)");
   run_together(arguments.common, [&](const distribute::Group& group) {
     Console console(arguments.common.quiet || !group.leads());
-    arguments.options.group = group;
-    arguments.options.n_threads = arguments.common.n_threads;
-    if (arguments.options.method != Method::kPlain) prepare_engine(arguments.common, console);
-    const auto report = pipeline::quantize_file(arguments.options, console.progress());
-    arguments.options.group = {};
+    pipeline::QuantizeOptions options = arguments.options;
+    options.group = group;
+    options.n_threads = arguments.common.n_threads;
+    if (options.method != Method::kPlain) prepare_engine(arguments.common, console);
+    const auto report = pipeline::quantize_file(options, console.progress());
     if (!group.leads()) return;
-    say_result(console, arguments.options, report);
-    if (arguments.common.json) fmt::print("{}\n", to_json(arguments.options, report).dump(2));
+    say_result(console, options, report);
+    if (arguments.common.json) fmt::print("{}\n", to_json(options, report).dump(2));
   });
 }
 

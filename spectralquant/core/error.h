@@ -31,4 +31,7 @@ class Error : public std::runtime_error {
 /// Shorthand for Error(kBadInput, …): input that can be neither read nor used as it is.
 Error bad_input(std::string problem, std::string place = {}, std::string fix = {});
 
+/// What an exception says, without the stack that libtorch appends to it.
+std::string without_backtrace(const std::string& what);
+
 }  // namespace spectralquant

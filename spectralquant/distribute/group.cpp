@@ -57,7 +57,7 @@ struct Group::Impl {
       if (loss) throw lost(launch, *loss);
       const std::string what = error.what();
       watch.report(fmt::format("process {} of {} lost the connection to another", launch.rank, launch.size));
-      throw lost(launch, "the connection to another process was lost: " + what.substr(0, what.find("\nException raised from")));
+      throw lost(launch, "the connection to another process was lost: " + without_backtrace(what));
     }
   }
 };
@@ -100,8 +100,8 @@ void Group::barrier() const {
   sum(one);
 }
 
-std::pair<std::size_t, std::size_t> Group::share(std::size_t n) const {
-  const auto r = static_cast<std::size_t>(rank()), s = static_cast<std::size_t>(size());
+std::pair<std::size_t, std::size_t> Group::share(std::size_t n, int rank) const {
+  const auto r = static_cast<std::size_t>(rank), s = static_cast<std::size_t>(size());
   return {n * r / s, n * (r + 1) / s};
 }
 

@@ -43,7 +43,8 @@ class Group {
   void barrier() const;
 
   /// The items [first, second) of n that are this process's: contiguous, sizes differ by one at most.
-  std::pair<std::size_t, std::size_t> share(std::size_t n) const;
+  std::pair<std::size_t, std::size_t> share(std::size_t n) const { return share(n, rank()); }
+  std::pair<std::size_t, std::size_t> share(std::size_t n, int rank) const;  ///< those of another process
 
   /// Throws if a process was lost.
   void check() const;

@@ -35,8 +35,6 @@ constexpr std::chrono::milliseconds kOperationTimeout = 240h;
 /// How long process 0 stays for the others to leave.
 constexpr std::chrono::milliseconds kPartingTime = 10s;
 
-std::string without_backtrace(const std::string& what) { return what.substr(0, what.find("\nException raised from")); }
-
 c10::intrusive_ptr<c10d::Store> connect(const Launch& launch, bool serve) {
   c10d::TCPStoreOptions options;
   options.port = launch.port;

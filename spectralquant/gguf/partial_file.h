@@ -11,7 +11,7 @@ namespace spectralquant::gguf {
 ///
 /// Destroyed before rename_to_target() it removes the partial file.
 ///
-/// Errors   Error(kBadInput) when the target may not be written (see Writer); Error(kFailed) when writing fails.
+/// Errors   Error(kBadInput) when the target may not be written (see Writer) or the disk is full; Error(kFailed) when writing fails otherwise.
 /// Threads  write() may be called from several threads for different bytes.
 class PartialFile {
  public:

@@ -32,8 +32,8 @@ struct WriteOptions {
 /// The keys split.* are left out (the result is one file) and general.alignment says what is true.
 ///
 /// Threads  write() may be called from several threads for different pieces.
-/// Errors   Error(kBadInput) when PATH exists and overwrite is off, or PATH is one of `inputs`;
-///          Error(kFailed) on a full disk or a failed write, with the bytes needed.
+/// Errors   Error(kBadInput) when PATH exists and overwrite is off, or PATH is one of `inputs`, and on a full disk, with
+///          the bytes needed; Error(kFailed) on a failed write.
 class Writer {
  public:
   Writer(std::string path, const Metadata& metadata, std::vector<TensorPlan> tensors, WriteOptions options = {},

@@ -21,7 +21,7 @@ void check_input(const gguf::File& file, const quantize::Plan& plan, const Quant
 /// A file can be written: it is none of the files that are read, no directory, not there already unless overwrite, its folder is there and
 /// the disk has room. Found before the long work; the Writer checks again.
 ///
-/// Errors   Error(kBadInput); Error(kFailed) when the disk is too full.
+/// Errors   Error(kBadInput), also when the disk is too full.
 void check_output(const std::string& output, const std::vector<std::string>& inputs, bool overwrite, std::uint64_t output_bytes = 0);
 
 /// Every file that a job reads: the parts of the model, calibration text, signals, the start of tuning.

@@ -5,6 +5,7 @@
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/pipeline/checks.h"
+#include "spectralquant/pipeline/phase_times.h"
 #include "spectralquant/pipeline/quantize_file.h"
 #include "spectralquant/text/corpus.h"
 
@@ -32,8 +33,7 @@ double measured_flops() {
   const auto start = std::chrono::steady_clock::now();
   constexpr int kRuns = 8;
   for (int i = 0; i < kRuns; ++i) a.mm(b);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return kRuns * 2.0 * 1024 * 768 * 768 / std::max(seconds, 1e-6);
+  return kRuns * 2.0 * 1024 * 768 * 768 / std::max(seconds_since(start), 1e-6);
 }
 
 double count_tokens(const CalibrationSource& source, const gguf::File& file) {

@@ -7,6 +7,10 @@
 
 namespace spectralquant::pipeline {
 
+inline double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 /// Where the time of a job goes. One phase runs at a time; entering one ends the other.
 class PhaseTimes {
  public:

@@ -21,6 +21,7 @@
 #include "spectralquant/pipeline/phase_times.h"
 #include "spectralquant/pipeline/provenance.h"
 #include "spectralquant/pipeline/solve_model.h"
+#include "spectralquant/pipeline/solve_tasks.h"
 #include "spectralquant/pipeline/tune_model.h"
 #include "spectralquant/pipeline/work_folder.h"
 

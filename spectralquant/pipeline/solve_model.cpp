@@ -24,10 +24,6 @@ constexpr double kDriftDamping = 0.02;
 /// Share of the mean of a diagonal G that is added to it.
 constexpr double kDiagonalDamping = 0.01;
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 /// What an error of a matrix costs as far as static signals tell.
 Problem static_problem(const calibrate::Signals& signals, const std::string& name, const torch::Tensor& weights, bool two_sided) {
   Problem problem;

@@ -23,9 +23,6 @@ struct Job {
   const Progress& progress;
 };
 
-/// Names of the plan's matrices that an earlier run of this job solved.
-std::set<std::string> find_solved(const WorkFolder& work, const quantize::Plan& plan);
-
 /// llama.cpp's rounding of every matrix, weighted by diag(H) where `signals` has it; null: plain.
 void round_model(Job& job, const calibrate::Signals* signals);
 

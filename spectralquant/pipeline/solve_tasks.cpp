@@ -15,10 +15,6 @@ namespace {
 using quantize::Problem;
 using quantize::Q4KMatrix;
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 quantize::SolverOptions solver_options(const QuantizeOptions& options) {
   quantize::SolverOptions solver = options.solver;
   if (solver.n_threads <= 0) solver.n_threads = options.n_threads;
@@ -74,9 +70,13 @@ SolvedMatrix solve_by_rows(const Job& job, const Task& task) {
   const distribute::Group& group = job.options.group;
   const std::string& name = task.source->name;
   const std::int64_t rows = rows_of(*task.source), cols = cols_of(*task.source);
-  const auto first_row = [&](int rank) { return rows * rank / group.size(); };
+  const auto rows_of_process = [&](int rank) {
+    const auto [first, last] = group.share(static_cast<std::size_t>(rows), rank);
+    return std::pair(static_cast<std::int64_t>(first), static_cast<std::int64_t>(last));
+  };
   const int own = group.rank();
-  const std::string own_bytes = solve_matrix(job, name, some_rows(task.problem(), first_row(own), first_row(own + 1))).to_bytes();
+  const auto [own_first, own_last] = rows_of_process(own);
+  const std::string own_bytes = solve_matrix(job, name, some_rows(task.problem(), own_first, own_last)).to_bytes();
   SolvedMatrix whole;
   whole.report.name = name;
   whole.report.rows = rows;
@@ -84,9 +84,10 @@ SolvedMatrix solve_by_rows(const Job& job, const Task& task) {
   whole.matrix = Q4KMatrix(rows, cols);
   double all = 0;
   for (int rank = 0; rank < group.size(); ++rank) {
-    const std::int64_t first = first_row(rank), n = first_row(rank + 1) - first;
+    const auto [first, last] = rows_of_process(rank);
+    const std::int64_t n = last - first;
     const SolvedMatrix part = received(job, group.broadcast(rank == own ? own_bytes : "", rank), name, n, cols);
-    const auto put = [&](const auto& from, auto& to) { std::copy(from.begin(), from.end(), to.begin() + first * static_cast<std::int64_t>(from.size()) / n); };
+    const auto put = [&, first = first](const auto& from, auto& to) { std::copy(from.begin(), from.end(), to.begin() + first * static_cast<std::int64_t>(from.size()) / n); };
     put(part.matrix.code, whole.matrix.code);
     put(part.matrix.scale, whole.matrix.scale);
     put(part.matrix.min, whole.matrix.min);

@@ -35,6 +35,9 @@ using Put = std::function<void(const std::string& name, const quantize::Q4KMatri
 /// The first keeps and writes them as they come.
 void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>& tasks, const Put& put = {});
 
+/// Names of the plan's matrices that an earlier run of this job solved.
+std::set<std::string> find_solved(const WorkFolder& work, const quantize::Plan& plan);
+
 /// The objective of leaving the matrix away: what relative errors are relative to.
 double energy(const quantize::Problem& problem, torch::Device device);
 

@@ -25,7 +25,7 @@ class WorkFolder {
   std::optional<std::string> read(std::string_view name) const;
   /// Path for a file that is to be written, atomically, by the caller. Makes the folder.
   std::string file(std::string_view name);
-  /// Writes a file atomically, replacing an older one.  Errors  Error(kFailed) if the disk is full.
+  /// Writes a file atomically, replacing an older one.  Errors  Error(kBadInput) if the disk is full.
   void write(std::string_view name, std::string_view bytes);
   /// The job is done: the folder and all in it are removed.
   void remove();

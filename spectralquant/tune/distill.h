@@ -59,8 +59,9 @@ void require_held_aside(const Text& text);
 /// measured at the start, at equal intervals and at the end; the state with the lowest KL there is returned, which is the start if
 /// nothing beats it.
 ///
-/// checkpoint  file to go on from after a killed or stopped run, "" for none. One that belongs to another run is ignored. It
-///             is that of the first process, whatever the others say, written every checkpoint_seconds, and when progress throws. A resumed run gives the result of one that was not stopped.
+/// checkpoint  file to go on from after a killed or stopped run, "" for none. One that belongs to another run is ignored. It is that of
+///             the first process, whatever the others say, and is written every checkpoint_seconds and when progress throws. A resumed
+///             run gives the result of one that was not stopped.
 /// key         what the result depends on besides text and options, such as the hash of the solved file.
 /// Memory      about 24 bytes a weight, the activations of one batch, and the original's weights.
 /// Errors      Error(kBadUsage) without text to train on or to hold aside.

@@ -7,17 +7,10 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class DistillTest : public TuneTest {
+class DistillTest : public ShortRunTest {
  protected:
-  DistillTest() {
+  DistillTest() : ShortRunTest(24) {
     torch::set_num_threads(1);
-    text_.files = random_windows(12, 32, 1);
-    text_.own = random_windows(12, 32, 2);
-    text_.held_aside = random_windows(4, 32, 3);
-    options_.tokens = 24 * 128;
-    options_.batch_tokens = 128;
-    options_.rate = 100;  // few steps on few tokens have to do
-    options_.adam.damping = 1;
     options_.patience = 100;
   }
 
@@ -25,8 +18,6 @@ class DistillTest : public TuneTest {
     return distill(*original_, *solved_, text_, options_, torch::kCPU, checkpoint, "key", report_, progress);
   }
 
-  Text text_;
-  DistillOptions options_;
   DistillReport report_;
 };
 

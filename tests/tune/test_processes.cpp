@@ -10,17 +10,9 @@ using distribute::Group;
 using distribute::run_processes;
 using ::testing::Each;
 
-class ProcessesTest : public TuneTest {
+class ProcessesTest : public ShortRunTest {
  protected:
-  ProcessesTest() {
-    text_.files = random_windows(12, 32, 1);
-    text_.own = random_windows(12, 32, 2);
-    text_.held_aside = random_windows(4, 32, 3);
-    options_.tokens = 6 * 128;
-    options_.batch_tokens = 128;
-    options_.rate = 100;  // few steps on few tokens have to do
-    options_.adam.damping = 1;
-  }
+  ProcessesTest() : ShortRunTest(6) {}
 
   struct Result {
     DistillReport report;
@@ -39,9 +31,6 @@ class ProcessesTest : public TuneTest {
     result.hash = hasher.hex();
     return result;
   }
-
-  Text text_;
-  DistillOptions options_;
 };
 
 TEST_F(ProcessesTest, TheDivergenceReachedIsTheSame) {

@@ -48,4 +48,21 @@ class TuneTest : public calibrate::FolderTest {
   std::unique_ptr<gguf::File> original_, solved_;
 };
 
+/// Text and options of a short run.
+class ShortRunTest : public TuneTest {
+ protected:
+  explicit ShortRunTest(std::int64_t n_steps) {
+    text_.files = random_windows(12, 32, 1);
+    text_.own = random_windows(12, 32, 2);
+    text_.held_aside = random_windows(4, 32, 3);
+    options_.tokens = n_steps * 128;
+    options_.batch_tokens = 128;
+    options_.rate = 100;  // few steps on few tokens have to do
+    options_.adam.damping = 1;
+  }
+
+  Text text_;
+  DistillOptions options_;
+};
+
 }  // namespace spectralquant::tune
