@@ -210,6 +210,9 @@ void Transport::broadcast(torch::Tensor& tensor, int root, const WhileWaiting& w
   });
 }
 
-void Transport::abandon() { static_cast<void>(impl_.release()); }
+void Transport::abandon() {
+  static auto* const abandoned = new std::vector<std::unique_ptr<Impl>>;  // reachable to the end: nothing is destroyed, nothing leaks
+  abandoned->push_back(std::move(impl_));
+}
 
 }  // namespace spectralquant::distribute

@@ -47,7 +47,7 @@ std::int64_t step_windows(const DistillOptions& options, std::int64_t window_tok
 /// Windows that a run trains on, repetitions counted: whole steps.
 std::int64_t run_windows(const DistillOptions& options, std::int64_t window_tokens, torch::Device device);
 
-/// Rates of a step: they rise over the first steps, then fall along half a cosine.
+/// Rates of a step: they rise over the first steps, then fall along the third power of half a cosine.
 Rates rates_at(const DistillOptions& options, std::int64_t batch_tokens, std::int64_t step, std::int64_t n_steps);
 
 /// Error(kBadUsage) if there is none.
