@@ -29,7 +29,7 @@ for ((i = 0; i < runs; ++i)); do
   timed store llama-perplexity -m "$original" -f "$text" -c 512 -t "$threads" --kl-divergence-base "$work/logits"
   timed compare llama-perplexity -m "$candidate" -c 512 -t "$threads" --kl-divergence-base "$work/logits" --kl-divergence
   rm -f "$work/logits"
-  timed eval "$sq" eval --json -q --bootstrap 0 --threads "$threads" --reference "$original" "$candidate" --suite "text=$text:c512"
+  timed eval "$sq" eval --no-cache --json -q --bootstrap 0 --threads "$threads" --reference "$original" "$candidate" --suite "text=$text:c512"
 done
 awk '
   { if (!($1 in wall) || $2 < wall[$1]) wall[$1] = $2; if (!($1 in cpu) || $3 + $4 < cpu[$1]) cpu[$1] = $3 + $4 }
