@@ -56,6 +56,7 @@ std::string options_json(const QuantizeOptions& options) {
                     {"batch_tokens", tune.batch_tokens},
                     {"rate", tune.rate},
                     {"rates", {tune.rates.codes, tune.rates.sub_scales, tune.rates.super_scales, tune.rates.free}},
+                    {"fall", tune.fall},
                     {"adam", {tune.adam.beta1, tune.adam.beta2, tune.adam.damping}},
                     {"clip", tune.clip},
                     {"own_share", tune.own_share},

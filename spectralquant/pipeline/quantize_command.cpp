@@ -85,7 +85,7 @@ std::string tuning_flags(Options& tune) {
   if (adam.size() == 3) number(adam[2], defaults.adam.damping, "--tune-damping");
   if (tune.take("by_block", defaults.by_block)) flags += " --tune-blocks";
   if (tune.take("bfloat16", defaults.bfloat16)) flags += " --tune-bfloat16";
-  tune.require_all_taken({"rates", "max_epochs", "measurements", "patience"});  // no option of the command line sets these
+  tune.require_all_taken({"rates", "fall", "max_epochs", "measurements", "patience"});  // no option of the command line sets these
   return flags;
 }
 

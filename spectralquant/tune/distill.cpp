@@ -30,10 +30,6 @@ constexpr std::int64_t kKeptVectors = 48, kKeptBytes = std::int64_t{16} << 30;
 /// Steps over which rates rise: Adam's running means need some before they mean anything.
 constexpr std::int64_t kWarmUpSteps = 50;
 
-/// Power of the half cosine along which rates fall. High rates move codes across their borders, at the cost of noise; what was gained shows
-/// as they go to nothing, so much of a run is spent there (docs/method.md, section 5).
-constexpr double kFall = 3;
-
 /// Sums over the windows of a step.
 struct Sums {
   double nats = 0;
@@ -283,9 +279,9 @@ std::string run_key(const std::string& key, const Text& text, const DistillOptio
     hasher.update("|");
   }
   const Rates& rates = options.rates;
-  hasher.update(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", options.tokens, options.batch_tokens, options.rate, rates.codes,
+  hasher.update(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", options.tokens, options.batch_tokens, options.rate, rates.codes,
                             rates.sub_scales, rates.super_scales, rates.free, options.adam.beta1, options.adam.beta2, options.adam.damping, options.clip,
-                            options.own_share, options.max_epochs, options.bfloat16, options.measurements, options.patience, options.seed,
+                            options.own_share, options.max_epochs, options.bfloat16, options.measurements, options.patience, options.seed, options.fall,
                             device.str(), at::get_num_threads()));
   return hasher.hex();
 }
@@ -304,7 +300,7 @@ std::int64_t run_windows(const DistillOptions& options, std::int64_t window_toke
 
 Rates rates_at(const DistillOptions& options, std::int64_t batch_tokens, std::int64_t step, std::int64_t n_steps) {
   const double rise = std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(std::min(kWarmUpSteps, n_steps / 10 + 1)));
-  const double fall = std::pow(0.5 * (1 + std::cos(M_PI * static_cast<double>(step) / static_cast<double>(n_steps))), kFall);
+  const double fall = std::pow(0.5 * (1 + std::cos(M_PI * static_cast<double>(step) / static_cast<double>(n_steps))), options.fall);
   // The noise of a gradient falls with the root of the tokens it is averaged over.
   const double size = std::sqrt(std::min(1.0, static_cast<double>(batch_tokens) / static_cast<double>(kRateTokens)));
   const double factor = options.rate * size * rise * fall;

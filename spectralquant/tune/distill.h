@@ -16,6 +16,9 @@ struct DistillOptions {
   std::int64_t batch_tokens = 0;  ///< per step; 0: 4096 on a CPU, 65536 on an accelerator
   double rate = 1;                ///< factor on all four rates
   Rates rates{0.0035, 1e-2, 1e-4, 6e-4};  ///< at batches of kRateTokens; smaller batches take smaller ones
+  /// Power of the half cosine along which rates fall. High rates move codes across their borders, at the cost of noise; what was gained
+  /// shows as they go to nothing, so that much of a long run is best spent there (docs/method.md, section 5).
+  double fall = 3;
   AdamOptions adam;
   double clip = 0.35;             ///< farthest a weight may start from its code, in steps: .49 flips at the first noise
   double own_share = 0.5;         ///< of the text: the model's own samples; the rest from files
@@ -47,7 +50,7 @@ std::int64_t step_windows(const DistillOptions& options, std::int64_t window_tok
 /// Windows that a run trains on, repetitions counted: whole steps.
 std::int64_t run_windows(const DistillOptions& options, std::int64_t window_tokens, torch::Device device);
 
-/// Rates of a step: they rise over the first steps, then fall along the third power of half a cosine.
+/// Rates of a step: they rise over the first steps, then fall along a power of half a cosine.
 Rates rates_at(const DistillOptions& options, std::int64_t batch_tokens, std::int64_t step, std::int64_t n_steps);
 
 /// Error(kBadUsage) if there is none.

@@ -274,6 +274,7 @@ class TunedFileTest : public QuantizeFileTest {
     o.tune.tokens = 12 * 128;
     o.tune.batch_tokens = 128;
     o.tune.rate = 30;
+    o.tune.fall = 1;
     o.tune.adam.damping = 1;
     return o;
   }
@@ -320,6 +321,7 @@ TEST_F(TunedFileTest, AStoppedRunKeepsItsWorkAndGoesOnFromIt) {
 TEST_F(TunedFileTest, BlockByBlock) {
   QuantizeOptions o = tuned();
   o.tune.by_block = true;
+  o.tune.fall = 1;
   o.tune.rate = 100;  // six steps a block are all within the warm-up
   o.tune.adam.damping = .1;
   const QuantizeReport report = check(o);

@@ -58,6 +58,7 @@ class ShortRunTest : public TuneTest {
     options_.tokens = n_steps * 128;
     options_.batch_tokens = 128;
     options_.rate = 100;  // few steps on few tokens have to do
+    options_.fall = 1;
     options_.adam.damping = 1;
   }
 
