@@ -321,7 +321,6 @@ TEST_F(TunedFileTest, AStoppedRunKeepsItsWorkAndGoesOnFromIt) {
 TEST_F(TunedFileTest, BlockByBlock) {
   QuantizeOptions o = tuned();
   o.tune.by_block = true;
-  o.tune.fall = 1;
   o.tune.rate = 100;  // six steps a block are all within the warm-up
   o.tune.adam.damping = .1;
   const QuantizeReport report = check(o);
