@@ -84,6 +84,16 @@ class HeadMoment {
   torch::Tensor diagonal_, product_diagonal_, products_;
 };
 
+/// ±1 with equal probability, [n, size] float32. Drawn on the CPU, so that a seed means the same on every device, and 32 of them from
+/// one number: drawn one by one those of a large vocabulary take longer than everything else.
+torch::Tensor draw_signs(std::int64_t n, std::int64_t size, torch::Generator generator, torch::Device device) {
+  constexpr std::int64_t kHalf = std::int64_t{1} << 31;
+  const torch::Tensor words = torch::randint(-kHalf, kHalf, {n, (size + 31) / 32}, generator, torch::kInt32);
+  const torch::Tensor bytes = words.view(torch::kUInt8).to(device).unsqueeze(-1);
+  const torch::Tensor bits = bytes.bitwise_right_shift(torch::arange(8, bytes.options())).bitwise_and_(1);
+  return bits.flatten(1).slice(1, 0, size).to(torch::kFloat32).mul_(2).sub_(1);
+}
+
 /// Gradient at the final hidden states of one draw of the Fisher sketch.
 ///
 /// hidden: [B, T, D] → [B, T, D].
@@ -100,9 +110,7 @@ torch::Tensor sketch_gradient(model::Model& model, const torch::Tensor& hidden, 
     {
       torch::NoGradGuard no_grad;
       const torch::Tensor p = logits.to(torch::kFloat32).softmax(-1);
-      // Drawn on the CPU, so that a seed means the same on every device.
-      const torch::Tensor signs = torch::randint(0, 2, p.sizes(), generator, torch::dtype(torch::kInt8)).to(p.device(), torch::kFloat32).mul_(2).sub_(1);
-      z = signs.mul_(p.sqrt());
+      z = draw_signs(p.size(0), vocab, generator, p.device()).mul_(p.sqrt());
       z.sub_(p * z.sum(-1, /*keepdim=*/true));
       parts.push_back(head.part(p, first_token + first));
     }

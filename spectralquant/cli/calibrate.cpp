@@ -89,6 +89,7 @@ pipeline::CalibrationSource to_source(const CalibrationArguments& arguments, boo
   pipeline::CalibrationSource source;
   source.window_tokens = arguments.window_tokens;
   source.max_tokens = arguments.max_tokens;
+  source.self_temperature = arguments.self_temperature;
   for (const auto& entry : arguments.sources) {
     if (entry == "self" || entry.rfind("self:", 0) == 0) source.self_tokens += parse_self(entry);
     else source.files.push_back(entry);

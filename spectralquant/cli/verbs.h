@@ -34,6 +34,7 @@ struct CalibrationArguments {
   std::vector<std::string> sources;
   std::int64_t window_tokens = 512;
   std::int64_t max_tokens = 0;
+  double self_temperature = 1.2;
 };
 void add_calibration(CLI::App& verb, CalibrationArguments& arguments);
 

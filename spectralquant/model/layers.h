@@ -49,6 +49,12 @@ torch::Tensor causal_conv(const torch::Tensor& x, const torch::Tensor& weight, t
 torch::Tensor gated_delta_rule(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& log_decay,
                                const torch::Tensor& beta, torch::Tensor* state);
 
+/// (I + A)⁻¹, A the part of each matrix below its diagonal; nothing else of it is read.
+///
+/// by_products: by matrix products instead of a triangular solve, as is done on accelerators. Both as stable as substitution.
+/// Shapes   system: [.., n, n].
+torch::Tensor unit_lower_inverse(const torch::Tensor& system, bool by_products);
+
 inline constexpr std::int64_t kDeltaChunk = 64;  ///< tokens per chunk, as in the paper's and Hugging Face's kernels
 
 /// silu(gate) · up.

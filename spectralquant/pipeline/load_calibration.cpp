@@ -21,10 +21,11 @@ std::string hash_of(const calibrate::Windows& windows) {
 
 }  // namespace
 
-model::SamplingOptions sampling_options(const gguf::File& file, std::int64_t window_tokens, std::uint64_t seed) {
+model::SamplingOptions sampling_options(const gguf::File& file, const CalibrationSource& source, std::uint64_t seed) {
   const auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
   model::SamplingOptions sampling;
-  sampling.window_tokens = window_tokens;
+  sampling.window_tokens = source.window_tokens;
+  sampling.temperature = source.self_temperature;
   sampling.seed = seed;
   sampling.first_token = std::max(0, tokenizer.bos() >= 0 ? tokenizer.bos() : tokenizer.eos());
   return sampling;
@@ -59,7 +60,7 @@ CalibrationText load_text(const gguf::File& file, const CalibrationSource& sourc
 
 calibrate::Windows write_samples(model::Model& model, const CalibrationSource& source, std::uint64_t seed, const Progress& progress,
                                  const distribute::Group& group) {
-  model::SamplingOptions sampling = sampling_options(model.weights().file(), source.window_tokens, seed);
+  model::SamplingOptions sampling = sampling_options(model.weights().file(), source, seed);
   sampling.group = group;
   return model::sample(model, n_samples(source), sampling, progress);
 }

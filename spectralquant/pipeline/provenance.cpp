@@ -32,6 +32,7 @@ std::string options_json(const QuantizeOptions& options) {
     const CalibrationSource& source = options.calibration;
     json["window_tokens"] = source.window_tokens;
     json["self_tokens"] = source.self_tokens;
+    json["self_temperature"] = source.self_temperature;
     json["max_tokens"] = source.max_tokens;
     json["device"] = options.device;
   }

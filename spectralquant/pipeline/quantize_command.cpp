@@ -114,6 +114,8 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
   const auto number = [&](const char* key, std::int64_t usual, const char* flag) {
     if (const auto value = options.take<std::int64_t>(key, usual); value != usual) command += fmt::format(" {} {}", flag, value);
   };
+  const auto temperature = options.take("self_temperature", 1.0);  // that of files from before there was a choice
+  if (self_tokens > 0 && temperature != defaults.calibration.self_temperature) command += fmt::format(" --self-temperature {}", temperature);
   number("window_tokens", defaults.calibration.window_tokens, "--window");
   number("max_tokens", defaults.calibration.max_tokens, "--max-tokens");
 

@@ -246,6 +246,9 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
   std::optional<PrivateFile> copy;
   if (tuned) {
     text = split_text(calibration.text.windows, calibration.text.n_from_files);
+    // Text held aside tells how the file does where it was not fitted: the solver does not see it either.
+    calibration.text.windows = text.files;
+    calibration.text.windows.insert(calibration.text.windows.end(), text.own.begin(), text.own.end());
     if (!work) copy.emplace();
     solving.output = !options.start_file.empty() ? options.start_file : work ? work->file(kSolvedFile) : copy->path();
     solving.overwrite = true;

@@ -35,6 +35,8 @@ struct CalibrationSource {
   std::int64_t self_tokens = 0;     ///< tokens the model writes itself
   std::int64_t window_tokens = 512;
   std::int64_t max_tokens = 0;      ///< 0: all of the files
+  /// Temperature at which the model writes: somewhat above 1 it meets contexts in which it is less sure, as text of others has them.
+  double self_temperature = 1.2;
 };
 
 struct QuantizeOptions {
@@ -117,7 +119,7 @@ struct CalibrationText {
 inline std::size_t tokens_of_static_signals(std::size_t hidden_size) { return std::max<std::size_t>(24576, 32 * hidden_size); }
 
 /// How a model writes own samples: from its first token, at temperature 1.
-model::SamplingOptions sampling_options(const gguf::File& file, std::int64_t window_tokens, std::uint64_t seed);
+model::SamplingOptions sampling_options(const gguf::File& file, const CalibrationSource& source, std::uint64_t seed);
 /// The windows of the files alone; none if there are only own samples.
 CalibrationText load_text(const gguf::File& file, const CalibrationSource& source, const Progress& progress = {});
 /// Windows that the model is to write itself.

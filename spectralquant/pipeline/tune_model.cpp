@@ -29,7 +29,7 @@ void sample_more(const Run& run, tune::Text& text, torch::Device device) {
   if (missing <= 0) return;
   run.times.enter("sample");
   model::Model model(run.file, {device, options.bfloat16 ? torch::kBFloat16 : torch::kFloat32});
-  model::SamplingOptions sampling = sampling_options(run.file, window_tokens, run.options.seed + kTuningSeed);
+  model::SamplingOptions sampling = sampling_options(run.file, run.options.calibration, run.options.seed + kTuningSeed);
   sampling.group = run.options.group;
   for (auto& window : model::sample(model, missing, sampling, run.progress)) text.own.push_back(std::move(window));
 }

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/parallel.h"
 #include "spectralquant/gguf/codec/half.h"
 
 namespace spectralquant::quantize {
@@ -45,17 +46,20 @@ void Q4KMatrix::put(std::int64_t index, const gguf::UnpackedQ4K& values) {
   std::memcpy(code.data() + index * kSuper, values.code, kSuper);
 }
 
-std::vector<gguf::BlockQ4K> Q4KMatrix::to_blocks() const {
+std::vector<gguf::BlockQ4K> Q4KMatrix::to_blocks(int n_threads) const {
   std::vector<gguf::BlockQ4K> blocks(d.size());
-  gguf::UnpackedQ4K values;
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    values.d = d[i];
-    values.dmin = dmin[i];
-    std::memcpy(values.scale, scale.data() + i * kBlocks, kBlocks);
-    std::memcpy(values.min, min.data() + i * kBlocks, kBlocks);
-    std::memcpy(values.code, code.data() + i * kSuper, kSuper);
-    blocks[i] = gguf::pack(values);
-  }
+  const std::size_t row_blocks = static_cast<std::size_t>(cols / kSuper);
+  parallel_for(static_cast<std::size_t>(rows), n_threads, [&](std::size_t row) {
+    gguf::UnpackedQ4K values;
+    for (std::size_t i = row * row_blocks; i < (row + 1) * row_blocks; ++i) {
+      values.d = d[i];
+      values.dmin = dmin[i];
+      std::memcpy(values.scale, scale.data() + i * kBlocks, kBlocks);
+      std::memcpy(values.min, min.data() + i * kBlocks, kBlocks);
+      std::memcpy(values.code, code.data() + i * kSuper, kSuper);
+      blocks[i] = gguf::pack(values);
+    }
+  });
   return blocks;
 }
 

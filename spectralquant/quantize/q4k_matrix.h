@@ -26,7 +26,7 @@ struct Q4KMatrix {
   /// Stores super-block `index` = row · cols/256 + column/256.
   void put(std::int64_t index, const gguf::UnpackedQ4K& values);
   /// Bytes of the rows as they stand in the file: rows × cols/256 blocks.
-  std::vector<gguf::BlockQ4K> to_blocks() const;
+  std::vector<gguf::BlockQ4K> to_blocks(int n_threads = 1) const;
   static Q4KMatrix from_blocks(const gguf::BlockQ4K* blocks, std::int64_t rows, std::int64_t cols);
 };
 

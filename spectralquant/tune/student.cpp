@@ -1,5 +1,7 @@
 #include "spectralquant/tune/student.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -95,7 +97,7 @@ TensorBytes Student::pack() const {
   TensorBytes out;
   for (const Entry& entry : entries_) {
     if (entry.is_matrix) {
-      const auto blocks = matrices_[entry.index].pack().to_blocks();
+      const auto blocks = matrices_[entry.index].pack().to_blocks(at::get_num_threads());
       out[entry.name] = bytes_of(blocks.data(), blocks.size() * sizeof blocks[0]);
     } else {
       const torch::Tensor values = vectors_[entry.index].value.to(torch::kCPU).contiguous();

@@ -174,6 +174,23 @@ TEST_F(LayersTest, DeltaRuleSurvivesRepeatedKeysAndNoDecay) {
   EXPECT_LT(difference(run(in, nullptr), plain_delta(in, &zeros)), 1e-4);
 }
 
+TEST_F(LayersTest, UnitLowerInverseByProductsIsThatBySubstitution) {
+  for (const int n : {1, 2, 13, 64}) {
+    const auto system = torch::rand({3, n, n}) * 0.4;  // what stands on and above the diagonal is to be left alone
+    const auto weights = torch::randn({3, n, n});
+    std::vector<Tensor> inverse, gradient;
+    for (const bool by_products : {false, true}) {
+      const auto leaf = system.clone().requires_grad_();
+      inverse.push_back(unit_lower_inverse(leaf, by_products));
+      gradient.push_back(torch::autograd::grad({(inverse.back() * weights).sum()}, {leaf})[0]);
+      const auto whole = system.tril(-1) + torch::eye(n);
+      EXPECT_LT(difference(torch::matmul(whole, inverse.back().detach()), torch::eye(n).expand_as(whole)), 1e-5) << n;
+    }
+    EXPECT_LT(difference(inverse[1].detach(), inverse[0].detach()), 1e-5) << n;
+    EXPECT_LT(difference(gradient[1], gradient[0]), 1e-3) << n;
+  }
+}
+
 TEST_F(LayersTest, DeltaRuleForgetsUnderStrongDecayWithoutNan) {
   auto in = random_delta(130);
   in.log_decay = torch::full_like(in.log_decay, -60.0);  // e^(60 · 64) would overflow if it were ever formed

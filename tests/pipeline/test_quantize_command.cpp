@@ -33,6 +33,7 @@ TEST(QuantizeCommand, SaysWhatDiffersFromTheDefaults) {
   EXPECT_EQ(command([](auto& o) { o.method = Method::kPlain; }), "spectralquant quantize in.gguf -o out.gguf --method plain --threads 2");
   const std::vector<std::pair<std::function<void(QuantizeOptions&)>, std::string>> cases = {
       {[](auto& o) { o.calibration.window_tokens = 256; }, " --window 256"},
+      {[](auto& o) { o.calibration.self_tokens = 64, o.calibration.self_temperature = 0.75; }, " --self-temperature 0.75"},
       {[](auto& o) { o.calibration.max_tokens = 9999; }, " --max-tokens 9999"},
       {[](auto& o) { o.moments = Moments::kStatic; }, " --moments static"},
       {[](auto& o) { o.two_sided = false; }, " --effort fast"},
