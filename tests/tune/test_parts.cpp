@@ -59,6 +59,23 @@ TEST(KlAtHead, ASliceAtATimeIsTheWholeAndItsAutograd) {
   EXPECT_EQ(kl_at_head(teacher_hidden, teacher_head, teacher_hidden, teacher_head, true).sum_nats, 0);
 }
 
+TEST(KlAtHead, OnAnAcceleratorItIsThatOfTheCpu) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+  torch::manual_seed(4);
+  const auto exact = [](const torch::Tensor& x) { return x.to(torch::kBFloat16).to(torch::kFloat32); };  // in either type
+  const torch::Tensor teacher_hidden = exact(torch::randn({33, 64})), teacher_head = exact(torch::randn({1003, 64}) * 0.2);
+  const torch::Tensor hidden = exact(teacher_hidden + 0.1 * torch::randn({33, 64})), head = exact(teacher_head + 0.02 * torch::randn({1003, 64}));
+  const auto relative = [](const torch::Tensor& a, const torch::Tensor& b) { return ((a.to(torch::kCPU) - b).norm() / b.norm()).item<double>(); };
+  const HeadKl expected = kl_at_head(teacher_hidden, teacher_head, hidden, head, true);
+  for (const auto& [type, tolerance] : {std::pair{torch::kFloat32, 1e-4}, std::pair{torch::kBFloat16, 2e-2}}) {
+    const auto there = [type = type](const torch::Tensor& x) { return x.to(torch::kCUDA, type); };
+    const HeadKl got = kl_at_head(there(teacher_hidden), there(teacher_head), there(hidden), there(head), true, 10);
+    EXPECT_NEAR(got.sum_nats / expected.sum_nats, 1, tolerance);
+    EXPECT_LT(relative(got.hidden_gradient, expected.hidden_gradient), tolerance);
+    EXPECT_LT(relative(got.weight_gradient, expected.weight_gradient), tolerance);
+  }
+}
+
 TEST(Curriculum, MixesByShareAndNeverRepeatsFilesTooOften) {
   EXPECT_EQ(mix(100, 50, 0.5, 4).file_windows, 50);
   EXPECT_EQ(mix(100, 10, 0.5, 4).file_windows, 40);
