@@ -1,5 +1,7 @@
 #include "spectralquant/quantize/batched_solver.h"
 
+#include <c10/core/DeviceGuard.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -351,6 +353,7 @@ Solution solve_batched(const Problem& problem, const SolverOptions& options, tor
   torch::NoGradGuard no_grad;
   { const Quadratic checked(problem); }
   if (!BatchedSolver::can_solve(problem)) return solve(problem, options);
+  const c10::DeviceGuard guard(device);  // kernels are launched on the present device, which need not be the tensors' own
   BatchedSolver solver(problem, options, device);
   Solution solution;
   const State plain = solver.rounded(false);

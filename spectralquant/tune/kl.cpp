@@ -1,5 +1,7 @@
 #include "spectralquant/tune/kl.h"
 
+#include <c10/core/DeviceGuard.h>
+
 #include <algorithm>
 
 #include "spectralquant/tune/kl_kernel.h"
@@ -23,6 +25,7 @@ torch::Tensor logits_of(const torch::Tensor& x, const torch::Tensor& head) {
 std::pair<torch::Tensor, torch::Tensor> kl_of_rows(torch::Tensor teacher, torch::Tensor student, bool gradients, torch::ScalarType type) {
 #ifdef SPECTRALQUANT_CUDA
   if (student.device().is_cuda()) {
+    const c10::DeviceGuard guard(student.device());
     const bool half = type == torch::kBFloat16;
     torch::Tensor kl = torch::empty({student.size(0)}, student.options()), at_logits;
     if (gradients) at_logits = half ? torch::empty_like(student, type) : student;
