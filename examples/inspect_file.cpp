@@ -10,8 +10,8 @@ int main(int argc, char** argv) try {
   if (argc != 2) return 2;
   const auto file = spectralquant::gguf::File::open(argv[1]);
   const auto inventory = spectralquant::gguf::take_inventory(file);
-  std::printf("%s, %zu tensors, %.2f bits a weight, strict Q4_K: %s\n", file.architecture().c_str(), file.tensors().size(), inventory.file_bpw,
-              inventory.strict ? "yes" : "no");
+  std::printf("%s, %zu tensors, %.2f bits a weight, strict Q4_K: %s\n", file.architecture().c_str(),
+              file.tensors().size(), inventory.file_bpw, inventory.strict ? "yes" : "no");
   // The first row of the first matrix, as floats, whatever its type.
   const auto& tensor = file.tensors().front();
   std::vector<float> row(tensor.n_cols());

@@ -12,9 +12,11 @@ int main(int argc, char** argv) try {
   options.output = argv[2];
   options.calibration.files = {argv[3]};
   options.overwrite = true;
-  const auto report = spectralquant::pipeline::quantize_file(options, [](const spectralquant::ProgressEvent& event) {
-    if (event.done == event.total) std::printf("%.*s done\n", static_cast<int>(event.phase.size()), event.phase.data());
-  });
+  const auto report = spectralquant::pipeline::quantize_file(
+      options, [](const spectralquant::ProgressEvent& event) {
+        if (event.done == event.total)
+          std::printf("%.*s done\n", static_cast<int>(event.phase.size()), event.phase.data());
+      });
   std::printf("%.2f bits a weight\n", report.matrix_bpw);
   return 0;
 } catch (const spectralquant::Error& error) {

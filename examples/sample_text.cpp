@@ -12,7 +12,9 @@ int main(int argc, char** argv) try {
   const auto file = gguf::File::open(argv[1]);
   const auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
   model::Model model(file);
-  const auto windows = model::sample(model, 2, {.window_tokens = 48, .temperature = 1.2, .seed = 1, .first_token = tokenizer.eos()});
+  const auto windows = model::sample(
+      model, 2,
+      {.window_tokens = 48, .temperature = 1.2, .seed = 1, .first_token = tokenizer.eos()});
   for (const auto& window : windows) std::printf("---\n%s\n", tokenizer.decode(window).c_str());
   return 0;
 } catch (const spectralquant::Error& error) {

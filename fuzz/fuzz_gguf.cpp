@@ -1,4 +1,5 @@
-// Arbitrary bytes as a GGUF file: the header is read, then every value and every tensor that it promised.
+// Arbitrary bytes as a GGUF file: the header is read, then every value and every tensor that it
+// promised.
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -38,10 +39,12 @@ void read_tensor(const gguf::Tensor& tensor) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
-    const auto header = gguf::parse_header(reinterpret_cast<const std::byte*>(data), size, "fuzz.gguf");
+    const auto header =
+        gguf::parse_header(reinterpret_cast<const std::byte*>(data), size, "fuzz.gguf");
     for (const auto& item : header.metadata.items()) read_value(item.value);
     for (const auto& tensor : header.tensors) read_tensor(tensor);
-    (void)text::ChatFormat::from_metadata(header.metadata).render({{"user", "hello"}, {"assistant", "world"}});
+    (void)text::ChatFormat::from_metadata(header.metadata)
+        .render({{"user", "hello"}, {"assistant", "world"}});
     const auto tokenizer = text::Tokenizer::from_metadata(header.metadata);
     (void)tokenizer.decode(tokenizer.encode("Hello, 12 worlds!\n\n"));
   } catch (const Error&) {

@@ -1,10 +1,12 @@
-// Makes tests/golden/codec: what ggml itself encodes, decodes and rounds. Run it only to renew those files.
+// Makes tests/golden/codec: what ggml itself encodes, decodes and rounds. Run it only to renew
+// those files.
 //
 // Against any llama.cpp install with ggml headers:
-//   g++ -std=c++20 -O2 tools/make_codec_golden.cpp -I PREFIX/include -L PREFIX/lib -lggml-base -o make_codec_golden
-//   ./make_codec_golden tests/golden/codec
+//   g++ -std=c++20 -O2 tools/make_codec_golden.cpp -I PREFIX/include -L PREFIX/lib -lggml-base -o
+//   make_codec_golden ./make_codec_golden tests/golden/codec
 //
-// Numbers come from an own integer generator, so the same files result everywhere. README.md there says what each holds.
+// Numbers come from an own integer generator, so the same files result everywhere. README.md there
+// says what each holds.
 #include <ggml.h>
 
 #include <cmath>
@@ -48,7 +50,8 @@ struct Format {
   std::vector<int> half_offsets;  // where a block keeps fp16 numbers
 };
 
-/// Two rows of 256 values that ggml encoded, and two of random bytes: every code and scale, extreme fp16 scales.
+/// Two rows of 256 values that ggml encoded, and two of random bytes: every code and scale, extreme
+/// fp16 scales.
 void make_decoder_golden(const std::string& folder, const Format& format) {
   constexpr int kRows = 4, kCols = 256;
   Random random(1000 + format.type);
@@ -77,7 +80,9 @@ void make_rounding_golden(const std::string& folder) {
   constexpr int kCols = 512;
   Random random(7);
   std::vector<float> x;
-  auto row = [&](auto value) { for (int i = 0; i < kCols; ++i) x.push_back(value(i)); };
+  auto row = [&](auto value) {
+    for (int i = 0; i < kCols; ++i) x.push_back(value(i));
+  };
   row([&](int) { return 0.02f * random.normal(); });
   row([&](int i) { return i / 24 % 2 ? 0.5f : -0.25f; });
   row([&](int i) { return (i - 200) / 256.f; });
@@ -87,12 +92,22 @@ void make_rounding_golden(const std::string& folder) {
   row([&](int i) { return i == 77 ? 40.f : 0.01f * random.normal(); });
   row([&](int) { return -0.5f - std::fabs(random.normal()); });
   row([&](int) { return 0.5f + std::fabs(random.normal()); });
-  row([&](int i) { return i < 256 ? std::ldexp(random.normal(), static_cast<int>(random.next() % 40) - 20) : random.uniform() < 0.9f ? 0.f : random.normal(); });
-  row([&](int) { const float z = random.normal(); return z * z * z; });
+  row([&](int i) {
+    return i < 256 ? std::ldexp(random.normal(), static_cast<int>(random.next() % 40) - 20)
+           : random.uniform() < 0.9f ? 0.f
+                                     : random.normal();
+  });
+  row([&](int) {
+    const float z = random.normal();
+    return z * z * z;
+  });
   row([&](int i) { return i / 32 % 2 ? 3.f + 1e-4f * random.normal() : 1e-7f * random.normal(); });
   const int rows = static_cast<int>(x.size()) / kCols;
   std::vector<float> importance(kCols);
-  for (int i = 0; i < kCols; ++i) importance[i] = i % 17 == 0 ? 0.f : std::ldexp(random.uniform() + 0.5f, static_cast<int>(random.next() % 12) - 6);
+  for (int i = 0; i < kCols; ++i)
+    importance[i] =
+        i % 17 == 0 ? 0.f
+                    : std::ldexp(random.uniform() + 0.5f, static_cast<int>(random.next() % 12) - 6);
   std::vector<std::uint8_t> blocks(ggml_row_size(GGML_TYPE_Q4_K, kCols) * rows);
   write(folder + "/round_input.f32", x.data(), x.size() * sizeof(float));
   write(folder + "/round_importance.f32", importance.data(), importance.size() * sizeof(float));
@@ -110,13 +125,15 @@ int main(int argc, char** argv) {
     return 2;
   }
   const Format formats[] = {
-      {GGML_TYPE_F16, {}},          {GGML_TYPE_BF16, {}},         {GGML_TYPE_Q4_0, {0}},       {GGML_TYPE_Q4_1, {0, 2}},
-      {GGML_TYPE_Q5_0, {0}},        {GGML_TYPE_Q5_1, {0, 2}},     {GGML_TYPE_Q8_0, {0}},       {GGML_TYPE_Q2_K, {80, 82}},
-      {GGML_TYPE_Q3_K, {108}},      {GGML_TYPE_Q4_K, {0, 2}},     {GGML_TYPE_Q5_K, {0, 2}},    {GGML_TYPE_Q6_K, {208}},
-      {GGML_TYPE_IQ4_NL, {0}},      {GGML_TYPE_IQ4_XS, {0}},      {GGML_TYPE_IQ2_XXS, {0}},    {GGML_TYPE_IQ2_XS, {0}},
-      {GGML_TYPE_IQ2_S, {0}},       {GGML_TYPE_IQ3_XXS, {0}},     {GGML_TYPE_IQ3_S, {0}},      {GGML_TYPE_IQ1_S, {0}},
-      {GGML_TYPE_IQ1_M, {}},        {GGML_TYPE_TQ1_0, {52}},      {GGML_TYPE_TQ2_0, {64}},     {GGML_TYPE_Q1_0, {0}},
-      {GGML_TYPE_Q2_0, {0}},        {GGML_TYPE_MXFP4, {}},        {GGML_TYPE_NVFP4, {}},
+      {GGML_TYPE_F16, {}},      {GGML_TYPE_BF16, {}},       {GGML_TYPE_Q4_0, {0}},
+      {GGML_TYPE_Q4_1, {0, 2}}, {GGML_TYPE_Q5_0, {0}},      {GGML_TYPE_Q5_1, {0, 2}},
+      {GGML_TYPE_Q8_0, {0}},    {GGML_TYPE_Q2_K, {80, 82}}, {GGML_TYPE_Q3_K, {108}},
+      {GGML_TYPE_Q4_K, {0, 2}}, {GGML_TYPE_Q5_K, {0, 2}},   {GGML_TYPE_Q6_K, {208}},
+      {GGML_TYPE_IQ4_NL, {0}},  {GGML_TYPE_IQ4_XS, {0}},    {GGML_TYPE_IQ2_XXS, {0}},
+      {GGML_TYPE_IQ2_XS, {0}},  {GGML_TYPE_IQ2_S, {0}},     {GGML_TYPE_IQ3_XXS, {0}},
+      {GGML_TYPE_IQ3_S, {0}},   {GGML_TYPE_IQ1_S, {0}},     {GGML_TYPE_IQ1_M, {}},
+      {GGML_TYPE_TQ1_0, {52}},  {GGML_TYPE_TQ2_0, {64}},    {GGML_TYPE_Q1_0, {0}},
+      {GGML_TYPE_Q2_0, {0}},    {GGML_TYPE_MXFP4, {}},      {GGML_TYPE_NVFP4, {}},
   };
   for (const Format& format : formats) make_decoder_golden(argv[1], format);
   make_rounding_golden(argv[1]);

@@ -14,9 +14,15 @@ namespace spectralquant::calibrate {
 std::string block_prefix(std::int64_t block) { return fmt::format("blk.{}.", block); }
 
 void require_windows(const Windows& windows) {
-  if (windows.empty() || windows[0].empty()) throw Error(ErrorCode::kBadUsage, "there is no calibration text", {}, "give at least one window of tokens");
+  if (windows.empty() || windows[0].empty())
+    throw Error(ErrorCode::kBadUsage, "there is no calibration text", {},
+                "give at least one window of tokens");
   for (const auto& window : windows) {
-    if (window.size() != windows[0].size()) throw Error(ErrorCode::kBadUsage, fmt::format("calibration windows of {} and {} tokens", windows[0].size(), window.size()), {}, "cut the text into windows of equal length");
+    if (window.size() != windows[0].size())
+      throw Error(
+          ErrorCode::kBadUsage,
+          fmt::format("calibration windows of {} and {} tokens", windows[0].size(), window.size()),
+          {}, "cut the text into windows of equal length");
   }
 }
 
@@ -28,7 +34,8 @@ std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const mod
 
 namespace {
 
-/// Streams up to this size stay on an accelerator: copying them to the CPU and back takes longer than a block.
+/// Streams up to this size stay on an accelerator: copying them to the CPU and back takes longer
+/// than a block.
 constexpr std::int64_t kBytesOnDevice = std::int64_t{6} << 30;
 
 }  // namespace
@@ -37,16 +44,21 @@ std::size_t n_batches(const Windows& windows, std::int64_t batch) {
   return (windows.size() + static_cast<std::size_t>(batch) - 1) / static_cast<std::size_t>(batch);
 }
 
-Streams Streams::embed(model::Model& model, const Windows& windows, std::int64_t batch, const distribute::Group& group) {
+Streams Streams::embed(model::Model& model, const Windows& windows, std::int64_t batch,
+                       const distribute::Group& group) {
   torch::NoGradGuard no_grad;
   Streams streams;
   const auto [begin, end] = group.share(n_batches(windows, batch));
-  const std::int64_t values = static_cast<std::int64_t>((end - begin) * windows[0].size()) * batch * model.architecture().hidden_size();
-  if (values * static_cast<std::int64_t>(sizeof(float)) <= kBytesOnDevice) streams.home = model.device();
+  const std::int64_t values = static_cast<std::int64_t>((end - begin) * windows[0].size()) * batch *
+                              model.architecture().hidden_size();
+  if (values * static_cast<std::int64_t>(sizeof(float)) <= kBytesOnDevice)
+    streams.home = model.device();
   for (std::size_t i = begin; i < end; ++i) {
-    const std::size_t first = i * static_cast<std::size_t>(batch), count = std::min(windows.size() - first, static_cast<std::size_t>(batch));
+    const std::size_t first = i * static_cast<std::size_t>(batch),
+                      count = std::min(windows.size() - first, static_cast<std::size_t>(batch));
     streams.pieces.emplace_back();
-    streams.put(streams.pieces.size() - 1, model.embed(model::to_tensor(windows, first, count, model.device())));
+    streams.put(streams.pieces.size() - 1,
+                model.embed(model::to_tensor(windows, first, count, model.device())));
   }
   return streams;
 }
@@ -57,31 +69,39 @@ std::int64_t Streams::n_tokens() const {
   return n;
 }
 
-Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options, const Progress& progress) {
+Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options,
+                const Progress& progress) {
   require_windows(windows);
   if (options.output_moments) return collect_output_moments(model, windows, options, progress);
   torch::NoGradGuard no_grad;
   const model::Architecture& architecture = model.architecture();
-  Streams x = Streams::embed(model, windows, batch_windows(options.batch, windows, model), options.group);
+  Streams x =
+      Streams::embed(model, windows, batch_windows(options.batch, windows, model), options.group);
   Signals signals;
   signals.n_tokens = static_cast<std::int64_t>(windows.size() * windows[0].size());
-  const std::uint64_t n_pieces = x.pieces.size(), total = n_pieces * static_cast<std::uint64_t>(architecture.n_blocks());
+  const std::uint64_t n_pieces = x.pieces.size(),
+                      total = n_pieces * static_cast<std::uint64_t>(architecture.n_blocks());
 
   for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
-    const auto stages = options.only_head ? std::vector<std::vector<std::string>>{} : architecture.stages(block);
+    const auto stages =
+        options.only_head ? std::vector<std::vector<std::string>>{} : architecture.stages(block);
     std::vector<Moment> moments(stages.size());
     model::for_each_in_order(n_pieces, model.device(), [&](std::size_t i) {
       std::vector<MomentPart> parts(stages.size());
-      const model::Tap tap = [&](std::string_view name, const torch::Tensor& input, const torch::Tensor&) {
+      const model::Tap tap = [&](std::string_view name, const torch::Tensor& input,
+                                 const torch::Tensor&) {
         for (std::size_t s = 0; s < stages.size(); ++s) {
-          if (name == stages[s].front()) parts[s] = MomentPart(input);  // the others of the stage read the same input
+          // the others of the stage read the same input
+          if (name == stages[s].front()) parts[s] = MomentPart(input);
         }
       };
-      const torch::Tensor y = model.block(block, x.on_device(i, model), stages.empty() ? nullptr : &tap);
+      const torch::Tensor y =
+          model.block(block, x.on_device(i, model), stages.empty() ? nullptr : &tap);
       return [&, i, parts, y] {
         for (std::size_t s = 0; s < stages.size(); ++s) moments[s].add(parts[s]);
         x.put(i, y);
-        report(progress, {"collect", block_prefix(block), static_cast<std::uint64_t>(block) * n_pieces + i + 1, total, "batches"});
+        report(progress, {"collect", block_prefix(block),
+                          static_cast<std::uint64_t>(block) * n_pieces + i + 1, total, "batches"});
       };
     });
     for (std::size_t s = 0; s < stages.size(); ++s) {

@@ -17,52 +17,66 @@ inline constexpr std::int64_t kLargestHeadMoment = 32768;
 using Windows = std::vector<std::vector<std::int32_t>>;  ///< equal-length token windows
 
 struct CollectOptions {
-  bool output_moments = false;  ///< also G (and C, frequency of the embedding): one backward pass per batch
-  bool only_head = false;       ///< nothing but H of the head: what a tied embedding needs before a walk
-  std::uint64_t seed = 0;       ///< of the Fisher sketch
-  std::int64_t batch = 0;       ///< windows at once; 0: chosen from the model's size
-  distribute::Group group = {};      ///< its processes share the batches; all get the signals of all windows
+  /// also G (and C, frequency of the embedding): one backward pass per batch
+  bool output_moments = false;
+  /// nothing but H of the head: what a tied embedding needs before a walk
+  bool only_head = false;
+  std::uint64_t seed = 0;  ///< of the Fisher sketch
+  std::int64_t batch = 0;  ///< windows at once; 0: chosen from the model's size
+  /// its processes share the batches; all get the signals of all windows
+  distribute::Group group = {};
 };
 
-/// Static signals: moments of the model as it is, block by block; memory is that of one block and of the residual
-/// streams of all windows. With output_moments the whole model and the activations of one batch are in memory.
+/// Static signals: moments of the model as it is, block by block; memory is that of one block and
+/// of the residual streams of all windows. With output_moments the whole model and the activations
+/// of one batch are in memory.
 ///
-/// G comes from a sketch of the softmax Fisher: per token e ∈ {−1,+1}^V, z = √p∘e − p(√p·e) is sent back through the
-/// logits, E[z zᵀ] = diag(p) − p pᵀ, so no labels are needed. The head's own G is E[diag(p) − p pᵀ], its diagonal for
-/// vocabularies above kLargestHeadMoment; model and text hash are left to the caller.
+/// G comes from a sketch of the softmax Fisher: per token e ∈ {−1,+1}^V, z = √p∘e − p(√p·e) is sent
+/// back through the logits, E[z zᵀ] = diag(p) − p pᵀ, so no labels are needed. The head's own G is
+/// E[diag(p) − p pᵀ], its diagonal for vocabularies above kLargestHeadMoment; model and text hash
+/// are left to the caller.
 ///
 /// Errors   Error(kBadUsage) if there are no windows or they differ in length.
-Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options = {}, const Progress& progress = {});
+Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options = {},
+                const Progress& progress = {});
 
-/// What the drift-aware walk knows of one stage (a group of matrices that read the same input) when it is solved.
-/// x_q, x_f: that input in the quantized-so-far and in the original model.
+/// What the drift-aware walk knows of one stage (a group of matrices that read the same input) when
+/// it is solved. x_q, x_f: that input in the quantized-so-far and in the original model.
 struct StageMoments {
   std::int64_t block = 0;
   std::vector<std::string> names;  ///< matrices of the stage
   torch::Tensor h;                 ///< E[x_q x_qᵀ], [cols, cols]
-  torch::Tensor input_drift;       ///< E[(x_f − x_q) x_qᵀ], [cols, cols]: of matrices that read the residual stream
-  torch::Tensor output_drift;      ///< E[(W x_f + r_f − W x_q − r_q) x_qᵀ], [D, cols]: of output projections; r: residual stream before it
+  /// E[(x_f − x_q) x_qᵀ], [cols, cols]: of matrices that read the residual stream
+  torch::Tensor input_drift;
+  /// E[(W x_f + r_f − W x_q − r_q) x_qᵀ], [D, cols]: of output projections; r: residual stream
+  /// before it
+  torch::Tensor output_drift;
   std::int64_t n_tokens = 0;
 };
 
 struct WalkOptions {
-  distribute::Group group = {};  ///< its processes share the windows; `solve` gets the moments of all of them in each
-  bool drift = true;      ///< also input_drift and output_drift: carry the original model's stream beside the quantized one
-  std::int64_t batch = 0; ///< windows at once; 0: chosen from their length
-  /// Inputs of an output projection are kept while it is solved if they take no more than this; else computed again.
+  /// its processes share the windows; `solve` gets the moments of all of them in each
+  distribute::Group group = {};
+  /// also input_drift and output_drift: carry the original model's stream beside the quantized one
+  bool drift = true;
+  std::int64_t batch = 0;  ///< windows at once; 0: chosen from their length
+  /// Inputs of an output projection are kept while it is solved if they take no more than this;
+  /// else computed again.
   std::uint64_t keep_bytes = std::uint64_t{4} << 30;
-  /// Whether the moments of a stage are wanted; where they are not (its matrices are solved already), `solve` gets undefined ones.
+  /// Whether the moments of a stage are wanted; where they are not (its matrices are solved
+  /// already), `solve` gets undefined ones.
   std::function<bool(const std::vector<std::string>& names)> wanted;
 };
 
 /// Walks the model block by block, stage by stage, with everything in front already quantized.
 ///
-/// `solve` gets the moments of a stage and puts the quantized weights in place with model.weights().set() before it
-/// returns; the walk then goes on with them. The embedding must be in place before; a head of its own comes last, as a
-/// stage of block −1.
+/// `solve` gets the moments of a stage and puts the quantized weights in place with
+/// model.weights().set() before it returns; the walk then goes on with them. The embedding must be
+/// in place before; a head of its own comes last, as a stage of block −1.
 ///
-/// Memory   residual streams of all windows (twice with drift), one block of weights (twice with drift: the original
-///          runs as a second Model on the same file), keep_bytes. What was set() stays set: reset() it to save memory.
+/// Memory   residual streams of all windows (twice with drift), one block of weights (twice with
+///          drift: the original runs as a second Model on the same file), keep_bytes. What was
+///          set() stays set: reset() it to save memory.
 /// Errors   Error(kBadUsage) if there are no windows or they differ in length.
 void walk(model::Model& model, const Windows& windows, const WalkOptions& options,
           const std::function<void(const StageMoments&)>& solve, const Progress& progress = {});

@@ -5,10 +5,13 @@
 namespace spectralquant::calibrate {
 namespace {
 
-/// Columns to a tile of a symmetric product, whose lower triangle is not computed: 128 still fill a matrix product.
+/// Columns to a tile of a symmetric product, whose lower triangle is not computed: 128 still fill a
+/// matrix product.
 constexpr std::int64_t kTile = 128;
 
-torch::Tensor as_rows(const torch::Tensor& x) { return x.detach().reshape({-1, x.size(-1)}).to(torch::kFloat32); }
+torch::Tensor as_rows(const torch::Tensor& x) {
+  return x.detach().reshape({-1, x.size(-1)}).to(torch::kFloat32);
+}
 
 }  // namespace
 
@@ -26,21 +29,24 @@ MomentPart::MomentPart(const torch::Tensor& a) : symmetric(true) {
     const std::int64_t last = std::min(first + kTile, n);
     torch::Tensor strip = product.slice(0, first, last).slice(1, first);
     torch::mm_out(strip, columns.slice(0, first, last), rows.slice(1, first));
-    if (last < n) product.slice(0, last).slice(1, first, last).copy_(strip.slice(1, last - first).t());
+    if (last < n)
+      product.slice(0, last).slice(1, first, last).copy_(strip.slice(1, last - first).t());
   }
 }
 
 MomentPart::MomentPart(const torch::Tensor& a, const torch::Tensor& b) {
   torch::NoGradGuard no_grad;
   const torch::Tensor fa = as_rows(a), fb = as_rows(b);
-  TORCH_CHECK(fa.size(0) == fb.size(0), "MomentPart: ", fa.size(0), " and ", fb.size(0), " vectors");
+  TORCH_CHECK(fa.size(0) == fb.size(0), "MomentPart: ", fa.size(0), " and ", fb.size(0),
+              " vectors");
   product = fa.t().mm(fb);
   count = fa.size(0);
 }
 
 void Moment::add(const MomentPart& part) {
   torch::NoGradGuard no_grad;
-  if (!sum_.defined()) sum_ = torch::zeros(part.product.sizes(), part.product.options().dtype(torch::kFloat64));
+  if (!sum_.defined())
+    sum_ = torch::zeros(part.product.sizes(), part.product.options().dtype(torch::kFloat64));
   sum_.add_(part.product);
   count_ += part.count;
   symmetric_ = symmetric_ && part.symmetric;
@@ -51,13 +57,17 @@ void Moment::sum_over(const distribute::Group& group, torch::Device device) {
   torch::NoGradGuard no_grad;
   // What has nothing does not know the sizes either: every process writes a row of what it knows.
   torch::Tensor facts = torch::zeros({group.size(), 4}, torch::kInt64);
-  if (sum_.defined()) facts[group.rank()] = torch::tensor({sum_.size(0), sum_.size(1), count_, std::int64_t{!symmetric_}});
+  if (sum_.defined())
+    facts[group.rank()] =
+        torch::tensor({sum_.size(0), sum_.size(1), count_, std::int64_t{!symmetric_}});
   group.sum(facts);
   count_ = facts.select(1, 2).sum().item<std::int64_t>();
   if (count_ == 0) return;
   symmetric_ = facts.select(1, 3).sum().item<std::int64_t>() == 0;
-  const auto rows = facts.select(1, 0).max().item<std::int64_t>(), cols = facts.select(1, 1).max().item<std::int64_t>();
-  if (!sum_.defined()) sum_ = torch::zeros({rows, cols}, torch::dtype(torch::kFloat64).device(device));
+  const auto rows = facts.select(1, 0).max().item<std::int64_t>(),
+             cols = facts.select(1, 1).max().item<std::int64_t>();
+  if (!sum_.defined())
+    sum_ = torch::zeros({rows, cols}, torch::dtype(torch::kFloat64).device(device));
   group.sum(sum_);
 }
 

@@ -7,26 +7,30 @@
 
 namespace spectralquant::calibrate {
 
-/// Σ a bᵀ over the vectors of one batch: what batches that run side by side prepare, and Moment::add() sums in their order.
+/// Σ a bᵀ over the vectors of one batch: what batches that run side by side prepare, and
+/// Moment::add() sums in their order.
 struct MomentPart {
   torch::Tensor product;  ///< [n, m] float32
   std::int64_t count = 0;
   bool symmetric = false;
 
   MomentPart() = default;
-  explicit MomentPart(const torch::Tensor& a);             ///< Σ a aᵀ; a: [.., n]
+  explicit MomentPart(const torch::Tensor& a);                 ///< Σ a aᵀ; a: [.., n]
   MomentPart(const torch::Tensor& a, const torch::Tensor& b);  ///< a: [.., n], b: [.., m]
 };
 
-/// Running second moment Σ a bᵀ of vectors that belong together, summed in float64 from float32 products of one batch.
+/// Running second moment Σ a bᵀ of vectors that belong together, summed in float64 from float32
+/// products of one batch.
 class Moment {
  public:
   void add(const MomentPart& part);
   void add(const torch::Tensor& a) { add(MomentPart(a)); }
   void add(const torch::Tensor& a, const torch::Tensor& b) { add(MomentPart(a, b)); }
-  /// Adds up what the processes of the group have; afterwards all have the same. A process may have nothing.
+  /// Adds up what the processes of the group have; afterwards all have the same. A process may have
+  /// nothing.
   void sum_over(const distribute::Group& group, torch::Device device);
-  /// Σ a bᵀ / count, [n, m] float32 on the CPU, exactly symmetric where a was b throughout; undefined tensor if nothing was added.
+  /// Σ a bᵀ / count, [n, m] float32 on the CPU, exactly symmetric where a was b throughout;
+  /// undefined tensor if nothing was added.
   torch::Tensor mean() const;
   std::int64_t count() const { return count_; }
 

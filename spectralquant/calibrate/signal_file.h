@@ -25,7 +25,8 @@ class TensorList {
 torch::Tensor read_tensor(const gguf::Tensor& tensor);
 
 /// Opens a GGUF file that is expected to hold signals.
-/// Errors   those of gguf::File::open(); llama.cpp's old imatrix format is refused by name, with the fix.
+/// Errors   those of gguf::File::open(); llama.cpp's old imatrix format is refused by name, with
+///          the fix.
 gguf::File open_signal_file(const std::string& path);
 
 }  // namespace spectralquant::calibrate

@@ -17,14 +17,16 @@ constexpr const char* kPrefix = "spectralquant.signals.";
 std::string key(const char* name) { return std::string(kPrefix) + name; }
 
 Error damaged(const std::string& path, std::string problem) {
-  return bad_input("damaged signals file: " + std::move(problem), path, "gather the signals again: spectralquant calibrate");
+  return bad_input("damaged signals file: " + std::move(problem), path,
+                   "gather the signals again: spectralquant calibrate");
 }
 
 /// llama.cpp's format before GGUF: n_entries, then length and name of the first entry.
 bool is_old_imatrix(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::int32_t n_entries = 0, length = 0;
-  in.read(reinterpret_cast<char*>(&n_entries), sizeof n_entries).read(reinterpret_cast<char*>(&length), sizeof length);
+  in.read(reinterpret_cast<char*>(&n_entries), sizeof n_entries)
+      .read(reinterpret_cast<char*>(&length), sizeof length);
   if (!in || n_entries < 1 || n_entries > 1000000 || length < 1 || length > 256) return false;
   std::string name(static_cast<std::size_t>(length), '\0');
   in.read(name.data(), length);
@@ -37,16 +39,20 @@ void TensorList::add(std::string name, const torch::Tensor& tensor) {
   gguf::TensorPlan plan;
   plan.name = std::move(name);
   plan.n_dims = static_cast<std::uint32_t>(tensor.dim());
-  for (std::int64_t i = 0; i < tensor.dim(); ++i) plan.shape[static_cast<std::size_t>(i)] = static_cast<std::uint64_t>(tensor.size(tensor.dim() - 1 - i));
+  for (std::int64_t i = 0; i < tensor.dim(); ++i)
+    plan.shape[static_cast<std::size_t>(i)] =
+        static_cast<std::uint64_t>(tensor.size(tensor.dim() - 1 - i));
   plans_.push_back(std::move(plan));
   tensors_.push_back(tensor.detach().to(torch::kCPU, torch::kFloat32).contiguous());
 }
 
-void TensorList::write(const std::string& path, const gguf::Metadata& metadata, bool overwrite) const {
+void TensorList::write(const std::string& path, const gguf::Metadata& metadata,
+                       bool overwrite) const {
   gguf::WriteOptions options;
   options.overwrite = overwrite;
   gguf::Writer writer(path, metadata, plans_, options);
-  for (std::size_t i = 0; i < tensors_.size(); ++i) writer.write(i, 0, tensors_[i].data_ptr<float>(), tensors_[i].numel() * sizeof(float));
+  for (std::size_t i = 0; i < tensors_.size(); ++i)
+    writer.write(i, 0, tensors_[i].data_ptr<float>(), tensors_[i].numel() * sizeof(float));
   writer.commit();
 }
 
@@ -60,8 +66,9 @@ torch::Tensor read_tensor(const gguf::Tensor& tensor) {
 
 gguf::File open_signal_file(const std::string& path) {
   if (is_old_imatrix(path)) {
-    throw bad_input("this is an importance matrix in llama.cpp's old format; only the GGUF form is read", path,
-                    "make it again with llama-imatrix --output-format gguf");
+    throw bad_input(
+        "this is an importance matrix in llama.cpp's old format; only the GGUF form is read", path,
+        "make it again with llama-imatrix --output-format gguf");
   }
   return gguf::File::open(path);
 }
@@ -77,7 +84,8 @@ void save_signals(const Signals& signals, const std::string& path, bool overwrit
   metadata.set(key("diagonal_only"), gguf::Value::of_bool(signals.diagonal_only));
 
   TensorList tensors;
-  std::vector<std::string> names, owners;  // owner: the matrix under whose name the H of another is stored, "" if it has none
+  // owner: the matrix under whose name the H of another is stored, "" if it has none
+  std::vector<std::string> names, owners;
   std::map<const void*, std::string> stored;
   for (const auto& [name, signal] : signals.matrices) {
     names.push_back(name);
@@ -101,11 +109,13 @@ Signals load_signals(const std::string& path) {
   const gguf::File file = open_signal_file(path);
   const gguf::Metadata& metadata = file.metadata();
   if (metadata.string_or("general.type", "") != kType) {
-    throw bad_input("this GGUF file holds no signals", path, "signals are made by: spectralquant calibrate");
+    throw bad_input("this GGUF file holds no signals", path,
+                    "signals are made by: spectralquant calibrate");
   }
   if (const auto version = metadata.require_int(key("version")); version != kFileVersion) {
-    throw bad_input(fmt::format("signals of format version {}; this build reads version {}", version, kFileVersion), path,
-                    "gather the signals again: spectralquant calibrate");
+    throw bad_input(fmt::format("signals of format version {}; this build reads version {}",
+                                version, kFileVersion),
+                    path, "gather the signals again: spectralquant calibrate");
   }
   Signals signals;
   signals.n_tokens = metadata.require_int(key("n_tokens"));
@@ -116,7 +126,8 @@ Signals load_signals(const std::string& path) {
 
   const gguf::Value* names = metadata.find(key("matrices"));
   const gguf::Value* owners = metadata.find(key("h_of"));
-  if (!names || !owners || names->strings().size() != owners->strings().size()) throw damaged(path, "its list of matrices is missing or incomplete");
+  if (!names || !owners || names->strings().size() != owners->strings().size())
+    throw damaged(path, "its list of matrices is missing or incomplete");
   std::map<std::string, torch::Tensor, std::less<>> shared;
   const auto optional = [&](const std::string& name) {
     const gguf::Tensor* tensor = file.find(name);
@@ -130,7 +141,8 @@ Signals load_signals(const std::string& path) {
       torch::Tensor& h = shared[owner];
       if (!h.defined()) h = optional(owner + ".h");
       if (!h.defined()) throw damaged(path, fmt::format("{}.h is missing", owner));
-      if (!signals.diagonal_only && (h.dim() != 2 || h.size(0) != h.size(1))) throw damaged(path, fmt::format("{}.h is not square", owner));
+      if (!signals.diagonal_only && (h.dim() != 2 || h.size(0) != h.size(1)))
+        throw damaged(path, fmt::format("{}.h is not square", owner));
       signal.h = h;
     }
     signal.g = optional(name + ".g");
@@ -145,18 +157,24 @@ torch::Tensor smoothed_frequency(const torch::Tensor& frequency, std::int64_t n_
   return ((frequency.to(torch::kFloat64) * n + 0.5) / (n + 0.5 * v)).to(torch::kFloat32);
 }
 
-void require_fit(const Signals& signals, const std::map<std::string, std::pair<std::int64_t, std::int64_t>>& rows_cols,
+void require_fit(const Signals& signals,
+                 const std::map<std::string, std::pair<std::int64_t, std::int64_t>>& rows_cols,
                  const std::string& place) {
   const char* fix = "use signals gathered on this model";
   for (const auto& [name, size] : rows_cols) {
     const auto [rows, cols] = size;
     const auto it = signals.matrices.find(name);
-    if (it == signals.matrices.end()) throw bad_input(fmt::format("no signal for {}: these signals are of another model", name), place, fix);
+    if (it == signals.matrices.end())
+      throw bad_input(fmt::format("no signal for {}: these signals are of another model", name),
+                      place, fix);
     const MatrixSignal& signal = it->second;
     const auto check = [&](const torch::Tensor& tensor, const char* what, std::int64_t expected) {
       if (!tensor.defined() || tensor.size(-1) == expected) return;
-      throw bad_input(fmt::format("{} of {} has size {}, the model needs {}: these signals are of another model", what, name, tensor.size(-1), expected),
-                      place, fix);
+      throw bad_input(
+          fmt::format(
+              "{} of {} has size {}, the model needs {}: these signals are of another model", what,
+              name, tensor.size(-1), expected),
+          place, fix);
     };
     check(signal.h, "H", cols);
     check(signal.g, "G", rows);

@@ -10,11 +10,15 @@ namespace spectralquant::calibrate {
 
 /// Second moments that tell what an error E = Ŵ − W of one matrix costs: tr(G E H Eᵀ).
 struct MatrixSignal {
-  /// H = E[x xᵀ] over calibration tokens, [cols, cols], float32, symmetric; undefined for an embedding that is not tied.
-  /// From an imatrix only the diagonal: [cols], or [experts, cols] of a stack of matrices.
+  /// H = E[x xᵀ] over calibration tokens, [cols, cols], float32, symmetric; undefined for an
+  /// embedding that is not tied. From an imatrix only the diagonal: [cols], or [experts, cols] of a
+  /// stack of matrices.
   torch::Tensor h;
-  torch::Tensor g;  ///< G = E[g gᵀ] of the output gradients, [rows, rows], or [rows]: its diagonal; undefined when not gathered
-  /// Embedding only, with output moments: frequency of each token [rows] and C = E[g gᵀ] at the embedding's output [cols, cols].
+  /// G = E[g gᵀ] of the output gradients, [rows, rows], or [rows]: its diagonal; undefined when not
+  /// gathered
+  torch::Tensor g;
+  /// Embedding only, with output moments: frequency of each token [rows] and C = E[g gᵀ] at the
+  /// embedding's output [cols, cols].
   torch::Tensor frequency, c;
 };
 
@@ -22,41 +26,48 @@ struct MatrixSignal {
 struct Signals {
   std::map<std::string, MatrixSignal> matrices;  ///< by GGUF tensor name
   std::int64_t n_tokens = 0;
-  std::string text_hash;    ///< of the calibration tokens
-  std::string model_hash;   ///< gguf::File::hash() of the model they were gathered on
-  std::string description;  ///< "calib360.jsonl", "self:131072"
+  std::string text_hash;       ///< of the calibration tokens
+  std::string model_hash;      ///< gguf::File::hash() of the model they were gathered on
+  std::string description;     ///< "calib360.jsonl", "self:131072"
   bool diagonal_only = false;  ///< from an imatrix: h holds only the diagonal, as [cols]
 };
 
-/// Stores signals as a GGUF file (general.type = "spectralquant-signals"); matrices sharing one input share one H.
+/// Stores signals as a GGUF file (general.type = "spectralquant-signals"); matrices sharing one
+/// input share one H.
 void save_signals(const Signals& signals, const std::string& path, bool overwrite);
 
 /// Errors   Error(kBadInput) if the file is no signals file or is damaged.
 Signals load_signals(const std::string& path);
 
-/// Frequencies with half a token added to each, so that a token the text lacks still counts for something.
+/// Frequencies with half a token added to each, so that a token the text lacks still counts for
+/// something.
 ///
 /// Shapes   frequency: [rows], summing to 1 → the same.
 torch::Tensor smoothed_frequency(const torch::Tensor& frequency, std::int64_t n_tokens);
 
-/// diag(H) of a matrix as llama.cpp sees it after save_imatrix(): sums and counts go through float32 on the way.
+/// diag(H) of a matrix as llama.cpp sees it after save_imatrix(): sums and counts go through
+/// float32 on the way.
 ///
 /// Shapes   [cols], or [experts, cols]; an undefined tensor when the matrix has no H.
 torch::Tensor importance(const Signals& signals, const std::string& name);
 
-/// Writes an imatrix GGUF that stock `llama-quantize --imatrix` reads: NAME.in_sum2, NAME.counts, keys imatrix.*.
-void save_imatrix(const Signals& signals, const std::string& path, std::int64_t window_tokens, bool overwrite);
+/// Writes an imatrix GGUF that stock `llama-quantize --imatrix` reads: NAME.in_sum2, NAME.counts,
+/// keys imatrix.*.
+void save_imatrix(const Signals& signals, const std::string& path, std::int64_t window_tokens,
+                  bool overwrite);
 
 /// Reads an imatrix GGUF made by stock llama-imatrix: diagonal signals.
 Signals load_imatrix(const std::string& path);
 
 /// True if the file at path is an imatrix GGUF (general.type = "imatrix").
-/// Errors   Error(kBadInput) if it is no GGUF file; an imatrix in llama.cpp's old format is named as such.
+/// Errors   Error(kBadInput) if it is no GGUF file; an imatrix in llama.cpp's old format is named
+///          as such.
 bool is_imatrix(const std::string& path);
 
 /// Errors   Error(kBadInput) if a matrix of the model has no signal, or one of another size:
 ///          "these signals are of another model".
-void require_fit(const Signals& signals, const std::map<std::string, std::pair<std::int64_t, std::int64_t>>& rows_cols,
+void require_fit(const Signals& signals,
+                 const std::map<std::string, std::pair<std::int64_t, std::int64_t>>& rows_cols,
                  const std::string& place);
 
 }  // namespace spectralquant::calibrate

@@ -11,19 +11,26 @@ namespace spectralquant::calibrate {
 
 /// Residual streams of all windows between two blocks, in pieces of `batch` windows.
 ///
-/// Shapes   pieces[i]: [≤ batch, T, D] float32, on the model's device while they take little of it, else on the CPU.
+/// Shapes   pieces[i]: [≤ batch, T, D] float32, on the model's device while they take little of it,
+///          else on the CPU.
 struct Streams {
   std::vector<torch::Tensor> pieces;
   torch::Device home = torch::kCPU;
 
   /// The share of the group's process: whole batches, counted over all windows.
-  static Streams embed(model::Model& model, const Windows& windows, std::int64_t batch, const distribute::Group& group);
-  torch::Tensor on_device(std::size_t piece, model::Model& model) const { return pieces[piece].to(model.device(), model.dtype()); }
-  void put(std::size_t piece, const torch::Tensor& x) { pieces[piece] = x.detach().to(home, torch::kFloat32); }
+  static Streams embed(model::Model& model, const Windows& windows, std::int64_t batch,
+                       const distribute::Group& group);
+  torch::Tensor on_device(std::size_t piece, model::Model& model) const {
+    return pieces[piece].to(model.device(), model.dtype());
+  }
+  void put(std::size_t piece, const torch::Tensor& x) {
+    pieces[piece] = x.detach().to(home, torch::kFloat32);
+  }
   std::int64_t n_tokens() const;
 };
 
-/// Windows at once: `asked` if positive, else so many that a batch holds about 2048 tokens (16384 on an accelerator).
+/// Windows at once: `asked` if positive, else so many that a batch holds about 2048 tokens (16384
+/// on an accelerator).
 std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const model::Model& model);
 
 std::size_t n_batches(const Windows& windows, std::int64_t batch);
@@ -35,6 +42,7 @@ void require_windows(const Windows& windows);
 std::string block_prefix(std::int64_t block);
 
 /// Fills signals with H and G of every matrix by whole backward passes; see collect().
-Signals collect_output_moments(model::Model& model, const Windows& windows, const CollectOptions& options, const Progress& progress);
+Signals collect_output_moments(model::Model& model, const Windows& windows,
+                               const CollectOptions& options, const Progress& progress);
 
 }  // namespace spectralquant::calibrate

@@ -12,10 +12,16 @@ torch::Tensor to_float(const torch::Tensor& x) { return x.to(torch::kFloat32); }
 
 class Walk {
  public:
-  Walk(model::Model& model, const Windows& windows, const WalkOptions& options, const std::function<void(const StageMoments&)>& solve)
-      : model_(model), options_(options), solve_(solve), batch_(batch_windows(options.batch, windows, model)), quantized_(Streams::embed(model, windows, batch_, options.group)) {
+  Walk(model::Model& model, const Windows& windows, const WalkOptions& options,
+       const std::function<void(const StageMoments&)>& solve)
+      : model_(model),
+        options_(options),
+        solve_(solve),
+        batch_(batch_windows(options.batch, windows, model)),
+        quantized_(Streams::embed(model, windows, batch_, options.group)) {
     if (!options.drift) return;
-    original_model_.emplace(model.weights().file(), model::ModelOptions{model.device(), model.dtype()});
+    original_model_.emplace(model.weights().file(),
+                            model::ModelOptions{model.device(), model.dtype()});
     original_ = Streams::embed(*original_model_, windows, batch_, options.group);
     original_model_->weights().release(model.architecture().embedding_name());
   }
@@ -28,7 +34,10 @@ class Walk {
       const std::string& output = stages[2 * half + 1].front();
       for_each_piece([&](std::size_t i) {
         const torch::Tensor x = quantized_.on_device(i, model_);
-        const torch::Tensor y = kept.empty() ? model_.half(block, half, x) : x + torch::linear(kept[i].to(x.device(), x.scalar_type()), model_.weights().get(output));
+        const torch::Tensor y = kept.empty()
+                                    ? model_.half(block, half, x)
+                                    : x + torch::linear(kept[i].to(x.device(), x.scalar_type()),
+                                                        model_.weights().get(output));
         return [this, i, y] { quantized_.put(i, y); };
       });
     }
@@ -43,7 +52,9 @@ class Walk {
     for_each_piece([&](std::size_t i) {
       const torch::Tensor x = to_float(model_.final_norm(quantized_.on_device(i, model_)));
       MomentPart h_part(x), drift_part;
-      if (original_model_) drift_part = {to_float(original_model_->final_norm(original_.on_device(i, *original_model_))) - x, x};
+      if (original_model_)
+        drift_part = {
+            to_float(original_model_->final_norm(original_.on_device(i, *original_model_))) - x, x};
       return [&h, &drift, h_part, drift_part] {
         h.add(h_part);
         if (drift_part.count) drift.add(drift_part);
@@ -64,7 +75,9 @@ class Walk {
     drift.sum_over(options_.group, model_.device());
   }
 
-  bool moments_wanted(const std::vector<std::string>& names) const { return !options_.wanted || options_.wanted(names); }
+  bool moments_wanted(const std::vector<std::string>& names) const {
+    return !options_.wanted || options_.wanted(names);
+  }
 
   /// What reads the residual stream. Moves the original's stream behind this half.
   void reading_stage(std::int64_t block, int half, const std::vector<std::string>& names) {
@@ -74,11 +87,13 @@ class Walk {
       MomentPart h_part, drift_part;
       torch::Tensor x_q, behind;
       if (wanted) {
-        x_q = to_float(model_.input_of(names.front(), block, half, quantized_.on_device(i, model_)));
+        x_q =
+            to_float(model_.input_of(names.front(), block, half, quantized_.on_device(i, model_)));
         h_part = MomentPart(x_q);
       }
       if (original_model_) {
-        const model::Tap tap = [&](std::string_view name, const torch::Tensor& x_f, const torch::Tensor&) {
+        const model::Tap tap = [&](std::string_view name, const torch::Tensor& x_f,
+                                   const torch::Tensor&) {
           if (wanted && name == names.front()) drift_part = {to_float(x_f) - x_q, x_q};
         };
         behind = original_model_->half(block, half, original_.on_device(i, *original_model_), &tap);
@@ -93,15 +108,19 @@ class Walk {
     solve_({block, names, h.mean(), drift.mean(), {}, h.count()});
   }
 
-  /// The output projection. Returns its inputs, [piece] of [B, T, cols], or nothing if they take more than keep_bytes.
-  std::vector<torch::Tensor> output_stage(std::int64_t block, int half, const std::vector<std::string>& names) {
+  /// The output projection. Returns its inputs, [piece] of [B, T, cols], or nothing if they take
+  /// more than keep_bytes.
+  std::vector<torch::Tensor> output_stage(std::int64_t block, int half,
+                                          const std::vector<std::string>& names) {
     const std::string& name = names.front();
-    const std::uint64_t bytes = model_.weights().file().require(name).n_cols() * static_cast<std::uint64_t>(quantized_.n_tokens()) * sizeof(float);
+    const std::uint64_t bytes = model_.weights().file().require(name).n_cols() *
+                                static_cast<std::uint64_t>(quantized_.n_tokens()) * sizeof(float);
     std::vector<torch::Tensor> kept(bytes <= options_.keep_bytes ? quantized_.pieces.size() : 0);
     Moment h, drift;
     const bool wanted = moments_wanted(names);
     for_each_piece([&](std::size_t i) {
-      const torch::Tensor stream = quantized_.on_device(i, model_), x_q = model_.input_of(name, block, half, stream);
+      const torch::Tensor stream = quantized_.on_device(i, model_),
+                          x_q = model_.input_of(name, block, half, stream);
       MomentPart h_part, drift_part;
       if (wanted) h_part = MomentPart(x_q);
       if (wanted && original_model_) {
@@ -123,20 +142,23 @@ class Walk {
   const WalkOptions& options_;
   const std::function<void(const StageMoments&)>& solve_;
   std::int64_t batch_;
-  Streams quantized_, original_;  ///< residual streams; behind the present half of the original, in front of it in the quantized model
+  /// residual streams; behind the present half of the original, in front of it in the quantized
+  /// model
+  Streams quantized_, original_;
   std::optional<model::Model> original_model_;
 };
 
 }  // namespace
 
-void walk(model::Model& model, const Windows& windows, const WalkOptions& options, const std::function<void(const StageMoments&)>& solve,
-          const Progress& progress) {
+void walk(model::Model& model, const Windows& windows, const WalkOptions& options,
+          const std::function<void(const StageMoments&)>& solve, const Progress& progress) {
   require_windows(windows);
   torch::NoGradGuard no_grad;
   const auto n_blocks = model.architecture().n_blocks();
   Walk walk(model, windows, options, solve);
   for (std::int64_t block = 0; block < n_blocks; ++block) {
-    report(progress, {"walk", block_prefix(block), static_cast<std::uint64_t>(block), static_cast<std::uint64_t>(n_blocks), "blocks"});
+    report(progress, {"walk", block_prefix(block), static_cast<std::uint64_t>(block),
+                      static_cast<std::uint64_t>(n_blocks), "blocks"});
     walk.block(block);
   }
   if (!model.architecture().tied()) walk.head();

@@ -19,7 +19,8 @@
 namespace spectralquant::cli {
 namespace {
 
-constexpr std::int64_t kDefaultSelfTokens = 131072;  // enough for H of matrices up to some thousand columns (docs/method.md)
+// enough for H of matrices up to some thousand columns (docs/method.md)
+constexpr std::int64_t kDefaultSelfTokens = 131072;
 
 struct Arguments {
   CommonOptions common;
@@ -34,13 +35,18 @@ std::int64_t parse_self(const std::string& text) {
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data() + 5, end, n);
   if (error != std::errc{} || stop != end || n <= 0)
-    throw Error(ErrorCode::kBadUsage, "'" + text + "' is not self:N with a number of tokens", "--calibration", "e.g. self:131072");
+    throw Error(ErrorCode::kBadUsage, "'" + text + "' is not self:N with a number of tokens",
+                "--calibration", "e.g. self:131072");
   return n;
 }
 
-/// Found before the long work: an output that is an input, or both outputs in one file, would cost the user a file.
-void check_outputs(const Arguments& arguments, const gguf::File& model, const pipeline::CalibrationSource& source) {
-  if (arguments.output == arguments.imatrix) throw Error(ErrorCode::kBadUsage, "both outputs have one name", arguments.output, "give them two");
+/// Found before the long work: an output that is an input, or both outputs in one file, would cost
+/// the user a file.
+void check_outputs(const Arguments& arguments, const gguf::File& model,
+                   const pipeline::CalibrationSource& source) {
+  if (arguments.output == arguments.imatrix)
+    throw Error(ErrorCode::kBadUsage, "both outputs have one name", arguments.output,
+                "give them two");
   std::vector<std::string> inputs = text::expand_patterns(source.files);
   inputs.insert(inputs.end(), model.paths().begin(), model.paths().end());
   for (const auto& path : {arguments.output, arguments.imatrix})
@@ -53,8 +59,10 @@ void gather(const Arguments& arguments, const distribute::Group& group) {
   const auto file = gguf::File::open(arguments.model);
   const auto source = to_source(arguments.calibration, true);
   if (group.leads()) check_outputs(arguments, file, source);
-  model::Model model(file, {.device = pipeline::device_of(arguments.common.device, group.local_rank())});
-  const auto text = pipeline::load_calibration(model, source, arguments.common.seed, console.progress(), group);
+  model::Model model(file,
+                     {.device = pipeline::device_of(arguments.common.device, group.local_rank())});
+  const auto text =
+      pipeline::load_calibration(model, source, arguments.common.seed, console.progress(), group);
   calibrate::CollectOptions options;
   options.output_moments = arguments.output_moments;
   options.seed = arguments.common.seed;
@@ -69,17 +77,22 @@ void gather(const Arguments& arguments, const distribute::Group& group) {
     console.say("wrote      " + arguments.output);
   }
   if (!arguments.imatrix.empty()) {
-    calibrate::save_imatrix(signals, arguments.imatrix, arguments.calibration.window_tokens, arguments.overwrite);
+    calibrate::save_imatrix(signals, arguments.imatrix, arguments.calibration.window_tokens,
+                            arguments.overwrite);
     console.say("wrote      " + arguments.imatrix);
   }
   if (arguments.common.json) {
-    fmt::print("{}\n", nlohmann::json{{"matrices", signals.matrices.size()}, {"tokens", signals.n_tokens}, {"text_hash", signals.text_hash}}.dump(2));
+    fmt::print("{}\n", nlohmann::json{{"matrices", signals.matrices.size()},
+                                      {"tokens", signals.n_tokens},
+                                      {"text_hash", signals.text_hash}}
+                           .dump(2));
   }
 }
 
 void run(Arguments& arguments) {
   if (arguments.output.empty() && arguments.imatrix.empty())
-    throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o SIGNALS.gguf, or --imatrix FILE, or both");
+    throw Error(ErrorCode::kBadUsage, "no output file given", "",
+                "add -o SIGNALS.gguf, or --imatrix FILE, or both");
   run_together(arguments.common, [&](const distribute::Group& group) { gather(arguments, group); });
 }
 
@@ -91,8 +104,10 @@ pipeline::CalibrationSource to_source(const CalibrationArguments& arguments, boo
   source.max_tokens = arguments.max_tokens;
   source.self_temperature = arguments.self_temperature;
   for (const auto& entry : arguments.sources) {
-    if (entry == "self" || entry.rfind("self:", 0) == 0) source.self_tokens += parse_self(entry);
-    else source.files.push_back(entry);
+    if (entry == "self" || entry.rfind("self:", 0) == 0)
+      source.self_tokens += parse_self(entry);
+    else
+      source.files.push_back(entry);
   }
   if (needed && arguments.sources.empty()) source.self_tokens = kDefaultSelfTokens;
   return source;
@@ -100,15 +115,24 @@ pipeline::CalibrationSource to_source(const CalibrationArguments& arguments, boo
 
 void add_calibrate(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  auto* verb = app.add_subcommand("calibrate", "Gather the moments of every matrix once, for quantize --signals or llama-quantize --imatrix");
+  auto* verb = app.add_subcommand("calibrate",
+                                  "Gather the moments of every matrix once, for quantize --signals "
+                                  "or llama-quantize --imatrix");
   verb->add_option("model", arguments->model, "GGUF to run")->required()->type_name("FILE");
-  verb->add_option("-o,--output", arguments->output, "signals file to write, for quantize --signals")->type_name("FILE");
-  verb->add_option("--imatrix", arguments->imatrix, "imatrix GGUF to write, for stock llama-quantize --imatrix (the head included)")->type_name("FILE");
+  verb->add_option("-o,--output", arguments->output,
+                   "signals file to write, for quantize --signals")
+      ->type_name("FILE");
+  verb->add_option("--imatrix", arguments->imatrix,
+                   "imatrix GGUF to write, for stock llama-quantize --imatrix (the head included)")
+      ->type_name("FILE");
   add_calibration(*verb, arguments->calibration);
-  verb->add_flag("--output-moments", arguments->output_moments, "also what the output distribution feels of each matrix (one backward pass)");
+  verb->add_flag("--output-moments", arguments->output_moments,
+                 "also what the output distribution feels of each matrix (one backward pass)");
   verb->add_flag("--force", arguments->overwrite, "replace existing files");
   add_common(*verb, arguments->common, true);
-  verb->footer("Example:\n  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --imatrix model.imatrix.gguf --calibration 'texts/*.jsonl'");
+  verb->footer(
+      "Example:\n  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --imatrix "
+      "model.imatrix.gguf --calibration 'texts/*.jsonl'");
   verb->callback([arguments] { run(*arguments); });
 }
 

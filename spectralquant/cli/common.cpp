@@ -7,11 +7,13 @@
 namespace spectralquant::cli {
 namespace {
 
-/// Lets the C library keep freed memory. By default it hands every freed activation back to the system, which has to clear its pages
-/// again for the next: an eighth of the time that `eval` takes on a small model.
+/// Lets the C library keep freed memory. By default it hands every freed activation back to the
+/// system, which has to clear its pages again for the next: an eighth of the time that `eval` takes
+/// on a small model.
 void keep_freed_memory() {
 #if defined(__GLIBC__)
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);   // the most that glibc accepts: activations of a batch are smaller, matrices larger
+  // the most that glibc accepts: activations of a batch are smaller, matrices larger
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 256 << 20);  // a few batches' worth
 #endif
 }
@@ -22,8 +24,10 @@ void add_common(CLI::App& verb, CommonOptions& options, bool runs_model) {
   verb.add_flag("--json", options.json, "print the result as JSON on stdout");
   verb.add_flag("-q,--quiet", options.quiet, "no progress, only errors");
   if (!runs_model) return;
-  verb.add_option("--threads", options.n_threads, "threads; 0: all of this machine's")->check(CLI::Range(0, 4096).description(""));
-  verb.add_option("--seed", options.seed, "seed of everything random; part of the result")->capture_default_str();
+  verb.add_option("--threads", options.n_threads, "threads; 0: all of this machine's")
+      ->check(CLI::Range(0, 4096).description(""));
+  verb.add_option("--seed", options.seed, "seed of everything random; part of the result")
+      ->capture_default_str();
   verb.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
 }
 
@@ -31,20 +35,28 @@ void prepare_engine(const CommonOptions& options, Console& console) {
   keep_freed_memory();
   model::set_threads(options.n_threads);
   if (model::blas_is_slow()) {
-    console.say("warning    matrix products run on a reference BLAS, about 100 times slower than they could: apt-get install libopenblas0-pthread");
+    console.say(
+        "warning    matrix products run on a reference BLAS, about 100 times slower than they "
+        "could: apt-get install libopenblas0-pthread");
   }
 }
 
 void add_calibration(CLI::App& verb, CalibrationArguments& arguments) {
   verb.add_option("--calibration", arguments.sources,
-                  "text the model is run on: .txt or .jsonl files or globs, and self:N = N tokens that the model writes itself "
+                  "text the model is run on: .txt or .jsonl files or globs, and self:N = N tokens "
+                  "that the model writes itself "
                   "(default self:131072)")
       ->type_name("FILE|self:N");
-  verb.add_option("--self-temperature", arguments.self_temperature, "temperature at which the model writes its own text")
+  verb.add_option("--self-temperature", arguments.self_temperature,
+                  "temperature at which the model writes its own text")
       ->capture_default_str()
       ->check(CLI::Range(0.1, 10.0).description(""));
-  verb.add_option("--window", arguments.window_tokens, "tokens per calibration window")->capture_default_str()->check(CLI::Range(16, 65536).description(""));
-  verb.add_option("--max-tokens", arguments.max_tokens, "use at most this many tokens of the files; 0: all")->capture_default_str();
+  verb.add_option("--window", arguments.window_tokens, "tokens per calibration window")
+      ->capture_default_str()
+      ->check(CLI::Range(16, 65536).description(""));
+  verb.add_option("--max-tokens", arguments.max_tokens,
+                  "use at most this many tokens of the files; 0: all")
+      ->capture_default_str();
 }
 
 }  // namespace spectralquant::cli

@@ -43,7 +43,8 @@ std::string human_count(double n) {
   return fmt::format("{:.1f}", n);
 }
 
-/// Words for people may get lost where they cannot be written, a full disk under a log file; they never stop a job, as fmt::print would.
+/// Words for people may get lost where they cannot be written, a full disk under a log file; they
+/// never stop a job, as fmt::print would.
 template <typename... Parts>
 void put(fmt::format_string<Parts...> text, Parts&&... parts) {
   std::fputs(fmt::format(text, std::forward<Parts>(parts)...).c_str(), stderr);
@@ -52,7 +53,8 @@ void put(fmt::format_string<Parts...> text, Parts&&... parts) {
 
 }  // namespace
 
-Console::Console(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO)), color_(has_color(STDERR_FILENO)) {}
+Console::Console(bool quiet)
+    : quiet_(quiet), terminal_(isatty(STDERR_FILENO)), color_(has_color(STDERR_FILENO)) {}
 
 Console::~Console() { clear_bar(); }
 
@@ -87,20 +89,24 @@ void Console::show(const ProgressEvent& event) {
   }
 }
 
-double Console::seconds_in_phase() const { return std::chrono::duration<double>(Clock::now() - phase_begin_).count(); }
+double Console::seconds_in_phase() const {
+  return std::chrono::duration<double>(Clock::now() - phase_begin_).count();
+}
 
 std::string Console::rate_and_eta(const ProgressEvent& event) const {
   const double seconds = seconds_in_phase();
   if (event.done == 0 || seconds < 0.2) return "";
   const double rate = static_cast<double>(event.done) / seconds;
   std::string text = fmt::format("{} {}/s", human_count(rate), event.unit);
-  if (event.total > event.done) text += fmt::format("  ETA {}", human_seconds((event.total - event.done) / rate));
+  if (event.total > event.done)
+    text += fmt::format("  ETA {}", human_seconds((event.total - event.done) / rate));
   return text;
 }
 
 void Console::draw_bar(const ProgressEvent& event) {
   constexpr int kCells = 24;
-  const double share = event.total ? std::min(1.0, static_cast<double>(event.done) / event.total) : 0.0;
+  const double share =
+      event.total ? std::min(1.0, static_cast<double>(event.done) / event.total) : 0.0;
   const int filled = static_cast<int>(share * kCells);
   std::string bar;
   for (int i = 0; i < kCells; ++i) bar += i < filled ? "━" : "─";
@@ -116,10 +122,11 @@ void Console::draw_bar(const ProgressEvent& event) {
 void Console::print_line(const ProgressEvent& event, bool finished) {
   const double seconds = seconds_in_phase();
   if (finished) {
-    put("{:<10} {} {} in {}\n", event.phase, human_count(event.total), event.unit, human_seconds(seconds));
+    put("{:<10} {} {} in {}\n", event.phase, human_count(event.total), event.unit,
+        human_seconds(seconds));
   } else {
-    put("{:<10} {:3.0f}%  {}  {}\n", event.phase, event.total ? 100.0 * event.done / event.total : 0.0, rate_and_eta(event),
-        event.item);
+    put("{:<10} {:3.0f}%  {}  {}\n", event.phase,
+        event.total ? 100.0 * event.done / event.total : 0.0, rate_and_eta(event), event.item);
   }
 }
 
@@ -148,7 +155,8 @@ int Console::width() const { return terminal_width(STDERR_FILENO); }
 void install_signal_handlers() {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
-  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit then shows as a failed write, which has a message
+  // a file-size limit then shows as a failed write, which has a message
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 std::string human_bytes(std::uint64_t size_bytes) {

@@ -14,7 +14,8 @@ class Console {
   explicit Console(bool quiet = false);
   ~Console();
 
-  /// What long jobs report to. Throws Interrupted after Ctrl-C, so that partial files are removed on the way out.
+  /// What long jobs report to. Throws Interrupted after Ctrl-C, so that partial files are removed
+  /// on the way out.
   Progress progress();
 
   /// A line of its own; a bar being drawn steps aside.
@@ -43,7 +44,8 @@ class Console {
 /// Ctrl-C or SIGTERM, seen at the next progress report.
 struct Interrupted {};
 
-/// Makes SIGINT and SIGTERM end the run at the next progress report, with partial files removed; a second one ends it at once.
+/// Makes SIGINT and SIGTERM end the run at the next progress report, with partial files removed; a
+/// second one ends it at once.
 void install_signal_handlers();
 
 /// "1.2 GiB", "415.7 MiB"; "3 min 20 s".

@@ -21,14 +21,16 @@ struct Arguments {
   bool markdown = false, csv = false, no_cache = false;
 };
 
-/// The file for the table, made before the long work; nothing if none is asked for. It replaces an older table, never a file that is read.
+/// The file for the table, made before the long work; nothing if none is asked for. It replaces an
+/// older table, never a file that is read.
 std::optional<gguf::PartialFile> open_markdown(const Arguments& arguments) {
   if (arguments.markdown_file.empty()) return std::nullopt;
   std::vector<std::string> inputs = arguments.request.candidates;
   inputs.push_back(arguments.request.reference);
   std::vector<std::string> patterns = arguments.request.calibration_texts;
   for (const auto& spec : arguments.request.suites) patterns.push_back(spec.pattern);
-  for (const auto& spec : arguments.request.choices) patterns.push_back(spec.substr(spec.find('=') + 1));
+  for (const auto& spec : arguments.request.choices)
+    patterns.push_back(spec.substr(spec.find('=') + 1));
   for (auto& path : text::expand_patterns(patterns)) inputs.push_back(std::move(path));
   return std::make_optional<gguf::PartialFile>(arguments.markdown_file, true, inputs);
 }
@@ -40,7 +42,8 @@ void run(Arguments& arguments) {
   auto& request = arguments.request;
   if (arguments.common.json + arguments.markdown + arguments.csv > 1)
     usage("only one form can be printed", "--json, --markdown, --csv", "choose one of them");
-  if (request.details && !arguments.common.json) usage("details are printed as JSON only", "--details", "add --json");
+  if (request.details && !arguments.common.json)
+    usage("details are printed as JSON only", "--details", "add --json");
   if (arguments.suites.empty() && request.choices.empty())
     usage("nothing to score on", "", "give --suite NAME=FILE or --choices NAME=FILE");
   Console console(arguments.common.quiet);
@@ -54,7 +57,8 @@ void run(Arguments& arguments) {
   auto markdown_file = open_markdown(arguments);
 
   const auto evaluation = evaluate::evaluate(request, console.progress());
-  if (!evaluation.cache_problem.empty()) console.say("warning    results are not kept for the next run: " + evaluation.cache_problem);
+  if (!evaluation.cache_problem.empty())
+    console.say("warning    results are not kept for the next run: " + evaluation.cache_problem);
   if (markdown_file) markdown_file->finish({evaluate::to_markdown(evaluation)});
   if (arguments.common.json)
     fmt::print("{}", evaluate::to_json(evaluation));
@@ -71,38 +75,57 @@ void run(Arguments& arguments) {
 void add_eval(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto& request = arguments->request;
-  auto* verb = app.add_subcommand("eval", "Score GGUF files against their original: prompt loss, KL divergence, agreement, in one table");
-  verb->add_option("candidates", request.candidates, "GGUF files to score, of any type llama.cpp users have")->type_name("FILE");
-  verb->add_option("--reference", request.reference, "the original: BF16, F16 or F32 GGUF")->required()->type_name("FILE");
+  auto* verb = app.add_subcommand("eval",
+                                  "Score GGUF files against their original: prompt loss, KL "
+                                  "divergence, agreement, in one table");
+  verb->add_option("candidates", request.candidates,
+                   "GGUF files to score, of any type llama.cpp users have")
+      ->type_name("FILE");
+  verb->add_option("--reference", request.reference, "the original: BF16, F16 or F32 GGUF")
+      ->required()
+      ->type_name("FILE");
   verb->add_option("--suite", arguments->suites,
-                   "text to score on: NAME=FILE (every document by itself), NAME=FILE:64x256 (first 64 windows of 256 tokens), "
-                   "NAME=FILE:c512 (as llama-perplexity -c 512), NAME=FILE:chat512 (windows as question and answer, the answer counts)")
+                   "text to score on: NAME=FILE (every document by itself), NAME=FILE:64x256 "
+                   "(first 64 windows of 256 tokens), "
+                   "NAME=FILE:c512 (as llama-perplexity -c 512), NAME=FILE:chat512 (windows as "
+                   "question and answer, the answer counts)")
       ->type_name("NAME=FILE[:PROTOCOL] ...");
-  verb->add_option("--choices", request.choices, "multiple-choice questions, JSONL with question, choices and answer")
+  verb->add_option("--choices", request.choices,
+                   "multiple-choice questions, JSONL with question, choices and answer")
       ->type_name("NAME=FILE ...");
   verb->add_option("--baseline", request.baseline,
-                   "candidate that gap recovery is measured against: (baseline − model) / (baseline − reference)")
+                   "candidate that gap recovery is measured against: (baseline − model) / "
+                   "(baseline − reference)")
       ->type_name("FILE");
-  verb->add_option(
-          "--calibration-text", request.calibration_texts,
-          "text that candidates were calibrated on: its overlap with the suites is measured, and whether a candidate drifted towards it")
+  verb->add_option("--calibration-text", request.calibration_texts,
+                   "text that candidates were calibrated on: its overlap with the suites is "
+                   "measured, and whether a candidate drifted towards it")
       ->type_name("FILE ...");
-  verb->add_option("--control", request.control, "candidate that is the same quantization calibrated on the model's own samples")->type_name("FILE");
+  verb->add_option("--control", request.control,
+                   "candidate that is the same quantization calibrated on the model's own samples")
+      ->type_name("FILE");
   verb->add_option("--continue", request.continue_tokens,
-                   "let reference and candidates write on from the suites' beginnings, N tokens each, and tell when they differ")
+                   "let reference and candidates write on from the suites' beginnings, N tokens "
+                   "each, and tell when they differ")
       ->type_name("N")
       ->check(CLI::Range(1, 1 << 20).description(""));
-  verb->add_option("--bootstrap", request.options.bootstrap_samples, "resamples for the 95 % intervals")
+  verb->add_option("--bootstrap", request.options.bootstrap_samples,
+                   "resamples for the 95 % intervals")
       ->capture_default_str()
       ->check(CLI::Range(0, 1000000).description(""));
   auto* cache = verb->add_option("--cache", request.cache_folder,
-                                 "folder where results are kept (default: spectralquant in $XDG_CACHE_HOME or ~/.cache)")
+                                 "folder where results are kept (default: spectralquant in "
+                                 "$XDG_CACHE_HOME or ~/.cache)")
                     ->type_name("DIR");
-  verb->add_flag("--no-cache", arguments->no_cache, "compute everything anew and keep nothing")->excludes(cache);
+  verb->add_flag("--no-cache", arguments->no_cache, "compute everything anew and keep nothing")
+      ->excludes(cache);
   verb->add_flag("--markdown", arguments->markdown, "print Markdown");
   verb->add_flag("--csv", arguments->csv, "print one line a model and suite");
-  verb->add_option("--markdown-file", arguments->markdown_file, "also write the table as Markdown to this file")->type_name("FILE");
-  verb->add_flag("--details", request.details, "with --json: distributions, worst tokens and documents token by token");
+  verb->add_option("--markdown-file", arguments->markdown_file,
+                   "also write the table as Markdown to this file")
+      ->type_name("FILE");
+  verb->add_flag("--details", request.details,
+                 "with --json: distributions, worst tokens and documents token by token");
   add_common(*verb, arguments->common, true);
   verb->footer(
       "What is scored is the written file: its bytes are decoded as llama.cpp decodes them.\n"

@@ -1,4 +1,5 @@
-// spectralquant inspect FILE [FILE2]: what a file is made of; whether it is strict; how two files differ. With --signals: inspect_signals.cpp.
+// spectralquant inspect FILE [FILE2]: what a file is made of; whether it is strict; how two files
+// differ. With --signals: inspect_signals.cpp.
 #include <fmt/format.h>
 
 #include <cstdlib>
@@ -25,91 +26,136 @@ struct Arguments {
 };
 
 json to_json(const gguf::File& file, const gguf::Inventory& inventory) {
-  json out = {{"path", file.path()}, {"gguf_version", file.version()}, {"architecture", file.architecture()}, {"hash", file.hash()},
-              {"file_bytes", inventory.file_bytes}, {"tensors", file.tensors().size()}, {"parameters", inventory.n_values},
-              {"file_bpw", inventory.file_bpw}, {"matrix_bpw", inventory.matrix_bpw}, {"strict", inventory.strict},
-              {"violations", inventory.violations}, {"kept", inventory.kept}};
+  json out = {{"path", file.path()},
+              {"gguf_version", file.version()},
+              {"architecture", file.architecture()},
+              {"hash", file.hash()},
+              {"file_bytes", inventory.file_bytes},
+              {"tensors", file.tensors().size()},
+              {"parameters", inventory.n_values},
+              {"file_bpw", inventory.file_bpw},
+              {"matrix_bpw", inventory.matrix_bpw},
+              {"strict", inventory.strict},
+              {"violations", inventory.violations},
+              {"kept", inventory.kept}};
   for (const auto& [type, per] : inventory.types)
-    out["types"][std::string(gguf::traits(type).name)] = {{"tensors", per.n_tensors}, {"parameters", per.n_values}, {"bytes", per.size_bytes}};
+    out["types"][std::string(gguf::traits(type).name)] = {
+        {"tensors", per.n_tensors}, {"parameters", per.n_values}, {"bytes", per.size_bytes}};
   for (const auto& tensor : file.tensors())
-    out["tensor_list"].push_back({{"name", tensor.name}, {"type", gguf::traits(tensor.type).name}, {"shape", tensor.shape_text()}});
-  for (const auto& [key, value] : file.metadata().items()) out["metadata"][key] = value.to_display();
+    out["tensor_list"].push_back({{"name", tensor.name},
+                                  {"type", gguf::traits(tensor.type).name},
+                                  {"shape", tensor.shape_text()}});
+  for (const auto& [key, value] : file.metadata().items())
+    out["metadata"][key] = value.to_display();
   return out;
 }
 
 void print_verdict(const gguf::Inventory& inventory) {
   if (inventory.strict) {
-    fmt::print("strict Q4_K: yes, every matrix; {} tensors stay in floating point by rule (norms, conv1d, biases)\n", inventory.kept.size());
+    fmt::print(
+        "strict Q4_K: yes, every matrix; {} tensors stay in floating point by rule (norms, conv1d, "
+        "biases)\n",
+        inventory.kept.size());
     return;
   }
   fmt::print("strict Q4_K: no\n");
   constexpr std::size_t kShown = 12;
-  for (std::size_t i = 0; i < std::min(kShown, inventory.violations.size()); ++i) fmt::print("  {}\n", inventory.violations[i]);
-  if (inventory.violations.size() > kShown) fmt::print("  and {} more\n", inventory.violations.size() - kShown);
+  for (std::size_t i = 0; i < std::min(kShown, inventory.violations.size()); ++i)
+    fmt::print("  {}\n", inventory.violations[i]);
+  if (inventory.violations.size() > kShown)
+    fmt::print("  and {} more\n", inventory.violations.size() - kShown);
 }
 
-void print_file(const gguf::File& file, const gguf::Inventory& inventory, const Arguments& arguments) {
+void print_file(const gguf::File& file, const gguf::Inventory& inventory,
+                const Arguments& arguments) {
   fmt::print("{}\n", file.path());
-  fmt::print("GGUF v{}, {}, {}\n", file.version(), file.architecture().empty() ? "no architecture" : file.architecture(),
+  fmt::print("GGUF v{}, {}, {}\n", file.version(),
+             file.architecture().empty() ? "no architecture" : file.architecture(),
              human_bytes(inventory.file_bytes));
   if (file.paths().size() > 1) fmt::print("{} files\n", file.paths().size());
-  fmt::print("{} tensors, {} parameters, {:.2f} bits a weight ({:.2f} in matrices)\n\n", file.tensors().size(), inventory.n_values, inventory.file_bpw,
-             inventory.matrix_bpw);
+  fmt::print("{} tensors, {} parameters, {:.2f} bits a weight ({:.2f} in matrices)\n\n",
+             file.tensors().size(), inventory.n_values, inventory.file_bpw, inventory.matrix_bpw);
   for (const auto& [type, per] : inventory.types)
-    fmt::print("{:<8} {:>5} tensors {:>13} parameters {:>12}\n", gguf::traits(type).name, per.n_tensors, per.n_values, human_bytes(per.size_bytes));
+    fmt::print("{:<8} {:>5} tensors {:>13} parameters {:>12}\n", gguf::traits(type).name,
+               per.n_tensors, per.n_values, human_bytes(per.size_bytes));
   fmt::print("\n");
   if (arguments.tensors) {
-    for (const auto& tensor : file.tensors()) fmt::print("{:<36} {:<6} {}\n", tensor.name, gguf::traits(tensor.type).name, tensor.shape_text());
+    for (const auto& tensor : file.tensors())
+      fmt::print("{:<36} {:<6} {}\n", tensor.name, gguf::traits(tensor.type).name,
+                 tensor.shape_text());
     fmt::print("\n");
   }
   if (arguments.metadata) {
-    for (const auto& [key, value] : file.metadata().items()) fmt::print("{} = {}\n", key, value.to_display());
+    for (const auto& [key, value] : file.metadata().items())
+      fmt::print("{} = {}\n", key, value.to_display());
     fmt::print("\n");
   }
   print_verdict(inventory);
 }
 
 json to_json(const gguf::Difference& difference) {
-  const auto text = [](const std::optional<std::string>& side) { return side ? json(*side) : json(nullptr); };
-  json out = {{"identical", difference.identical()}, {"keys_equal", difference.n_keys_equal}, {"tensors_equal", difference.n_tensors_equal},
-              {"keys", json::array()}, {"tensors", json::array()}};
-  for (const auto& key : difference.keys) out["keys"].push_back({{"key", key.key}, {"left", text(key.left)}, {"right", text(key.right)}});
+  const auto text = [](const std::optional<std::string>& side) {
+    return side ? json(*side) : json(nullptr);
+  };
+  json out = {{"identical", difference.identical()},
+              {"keys_equal", difference.n_keys_equal},
+              {"tensors_equal", difference.n_tensors_equal},
+              {"keys", json::array()},
+              {"tensors", json::array()}};
+  for (const auto& key : difference.keys)
+    out["keys"].push_back({{"key", key.key}, {"left", text(key.left)}, {"right", text(key.right)}});
   for (const auto& t : difference.tensors)
-    out["tensors"].push_back({{"name", t.name}, {"left", text(t.left)}, {"right", text(t.right)}, {"blocks", t.n_blocks},
-                              {"blocks_different", t.n_blocks_different}, {"bytes", t.n_bytes}, {"bytes_different", t.n_bytes_different}});
+    out["tensors"].push_back({{"name", t.name},
+                              {"left", text(t.left)},
+                              {"right", text(t.right)},
+                              {"blocks", t.n_blocks},
+                              {"blocks_different", t.n_blocks_different},
+                              {"bytes", t.n_bytes},
+                              {"bytes_different", t.n_bytes_different}});
   return out;
 }
 
 void print_difference(const gguf::Difference& difference) {
-  const auto text = [](const std::optional<std::string>& side) { return side ? *side : std::string("(absent)"); };
-  for (const auto& key : difference.keys) fmt::print("{}: {} -> {}\n", key.key, text(key.left), text(key.right));
+  const auto text = [](const std::optional<std::string>& side) {
+    return side ? *side : std::string("(absent)");
+  };
+  for (const auto& key : difference.keys)
+    fmt::print("{}: {} -> {}\n", key.key, text(key.left), text(key.right));
   for (const auto& t : difference.tensors) {
     if (t.same_layout()) {
-      fmt::print("{}: {}, {} of {} blocks differ ({:.2f}%)\n", t.name, *t.left, t.n_blocks_different, t.n_blocks,
-                 100.0 * t.n_blocks_different / t.n_blocks);
+      fmt::print("{}: {}, {} of {} blocks differ ({:.2f}%)\n", t.name, *t.left,
+                 t.n_blocks_different, t.n_blocks, 100.0 * t.n_blocks_different / t.n_blocks);
     } else {
       fmt::print("{}: {} -> {}\n", t.name, text(t.left), text(t.right));
     }
   }
-  fmt::print("{} keys and {} tensors are the same, {} keys and {} tensors differ\n", difference.n_keys_equal, difference.n_tensors_equal,
-             difference.keys.size(), difference.tensors.size());
+  fmt::print("{} keys and {} tensors are the same, {} keys and {} tensors differ\n",
+             difference.n_keys_equal, difference.n_tensors_equal, difference.keys.size(),
+             difference.tensors.size());
 }
 
 void run(const Arguments& arguments) {
-  if (!arguments.signals.signals.empty()) return inspect_signals(arguments.signals, arguments.common);
+  if (!arguments.signals.signals.empty())
+    return inspect_signals(arguments.signals, arguments.common);
   if (arguments.files.empty() || arguments.files.size() > 2)
-    throw Error(ErrorCode::kBadUsage, fmt::format("{} files to inspect", arguments.files.size()), "inspect", "name one, or two to compare; or give --signals");
+    throw Error(ErrorCode::kBadUsage, fmt::format("{} files to inspect", arguments.files.size()),
+                "inspect", "name one, or two to compare; or give --signals");
   const auto first = gguf::File::open(arguments.files[0]);
   const auto inventory = gguf::take_inventory(first);
   if (arguments.files.size() == 2) {
     const auto second = gguf::File::open(arguments.files[1]);
     const auto difference = gguf::compare(first, second);
-    if (arguments.common.json) fmt::print("{}\n", to_json(difference).dump(2, ' ', false, json::error_handler_t::replace));
-    else print_difference(difference);
+    if (arguments.common.json)
+      fmt::print("{}\n", to_json(difference).dump(2, ' ', false, json::error_handler_t::replace));
+    else
+      print_difference(difference);
     return;
   }
-  if (arguments.common.json) fmt::print("{}\n", to_json(first, inventory).dump(2, ' ', false, json::error_handler_t::replace));
-  else print_file(first, inventory, arguments);
+  if (arguments.common.json)
+    fmt::print("{}\n",
+               to_json(first, inventory).dump(2, ' ', false, json::error_handler_t::replace));
+  else
+    print_file(first, inventory, arguments);
   if (arguments.strict && !inventory.strict) throw CLI::RuntimeError(1);
 }
 
@@ -117,8 +163,13 @@ void run(const Arguments& arguments) {
 
 void add_inspect(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  auto* verb = app.add_subcommand("inspect", "Show what a GGUF file is made of, whether it is strict Q4_K, how two files differ, or where errors lie");
-  verb->add_option("files", arguments->files, "GGUF file, of a split set the first; a second one: print what differs; with --signals: any number of quantized files")->type_name("FILE ...");
+  auto* verb = app.add_subcommand("inspect",
+                                  "Show what a GGUF file is made of, whether it is strict Q4_K, "
+                                  "how two files differ, or where errors lie");
+  verb->add_option("files", arguments->files,
+                   "GGUF file, of a split set the first; a second one: print what differs; with "
+                   "--signals: any number of quantized files")
+      ->type_name("FILE ...");
   verb->add_flag("--strict", arguments->strict, "exit with 1 unless every matrix is Q4_K");
   verb->add_flag("--tensors", arguments->tensors, "list every tensor");
   verb->add_flag("--metadata", arguments->metadata, "list every metadata key");
@@ -126,10 +177,13 @@ void add_inspect(CLI::App& app) {
   add_common(*verb, arguments->common, true);
   verb->footer(
       "Examples:\n"
-      "  spectralquant inspect model-q4km.gguf --strict       # exits with 1 and names the matrices if it is not strict\n"
-      "  spectralquant inspect ours.gguf theirs.gguf          # keys and tensors that differ, and by how many blocks\n"
+      "  spectralquant inspect model-q4km.gguf --strict       # exits with 1 and names the "
+      "matrices if it is not strict\n"
+      "  spectralquant inspect ours.gguf theirs.gguf          # keys and tensors that differ, and "
+      "by how many blocks\n"
       "  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --output-moments\n"
-      "  spectralquant inspect ours.gguf --signals model.signals.gguf --reference model-bf16.gguf --measure suites/heldout120.jsonl");
+      "  spectralquant inspect ours.gguf --signals model.signals.gguf --reference model-bf16.gguf "
+      "--measure suites/heldout120.jsonl");
   verb->callback([arguments] {
     arguments->signals.candidates = arguments->files;
     run(*arguments);

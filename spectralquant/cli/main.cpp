@@ -24,19 +24,25 @@ constexpr const char* kAbout =
 constexpr const char* kExamples =
     "Examples:\n"
     "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf\n"
-    "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf --calibration my-prompts.jsonl self:65536\n"
-    "  spectralquant eval --reference model-bf16.gguf model-q4km.gguf --suite held=suites/heldout120.jsonl\n"
+    "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf --calibration my-prompts.jsonl "
+    "self:65536\n"
+    "  spectralquant eval --reference model-bf16.gguf model-q4km.gguf --suite "
+    "held=suites/heldout120.jsonl\n"
     "  spectralquant report results.json -o report.html\n"
     "  spectralquant inspect model-q4km.gguf --strict\n"
     "\n"
-    "`spectralquant VERB --help` explains a verb. Results go to stdout, everything else to stderr.\n"
+    "`spectralquant VERB --help` explains a verb. Results go to stdout, everything else to "
+    "stderr.\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused.";
 
 int exit_code(const spectralquant::Error& error) {
   switch (error.code()) {
-    case spectralquant::ErrorCode::kBadUsage: return kWrongUsage;
-    case spectralquant::ErrorCode::kBadInput: return kRefused;
-    case spectralquant::ErrorCode::kFailed: break;
+    case spectralquant::ErrorCode::kBadUsage:
+      return kWrongUsage;
+    case spectralquant::ErrorCode::kBadInput:
+      return kRefused;
+    case spectralquant::ErrorCode::kFailed:
+      break;
   }
   return kFailed;
 }
@@ -44,7 +50,8 @@ int exit_code(const spectralquant::Error& error) {
 /// A result that did not reach its file is no result.
 void flush_results() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
-  throw spectralquant::Error(spectralquant::ErrorCode::kFailed, "the result cannot be written", "standard output", "check the disk it goes to");
+  throw spectralquant::Error(spectralquant::ErrorCode::kFailed, "the result cannot be written",
+                             "standard output", "check the disk it goes to");
 }
 
 }  // namespace
@@ -71,16 +78,21 @@ int main(int argc, char** argv) {
     return kDone;
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
-    if (dynamic_cast<const CLI::RuntimeError*>(&error)) return code;  // a verb that prints its verdict and sets the code
+    // a verb that prints its verdict and sets the code
+    if (dynamic_cast<const CLI::RuntimeError*>(&error)) return code;
     return code == 0 ? kDone : kWrongUsage;
   } catch (const cli::Interrupted&) {
-    console.say("spectralquant: interrupted; no output was written (quantize keeps what is done: the same command continues)");
+    console.say(
+        "spectralquant: interrupted; no output was written (quantize keeps what is done: the same "
+        "command continues)");
     return kInterrupted;
   } catch (const Error& error) {
     console.print_error(error);
     return exit_code(error);
   } catch (const std::bad_alloc&) {
-    console.print_error(Error(ErrorCode::kFailed, "out of memory", "", "use fewer calibration tokens (--max-tokens) or a machine with more memory"));
+    console.print_error(
+        Error(ErrorCode::kFailed, "out of memory", "",
+              "use fewer calibration tokens (--max-tokens) or a machine with more memory"));
   } catch (const std::exception& error) {
     console.print_error(Error(ErrorCode::kFailed, without_backtrace(error.what())));
   }

@@ -28,7 +28,8 @@ struct Arguments {
   bool dry_run = false;
 };
 
-/// What --effort best tunes on: some minutes for the embedded model on two cores, and for a model of a billion weights on an accelerator.
+/// What --effort best tunes on: some minutes for the embedded model on two cores, and for a model
+/// of a billion weights on an accelerator.
 constexpr std::int64_t kBestTokens = 524288, kBestTokensOnDevice = 16777216;
 
 /// Steps of the solver that --without leaves out, for ablations.
@@ -44,16 +45,20 @@ const std::map<std::string, void (*)(pipeline::QuantizeOptions&)> kSteps = {
 
 void apply_arguments(Arguments& arguments) {
   auto& options = arguments.options;
-  options.calibration = to_source(arguments.calibration, options.method != Method::kPlain && options.signals_file.empty());
+  options.calibration = to_source(arguments.calibration,
+                                  options.method != Method::kPlain && options.signals_file.empty());
   options.n_threads = arguments.common.n_threads;
   options.seed = arguments.common.seed;
   options.device = arguments.common.device;
   options.two_sided = arguments.effort != "fast";
-  if (arguments.effort == "best" && options.tune.tokens == 0) options.tune.tokens = options.device == "cpu" ? kBestTokens : kBestTokensOnDevice;
+  if (arguments.effort == "best" && options.tune.tokens == 0)
+    options.tune.tokens = options.device == "cpu" ? kBestTokens : kBestTokensOnDevice;
   for (const auto& step : arguments.without) kSteps.at(step)(options);
   if (!arguments.fallback.empty()) {
     options.plan.fallback = gguf::type_by_name(arguments.fallback);
-    if (!options.plan.fallback) throw Error(ErrorCode::kBadUsage, "no such type: " + arguments.fallback, "--fallback", "use f16, bf16, f32 or q8_0");
+    if (!options.plan.fallback)
+      throw Error(ErrorCode::kBadUsage, "no such type: " + arguments.fallback, "--fallback",
+                  "use f16, bf16, f32 or q8_0");
   }
 }
 
@@ -72,24 +77,27 @@ void print_plan(const Arguments& arguments) {
     out["peak_memory_bytes"] = estimate.peak_memory_bytes;
     out["seconds"] = estimate.seconds;
     for (const auto& tensor : plan.tensors) {
-      out["tensors"].push_back({{"name", tensor.source->name}, {"shape", tensor.source->shape_text()},
-                                {"from", gguf::traits(tensor.source->type).name}, {"to", gguf::traits(tensor.type).name}});
+      out["tensors"].push_back({{"name", tensor.source->name},
+                                {"shape", tensor.source->shape_text()},
+                                {"from", gguf::traits(tensor.source->type).name},
+                                {"to", gguf::traits(tensor.type).name}});
     }
     fmt::print("{}\n", out.dump(2));
     return;
   }
   for (const auto& tensor : plan.tensors) {
-    fmt::print("{:<34} {:>18}  {:>5} -> {}\n", tensor.source->name, tensor.source->shape_text(), gguf::traits(tensor.source->type).name,
-               gguf::traits(tensor.type).name);
+    fmt::print("{:<34} {:>18}  {:>5} -> {}\n", tensor.source->name, tensor.source->shape_text(),
+               gguf::traits(tensor.source->type).name, gguf::traits(tensor.type).name);
   }
-  fmt::print("\noutput       {}, {:.2f} bits a weight in all, {:.2f} in matrices\n", human_bytes(estimate.output_bytes), estimate.file_bpw,
-             estimate.matrix_bpw);
+  fmt::print("\noutput       {}, {:.2f} bits a weight in all, {:.2f} in matrices\n",
+             human_bytes(estimate.output_bytes), estimate.file_bpw, estimate.matrix_bpw);
   fmt::print("calibration  about {} tokens\n", estimate.calibration_tokens);
   fmt::print("peak memory  about {}\n", human_bytes(estimate.peak_memory_bytes));
   fmt::print("time         about {}\n", human_seconds(estimate.seconds));
 }
 
-nlohmann::json to_json(const pipeline::QuantizeOptions& options, const pipeline::QuantizeReport& report) {
+nlohmann::json to_json(const pipeline::QuantizeOptions& options,
+                       const pipeline::QuantizeReport& report) {
   nlohmann::json out = {{"input", options.input},
                         {"output", options.output},
                         {"output_bytes", report.output_bytes},
@@ -100,35 +108,55 @@ nlohmann::json to_json(const pipeline::QuantizeOptions& options, const pipeline:
   for (const auto& [phase, seconds] : report.phase_seconds) out["seconds"][phase] = seconds;
   if (report.tuning) {
     const auto& t = *report.tuning;
-    out["tuning"] = {{"steps", t.steps_done},   {"best_step", t.best_step},   {"tokens", t.n_tokens}, {"batch_tokens", t.batch_tokens},
-                     {"calibration_kl", {{"start", t.calibration_start}, {"end", t.calibration_end}}},
-                     {"held_aside_kl", {{"start", t.held_start}, {"end", t.held_end}}}, {"curve", t.curve}};
+    out["tuning"] = {
+        {"steps", t.steps_done},
+        {"best_step", t.best_step},
+        {"tokens", t.n_tokens},
+        {"batch_tokens", t.batch_tokens},
+        {"calibration_kl", {{"start", t.calibration_start}, {"end", t.calibration_end}}},
+        {"held_aside_kl", {{"start", t.held_start}, {"end", t.held_end}}},
+        {"curve", t.curve}};
   }
   for (const auto& m : report.matrices) {
-    out["matrices"].push_back({{"name", m.name}, {"rows", m.rows}, {"cols", m.cols}, {"relative_error", m.relative_error}, {"objective", m.objective},
-                               {"plain_objective", m.plain_objective}, {"imatrix_objective", m.imatrix_objective}, {"seconds", m.seconds}});
+    out["matrices"].push_back({{"name", m.name},
+                               {"rows", m.rows},
+                               {"cols", m.cols},
+                               {"relative_error", m.relative_error},
+                               {"objective", m.objective},
+                               {"plain_objective", m.plain_objective},
+                               {"imatrix_objective", m.imatrix_objective},
+                               {"seconds", m.seconds}});
   }
   return out;
 }
 
-void say_result(Console& console, const pipeline::QuantizeOptions& options, const pipeline::QuantizeReport& report) {
+void say_result(Console& console, const pipeline::QuantizeOptions& options,
+                const pipeline::QuantizeReport& report) {
   double ours = 0, plain = 0, imatrix = 0, total_seconds = 0;
-  for (const auto& m : report.matrices) ours += m.objective, plain += m.plain_objective, imatrix += m.imatrix_objective;
+  for (const auto& m : report.matrices)
+    ours += m.objective, plain += m.plain_objective, imatrix += m.imatrix_objective;
   std::string phases;
   for (const auto& [phase, seconds] : report.phase_seconds) {
     phases += fmt::format("{}{} {}", phases.empty() ? "" : ", ", phase, human_seconds(seconds));
     total_seconds += seconds;
   }
-  console.say(fmt::format("wrote      {}  {}, {:.2f} bits a weight in every matrix ({:.2f} with the F32 tensors), strict Q4_K", options.output,
-                          human_bytes(report.output_bytes), report.matrix_bpw, report.file_bpw));
+  console.say(fmt::format(
+      "wrote      {}  {}, {:.2f} bits a weight in every matrix ({:.2f} with the F32 tensors), "
+      "strict Q4_K",
+      options.output, human_bytes(report.output_bytes), report.matrix_bpw, report.file_bpw));
   if (plain > 0 && options.method == Method::kSpectral) {
-    console.say(fmt::format("error      {:.0f}% of plain rounding's, {:.0f}% of imatrix rounding's (what the next layer feels, summed over matrices)",
-                            100 * ours / plain, 100 * ours / imatrix));
+    console.say(
+        fmt::format("error      {:.0f}% of plain rounding's, {:.0f}% of imatrix rounding's (what "
+                    "the next layer feels, summed over matrices)",
+                    100 * ours / plain, 100 * ours / imatrix));
   }
   if (report.tuning) {
     const auto& t = *report.tuning;
-    console.say(fmt::format("tuning     KL {:.4f} -> {:.4f} on text held aside, {:.4f} -> {:.4f} on text tuned on, best after {} {} of {}", t.held_start, t.held_end,
-                            t.calibration_start, t.calibration_end, options.tune.by_block ? "block" : "step", t.best_step, t.n_steps));
+    console.say(
+        fmt::format("tuning     KL {:.4f} -> {:.4f} on text held aside, {:.4f} -> {:.4f} on text "
+                    "tuned on, best after {} {} of {}",
+                    t.held_start, t.held_end, t.calibration_start, t.calibration_end,
+                    options.tune.by_block ? "block" : "step", t.best_step, t.n_steps));
   }
   console.say(fmt::format("time       {} ({})", human_seconds(total_seconds), phases));
 }
@@ -137,7 +165,8 @@ void run(Arguments& arguments) {
   apply_arguments(arguments);
   if (arguments.dry_run) return print_plan(arguments);
   if (arguments.options.output.empty())
-    throw Error(ErrorCode::kBadUsage, "no output file given", "", "add -o OUT.gguf (or --dry-run to see the plan)");
+    throw Error(ErrorCode::kBadUsage, "no output file given", "",
+                "add -o OUT.gguf (or --dry-run to see the plan)");
   run_together(arguments.common, [&](const distribute::Group& group) {
     Console console(arguments.common.quiet || !group.leads());
     pipeline::QuantizeOptions options = arguments.options;
@@ -153,19 +182,34 @@ void run(Arguments& arguments) {
 
 void add_tuning(CLI::App& verb, pipeline::QuantizeOptions& options) {
   tune::DistillOptions& tune = options.tune;
-  verb.add_option("--tune", tune.tokens, "tokens to tune on after solving, repetitions counted: codes, scales and F32 tensors learn the original's output "
-                                         "distribution; 0: none (default 0; with --effort best 524288, on an accelerator 16777216)")
+  verb.add_option("--tune", tune.tokens,
+                  "tokens to tune on after solving, repetitions counted: codes, scales and F32 "
+                  "tensors learn the original's output "
+                  "distribution; 0: none (default 0; with --effort best 524288, on an accelerator "
+                  "16777216)")
       ->check(CLI::NonNegativeNumber);
-  verb.add_option("--start", options.start_file, "a quantization of the input, made before, to tune instead of solving anew");
-  verb.add_option("--tune-batch", tune.batch_tokens, "tokens per step of tuning; 0: 4096, on an accelerator 65536")->check(CLI::NonNegativeNumber);
+  verb.add_option("--start", options.start_file,
+                  "a quantization of the input, made before, to tune instead of solving anew");
+  verb.add_option("--tune-batch", tune.batch_tokens,
+                  "tokens per step of tuning; 0: 4096, on an accelerator 65536")
+      ->check(CLI::NonNegativeNumber);
   verb.add_option("--tune-rate", tune.rate, "factor on the learning rates")->capture_default_str();
-  verb.add_option("--tune-own", tune.own_share, "share of the model's own samples in the text tuned on; more are written as needed")->capture_default_str();
-  verb.add_option("--tune-clip", tune.clip, "how far from its code a weight may start, in steps")->capture_default_str();
-  verb.add_option("--tune-damping", tune.adam.damping, "share of a tensor's mean gradient added to each denominator of Adam: what hardly matters hardly moves")
+  verb.add_option(
+          "--tune-own", tune.own_share,
+          "share of the model's own samples in the text tuned on; more are written as needed")
+      ->capture_default_str();
+  verb.add_option("--tune-clip", tune.clip, "how far from its code a weight may start, in steps")
+      ->capture_default_str();
+  verb.add_option("--tune-damping", tune.adam.damping,
+                  "share of a tensor's mean gradient added to each denominator of Adam: what "
+                  "hardly matters hardly moves")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  verb.add_flag("--tune-blocks", tune.by_block, "tune block by block towards the original's residual stream, for a model that does not fit whole");
-  verb.add_flag("--tune-bfloat16", tune.bfloat16, "compute in bfloat16 while tuning; faster on an accelerator");
+  verb.add_flag("--tune-blocks", tune.by_block,
+                "tune block by block towards the original's residual stream, for a model that does "
+                "not fit whole");
+  verb.add_flag("--tune-bfloat16", tune.bfloat16,
+                "compute in bfloat16 while tuning; faster on an accelerator");
 }
 
 }  // namespace
@@ -173,40 +217,61 @@ void add_tuning(CLI::App& verb, pipeline::QuantizeOptions& options) {
 void add_quantize(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto& options = arguments->options;
-  auto* verb = app.add_subcommand("quantize", "Turn a BF16/F16/F32 GGUF into a strict Q4_K_M GGUF that behaves like it");
-  verb->add_option("input", options.input, "GGUF to quantize; of a split set, the first file")->required()->type_name("FILE");
+  auto* verb = app.add_subcommand(
+      "quantize", "Turn a BF16/F16/F32 GGUF into a strict Q4_K_M GGUF that behaves like it");
+  verb->add_option("input", options.input, "GGUF to quantize; of a split set, the first file")
+      ->required()
+      ->type_name("FILE");
   verb->add_option("-o,--output", options.output, "GGUF to write")->type_name("FILE");
   add_calibration(*verb, arguments->calibration);
-  verb->add_option("--signals", options.signals_file, "moments gathered before (spectralquant calibrate, or an imatrix GGUF of llama-imatrix) instead of text")
+  verb->add_option("--signals", options.signals_file,
+                   "moments gathered before (spectralquant calibrate, or an imatrix GGUF of "
+                   "llama-imatrix) instead of text")
       ->type_name("FILE");
-  const std::map<std::string, Method> methods = {{"spectral", Method::kSpectral}, {"imatrix", Method::kImatrix}, {"plain", Method::kPlain}};
-  verb->add_option("--method", options.method, "spectral: the solver; plain, imatrix: llama.cpp's own rounding, for comparison (default spectral)")
+  const std::map<std::string, Method> methods = {
+      {"spectral", Method::kSpectral}, {"imatrix", Method::kImatrix}, {"plain", Method::kPlain}};
+  verb->add_option("--method", options.method,
+                   "spectral: the solver; plain, imatrix: llama.cpp's own rounding, for comparison "
+                   "(default spectral)")
       ->transform(CLI::CheckedTransformer(methods, CLI::ignore_case).description(""))
       ->type_name("spectral|imatrix|plain");
-  const std::map<std::string, Moments> moments = {{"sequential", Moments::kSequential}, {"static", Moments::kStatic}};
-  verb->add_option("--moments", options.moments, "sequential: gathered with the quantized part in front; static: of the original (default sequential)")
+  const std::map<std::string, Moments> moments = {{"sequential", Moments::kSequential},
+                                                  {"static", Moments::kStatic}};
+  verb->add_option("--moments", options.moments,
+                   "sequential: gathered with the quantized part in front; static: of the original "
+                   "(default sequential)")
       ->transform(CLI::CheckedTransformer(moments, CLI::ignore_case).description(""))
       ->type_name("sequential|static");
-  verb->add_option("--effort", arguments->effort,
-                   "fast: errors are weighed by what goes into a matrix; standard: also by what the output distribution feels of it, half as much time again; "
-                   "best: then tuned against the original, minutes to hours more (default standard)")
-      ->transform(CLI::IsMember({"fast", "standard", "best"}, CLI::ignore_case).description(""))  // FAST becomes fast
+  verb->add_option(
+          "--effort", arguments->effort,
+          "fast: errors are weighed by what goes into a matrix; standard: also by what the output "
+          "distribution feels of it, half as much time again; "
+          "best: then tuned against the original, minutes to hours more (default standard)")
+      // FAST becomes fast
+      ->transform(CLI::IsMember({"fast", "standard", "best"}, CLI::ignore_case).description(""))
       ->type_name("fast|standard|best");
   add_tuning(*verb, options);
   std::vector<std::string> steps;
   for (const auto& [name, apply] : kSteps) steps.push_back(name);
-  verb->add_option("--without", arguments->without, "leave steps of the solver out, to see what each is worth")
+  verb->add_option("--without", arguments->without,
+                   "leave steps of the solver out, to see what each is worth")
       ->check(CLI::IsMember(steps).description(""))
       ->type_name(fmt::format("{}", fmt::join(steps, "|")));
-  verb->add_option("--fallback", arguments->fallback, "type for matrices whose columns are no multiple of 256: q8_0, f16, bf16, f32 (then not strict)")->type_name("TYPE");
+  verb->add_option("--fallback", arguments->fallback,
+                   "type for matrices whose columns are no multiple of 256: q8_0, f16, bf16, f32 "
+                   "(then not strict)")
+      ->type_name("TYPE");
   verb->add_flag("--force", options.overwrite, "replace an existing output file");
-  verb->add_flag("--dry-run", arguments->dry_run, "print the plan: types, size, memory, time; write nothing");
+  verb->add_flag("--dry-run", arguments->dry_run,
+                 "print the plan: types, size, memory, time; write nothing");
   add_common(*verb, arguments->common, true);
   verb->footer(
-      "The result is a function of input, options, seed and thread count; all of them are written into its metadata.\n"
+      "The result is a function of input, options, seed and thread count; all of them are written "
+      "into its metadata.\n"
       "Examples:\n"
       "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf\n"
-      "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf --calibration 'texts/*.jsonl' self:65536\n"
+      "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf --calibration 'texts/*.jsonl' "
+      "self:65536\n"
       "  spectralquant quantize model-bf16.gguf -o pure.gguf --method plain");
   verb->callback([arguments] { run(*arguments); });
 }

@@ -33,8 +33,9 @@ std::string read_all(const std::string& path) {
 void run(const Arguments& arguments) {
   const auto file = gguf::File::open(arguments.model);
   const auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
-  const auto ids = tokenizer.encode(read_all(arguments.file),
-                                    {.add_special = !arguments.no_bos, .parse_special = !arguments.plain_special});
+  const auto ids = tokenizer.encode(
+      read_all(arguments.file),
+      {.add_special = !arguments.no_bos, .parse_special = !arguments.plain_special});
   if (arguments.common.json) {
     nlohmann::json out = {{"n_tokens", ids.size()}, {"ids", ids}};
     if (arguments.pieces) {
@@ -52,12 +53,19 @@ void run(const Arguments& arguments) {
 
 void add_tokenize(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  auto* verb = app.add_subcommand("tokenize", "Print the token ids of a text, as stock llama-tokenize does");
-  verb->add_option("model", arguments->model, "GGUF with the tokenizer")->required()->type_name("FILE");
-  verb->add_option("file", arguments->file, "text file; - for stdin")->required()->type_name("FILE");
+  auto* verb =
+      app.add_subcommand("tokenize", "Print the token ids of a text, as stock llama-tokenize does");
+  verb->add_option("model", arguments->model, "GGUF with the tokenizer")
+      ->required()
+      ->type_name("FILE");
+  verb->add_option("file", arguments->file, "text file; - for stdin")
+      ->required()
+      ->type_name("FILE");
   verb->add_flag("--pieces", arguments->pieces, "one token a line, with its text");
-  verb->add_flag("--no-parse-special", arguments->plain_special, "<|im_start|> is read as letters, not as the special token");
-  verb->add_flag("--no-bos", arguments->no_bos, "no beginning-of-text token, even if the model asks for one");
+  verb->add_flag("--no-parse-special", arguments->plain_special,
+                 "<|im_start|> is read as letters, not as the special token");
+  verb->add_flag("--no-bos", arguments->no_bos,
+                 "no beginning-of-text token, even if the model asks for one");
   add_common(*verb, arguments->common, false);
   verb->footer(
       "The ids are those of: llama-tokenize -m MODEL -f FILE --ids --no-escape\n"

@@ -14,7 +14,8 @@ struct CommonOptions {
   std::string device = "cpu";
 };
 
-// Each verb adds its subcommand; the job runs when the command line was parsed and names it. Results go to stdout, words to stderr.
+// Each verb adds its subcommand; the job runs when the command line was parsed and names it.
+// Results go to stdout, words to stderr.
 void add_quantize(CLI::App& app);
 void add_calibrate(CLI::App& app);
 void add_eval(CLI::App& app);

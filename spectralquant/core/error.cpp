@@ -25,6 +25,8 @@ Error bad_input(std::string problem, std::string place, std::string fix) {
   return Error(ErrorCode::kBadInput, std::move(problem), std::move(place), std::move(fix));
 }
 
-std::string without_backtrace(const std::string& what) { return what.substr(0, what.find("\nException raised from")); }
+std::string without_backtrace(const std::string& what) {
+  return what.substr(0, what.find("\nException raised from"));
+}
 
 }  // namespace spectralquant

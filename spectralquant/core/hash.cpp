@@ -30,7 +30,8 @@ Hasher& Hasher::update(const void* data, std::size_t size_bytes) {
 std::string Hasher::hex() const {
   const XXH128_hash_t h = XXH3_128bits_digest(state_->xxh);
   std::array<char, 33> text{};
-  std::snprintf(text.data(), text.size(), "%016llx%016llx", static_cast<unsigned long long>(h.high64),
+  std::snprintf(text.data(), text.size(), "%016llx%016llx",
+                static_cast<unsigned long long>(h.high64),
                 static_cast<unsigned long long>(h.low64));
   return text.data();
 }
@@ -38,11 +39,13 @@ std::string Hasher::hex() const {
 std::string hash_hex(std::string_view bytes) { return Hasher().update(bytes).hex(); }
 
 std::string hash_file(const std::string& path) {
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), &std::fclose);
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
+                                                       &std::fclose);
   if (!file) throw bad_input("cannot read " + path, path, "check the path and its permissions");
   Hasher hasher;
   std::vector<char> buffer(1 << 20);
-  for (std::size_t n; (n = std::fread(buffer.data(), 1, buffer.size(), file.get())) > 0;) hasher.update(buffer.data(), n);
+  for (std::size_t n; (n = std::fread(buffer.data(), 1, buffer.size(), file.get())) > 0;)
+    hasher.update(buffer.data(), n);
   if (std::ferror(file.get())) throw bad_input("cannot read " + path, path, "check the disk");
   return hasher.hex();
 }

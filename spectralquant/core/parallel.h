@@ -11,7 +11,8 @@ int hardware_threads();
 ///
 /// Whoever needs a result that does not depend on n_threads makes the items independent.
 /// Threads  joins before it returns; n_threads < 1 means hardware_threads().
-/// Errors   the first exception thrown by body is rethrown here; the items not yet begun are dropped.
+/// Errors   the first exception thrown by body is rethrown here; the items not yet begun are
+///          dropped.
 void parallel_for(std::size_t n, int n_threads, const std::function<void(std::size_t)>& body);
 
 }  // namespace spectralquant

@@ -12,16 +12,19 @@ namespace spectralquant::distribute {
 namespace {
 
 Error lost(const Launch& launch, const std::string& what) {
-  return Error(ErrorCode::kFailed, what, fmt::format("process {} of {}", launch.rank, launch.size),
-               "start all processes again with the same command: the job continues from its work folder");
+  return Error(
+      ErrorCode::kFailed, what, fmt::format("process {} of {}", launch.rank, launch.size),
+      "start all processes again with the same command: the job continues from its work folder");
 }
 
 using namespace std::chrono_literals;
 
-/// A connection breaks at once when its process dies; the Watch, which knows whose it was, needs its patience.
+/// A connection breaks at once when its process dies; the Watch, which knows whose it was, needs
+/// its patience.
 constexpr auto kVerdictTime = 10s;
 
-/// Process 0 takes the board with it: the others read there, four times a second, whose loss ends them.
+/// Process 0 takes the board with it: the others read there, four times a second, whose loss ends
+/// them.
 constexpr auto kLastWords = 1s;
 
 }  // namespace
@@ -33,7 +36,10 @@ struct Group::Impl {
   std::unique_ptr<Transport> transport;
 
   explicit Impl(const Launch& launch)
-      : launch(launch), meeting(launch), watch(meeting.board(), launch.rank, launch.size, {.grace = std::chrono::seconds(kGraceSeconds)}) {}
+      : launch(launch),
+        meeting(launch),
+        watch(meeting.board(), launch.rank, launch.size,
+              {.grace = std::chrono::seconds(kGraceSeconds)}) {}
 
   ~Impl() {
     if (!watch.loss()) return;
@@ -56,7 +62,8 @@ struct Group::Impl {
       const auto loss = watch.wait_for_loss(kVerdictTime);
       if (loss) throw lost(launch, *loss);
       const std::string what = error.what();
-      watch.report(fmt::format("process {} of {} lost the connection to another", launch.rank, launch.size));
+      watch.report(
+          fmt::format("process {} of {} lost the connection to another", launch.rank, launch.size));
       throw lost(launch, "the connection to another process was lost: " + without_backtrace(what));
     }
   }
@@ -66,7 +73,9 @@ Group Group::join(const Launch& launch, torch::Device device) {
   Group group;
   if (launch.size <= 1) return group;
   group.impl_ = std::make_shared<Impl>(launch);
-  group.impl_->together([&](const auto&) { group.impl_->transport = std::make_unique<Transport>(group.impl_->meeting, launch, device); });
+  group.impl_->together([&](const auto&) {
+    group.impl_->transport = std::make_unique<Transport>(group.impl_->meeting, launch, device);
+  });
   return group;
 }
 
@@ -80,7 +89,9 @@ void Group::sum(torch::Tensor& tensor) const {
 }
 
 void Group::broadcast(torch::Tensor& tensor, int root) const {
-  if (impl_) impl_->together([&](const auto& waiting) { impl_->transport->broadcast(tensor, root, waiting); });
+  if (impl_)
+    impl_->together(
+        [&](const auto& waiting) { impl_->transport->broadcast(tensor, root, waiting); });
 }
 
 std::string Group::broadcast(std::string bytes, int root) const {
@@ -111,11 +122,15 @@ void Group::check() const {
 
 void Group::when_lost(std::function<void(const Error&)> end) const {
   if (!impl_) return;
-  impl_->watch.when_lost([end = std::move(end), launch = impl_->launch](const std::string& loss) { end(lost(launch, loss)); });
+  impl_->watch.when_lost([end = std::move(end), launch = impl_->launch](const std::string& loss) {
+    end(lost(launch, loss));
+  });
 }
 
 void Group::fail(const std::string& reason) const {
-  if (impl_) impl_->watch.report(fmt::format("process {} of {} failed: {}", impl_->launch.rank, impl_->launch.size, reason));
+  if (impl_)
+    impl_->watch.report(
+        fmt::format("process {} of {} failed: {}", impl_->launch.rank, impl_->launch.size, reason));
 }
 
 void Group::leave() {

@@ -17,8 +17,10 @@ class MeetingPoint {
   explicit MeetingPoint(const Launch& launch);
   ~MeetingPoint();
 
-  Board board() const;  ///< a connection of its own for each call: a Watch does not wait for what the job is waiting for
-  void part() const;    ///< process 0 stays until the others have left, so that none of them finds its store gone
+  /// a connection of its own for each call: a Watch does not wait for what the job is waiting for
+  Board board() const;
+  /// process 0 stays until the others have left, so that none of them finds its store gone
+  void part() const;
 
   struct Impl;
   const Impl& impl() const { return *impl_; }
@@ -27,7 +29,8 @@ class MeetingPoint {
   std::unique_ptr<Impl> impl_;
 };
 
-/// c10d's process groups: Gloo for tensors on the CPU, NCCL for those on a GPU. The one place that knows their headers.
+/// c10d's process groups: Gloo for tensors on the CPU, NCCL for those on a GPU. The one place that
+/// knows their headers.
 class Transport {
  public:
   /// Called again and again while an operation waits for the other processes; may throw.
@@ -41,7 +44,8 @@ class Transport {
   void sum(torch::Tensor& tensor, const WhileWaiting& waiting);
   void broadcast(torch::Tensor& tensor, int root, const WhileWaiting& waiting);
 
-  /// Leaves its connections and threads as they are: they may wait for ever for a process that is gone.
+  /// Leaves its connections and threads as they are: they may wait for ever for a process that is
+  /// gone.
   void abandon();
 
  private:

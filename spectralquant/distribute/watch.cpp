@@ -41,7 +41,8 @@ struct Watch::State {
       silent[other] = counter == counters[other] ? silent[other] + 1 : 0;
       counters[other] = counter;
       if (silent[other] < options.patience) continue;
-      const std::string text = fmt::format("process {} of {} was lost: it gives no sign of life", other, size);
+      const std::string text =
+          fmt::format("process {} of {} was lost: it gives no sign of life", other, size);
       board.write(kLossKey, text);
       return text;
     }
@@ -60,7 +61,8 @@ struct Watch::State {
         if (failure) board.write(kLossKey, *failure);
         found = look(counters, silent);
       } catch (const std::exception&) {
-        found = rank == 0 ? "the meeting point of the processes was lost" : fmt::format("process 0 of {} was lost: it cannot be reached", size);
+        found = rank == 0 ? "the meeting point of the processes was lost"
+                          : fmt::format("process 0 of {} was lost: it cannot be reached", size);
       }
       lock.lock();
       if (found && !stopped) {
@@ -79,7 +81,8 @@ struct Watch::State {
   }
 };
 
-Watch::Watch(Board board, int rank, int size, WatchOptions options) : state_(std::make_shared<State>()) {
+Watch::Watch(Board board, int rank, int size, WatchOptions options)
+    : state_(std::make_shared<State>()) {
   state_->board = std::move(board);
   state_->rank = rank;
   state_->size = size;
@@ -119,7 +122,8 @@ void Watch::report(const std::string& reason) {
   state_->own_failure = reason;
   state_->changed.notify_all();
   // Until the board has it: this process is about to end, and the board may end with it.
-  state_->changed.wait_for(lock, 4 * state_->options.beat, [&] { return state_->loss.has_value(); });
+  state_->changed.wait_for(lock, 4 * state_->options.beat,
+                           [&] { return state_->loss.has_value(); });
 }
 
 void Watch::when_lost(std::function<void(const std::string&)> end) {

@@ -18,7 +18,9 @@ namespace {
 
 constexpr std::string_view kMagic = "SPECTRALQUANT CACHE 1\n";
 
-void append_length(std::string& out, std::uint64_t n) { out.append(reinterpret_cast<const char*>(&n), sizeof n); }
+void append_length(std::string& out, std::uint64_t n) {
+  out.append(reinterpret_cast<const char*>(&n), sizeof n);
+}
 
 /// All of an entry but its bytes.
 std::string head_of(std::string_view key, std::string_view bytes) {
@@ -39,7 +41,8 @@ std::optional<std::string> Cache::find(std::string_view kind, std::string_view k
   if (folder_.empty()) return std::nullopt;
   std::ifstream in(path_of(kind, key), std::ios::binary | std::ios::ate);
   if (!in) return std::nullopt;
-  const auto size = static_cast<std::uint64_t>(in.tellg()), head_size = static_cast<std::uint64_t>(head_of(key, {}).size());
+  const auto size = static_cast<std::uint64_t>(in.tellg()),
+             head_size = static_cast<std::uint64_t>(head_of(key, {}).size());
   if (size < head_size) return std::nullopt;
   std::string head(head_size, '\0'), bytes(size - head_size, '\0');
   in.seekg(0);
@@ -53,16 +56,20 @@ std::optional<std::string> Cache::find(std::string_view kind, std::string_view k
 void Cache::store(std::string_view kind, std::string_view key, std::string_view bytes) try {
   if (folder_.empty()) return;
   std::filesystem::create_directories(folder_);
-  gguf::PartialFile(path_of(kind, key), /*overwrite=*/true, {}).finish({head_of(key, bytes), bytes});
+  gguf::PartialFile(path_of(kind, key), /*overwrite=*/true, {})
+      .finish({head_of(key, bytes), bytes});
 } catch (const Error& error) {
   if (problem_.empty()) problem_ = error.problem();
 } catch (const std::filesystem::filesystem_error& error) {
-  if (problem_.empty()) problem_ = fmt::format("cannot make the folder {}: {}", folder_, error.code().message());
+  if (problem_.empty())
+    problem_ = fmt::format("cannot make the folder {}: {}", folder_, error.code().message());
 }
 
 std::string default_cache_folder() {
-  if (const char* own = std::getenv("XDG_CACHE_HOME"); own && *own == '/') return std::string(own) + "/spectralquant";
-  if (const char* home = std::getenv("HOME"); home && *home) return std::string(home) + "/.cache/spectralquant";
+  if (const char* own = std::getenv("XDG_CACHE_HOME"); own && *own == '/')
+    return std::string(own) + "/spectralquant";
+  if (const char* home = std::getenv("HOME"); home && *home)
+    return std::string(home) + "/.cache/spectralquant";
   return {};
 }
 

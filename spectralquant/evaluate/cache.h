@@ -10,10 +10,12 @@ namespace spectralquant::evaluate {
 ///     if (auto bytes = cache.find("scores", key)) …
 ///     cache.store("scores", key, bytes);
 ///
-/// An entry is a file of its own: magic, length and text of the key, length and XXH3-128 of the bytes, the bytes. It is written under
-/// another name and renamed when whole, so a killed run leaves nothing half. find() checks all of it; what does not fit counts as absent.
+/// An entry is a file of its own: magic, length and text of the key, length and XXH3-128 of the
+/// bytes, the bytes. It is written under another name and renamed when whole, so a killed run
+/// leaves nothing half. find() checks all of it; what does not fit counts as absent.
 ///
-/// Errors   none: a cache that cannot be written is no reason to lose a result. problem() tells the first one.
+/// Errors   none: a cache that cannot be written is no reason to lose a result. problem() tells the
+///          first one.
 /// Threads  several processes may use one folder; an object belongs to one thread.
 class Cache {
  public:

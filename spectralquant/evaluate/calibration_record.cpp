@@ -14,7 +14,9 @@ namespace {
 
 using How = CalibrationRecord::How;
 
-std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+std::string file_name(const std::string& path) {
+  return std::filesystem::path(path).filename().string();
+}
 
 /// "a.jsonl+b.txt+self:65536" → its parts.
 std::vector<std::string> parts_of(const std::string& description) {
@@ -28,10 +30,12 @@ std::vector<std::string> parts_of(const std::string& description) {
 }
 
 /// The given texts of these names, in this order; none if one is missing.
-std::vector<std::size_t> texts_named(const std::vector<std::string>& names, const std::vector<CalibrationText>& texts) {
+std::vector<std::size_t> texts_named(const std::vector<std::string>& names,
+                                     const std::vector<CalibrationText>& texts) {
   std::vector<std::size_t> found;
   for (const auto& name : names) {
-    const auto at = std::find_if(texts.begin(), texts.end(), [&](const auto& t) { return file_name(t.pattern) == name; });
+    const auto at = std::find_if(texts.begin(), texts.end(),
+                                 [&](const auto& t) { return file_name(t.pattern) == name; });
     if (at == texts.end()) return {};
     found.push_back(static_cast<std::size_t>(at - texts.begin()));
   }
@@ -39,13 +43,18 @@ std::vector<std::size_t> texts_named(const std::vector<std::string>& names, cons
 }
 
 /// What quantize hashes: the windows of tokens of the texts, one after the other.
-std::string hash_of(const std::vector<std::size_t>& chosen, const std::vector<CalibrationText>& texts, std::size_t window_tokens,
+std::string hash_of(const std::vector<std::size_t>& chosen,
+                    const std::vector<CalibrationText>& texts, std::size_t window_tokens,
                     std::size_t max_tokens, const text::Tokenizer& tokenizer) try {
   text::Corpus corpus;
-  for (auto t : chosen) corpus.documents.insert(corpus.documents.end(), texts[t].corpus.documents.begin(), texts[t].corpus.documents.end());
-  const std::size_t max_windows = max_tokens > 0 ? std::max<std::size_t>(1, max_tokens / window_tokens) : SIZE_MAX;
+  for (auto t : chosen)
+    corpus.documents.insert(corpus.documents.end(), texts[t].corpus.documents.begin(),
+                            texts[t].corpus.documents.end());
+  const std::size_t max_windows =
+      max_tokens > 0 ? std::max<std::size_t>(1, max_tokens / window_tokens) : SIZE_MAX;
   Hasher hasher;
-  for (const auto& window : text::cut_windows(text::encode_documents(corpus, tokenizer), window_tokens, tokenizer.eos(), max_windows))
+  for (const auto& window : text::cut_windows(text::encode_documents(corpus, tokenizer),
+                                              window_tokens, tokenizer.eos(), max_windows))
     hasher.update(window.data(), window.size() * sizeof(window[0]));
   return hasher.hex();
 } catch (const Error&) {
@@ -53,12 +62,14 @@ std::string hash_of(const std::vector<std::size_t>& chosen, const std::vector<Ca
 }
 
 /// Tries what the names say, then every text alone, then all together.
-void recognise(CalibrationRecord& record, const std::vector<std::string>& names, const nlohmann::json& options,
-               const std::vector<CalibrationText>& texts, const text::Tokenizer& tokenizer) {
+void recognise(CalibrationRecord& record, const std::vector<std::string>& names,
+               const nlohmann::json& options, const std::vector<CalibrationText>& texts,
+               const text::Tokenizer& tokenizer) {
   const auto named = names.empty() ? std::vector<std::size_t>{} : texts_named(names, texts);
   const auto count = [&](const char* key) {
-    return options.is_object() && options.contains(key) && options[key].is_number_unsigned() ? options[key].get<std::size_t>()
-                                                                                             : std::size_t{0};
+    return options.is_object() && options.contains(key) && options[key].is_number_unsigned()
+               ? options[key].get<std::size_t>()
+               : std::size_t{0};
   };
   const auto window = count("window_tokens"), limit = count("max_tokens");
   if (record.how == How::kText && window > 0) {
@@ -98,21 +109,27 @@ std::string_view name_of(How how) {
   return "";
 }
 
-CalibrationRecord read_calibration(const gguf::Metadata& metadata, const std::vector<CalibrationText>& texts,
+CalibrationRecord read_calibration(const gguf::Metadata& metadata,
+                                   const std::vector<CalibrationText>& texts,
                                    const text::Tokenizer& tokenizer) {
   CalibrationRecord record;
   const auto text_of = [&](const char* key) {
     const auto* value = metadata.find(key);
     return std::string(value ? value->as_string().value_or("") : "");
   };
-  const auto options = nlohmann::json::parse(text_of("spectralquant.options"), nullptr, /*allow_exceptions=*/false);
+  const auto options =
+      nlohmann::json::parse(text_of("spectralquant.options"), nullptr, /*allow_exceptions=*/false);
   if (options.is_object()) {
     record.description = text_of("spectralquant.calibration");
     record.hash = text_of("spectralquant.calibration_hash");
-    if (const auto* n = metadata.find("spectralquant.calibration_tokens")) record.n_tokens = n->as_int().value_or(0);
-    std::vector<std::string> names = record.description.empty() ? std::vector<std::string>{} : parts_of(record.description);
-    const bool has_own = std::erase_if(names, [](const std::string& n) { return n.starts_with("self:"); }) > 0;
-    record.how = names.empty() ? (has_own ? How::kSelf : How::kNone) : (has_own ? How::kTextAndSelf : How::kText);
+    if (const auto* n = metadata.find("spectralquant.calibration_tokens"))
+      record.n_tokens = n->as_int().value_or(0);
+    std::vector<std::string> names =
+        record.description.empty() ? std::vector<std::string>{} : parts_of(record.description);
+    const bool has_own =
+        std::erase_if(names, [](const std::string& n) { return n.starts_with("self:"); }) > 0;
+    record.how = names.empty() ? (has_own ? How::kSelf : How::kNone)
+                               : (has_own ? How::kTextAndSelf : How::kText);
     recognise(record, names, options, texts, tokenizer);
     return record;
   }

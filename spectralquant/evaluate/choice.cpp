@@ -38,7 +38,8 @@ std::vector<std::string> texts_of(const Json& list, const std::string& place) {
 std::optional<std::size_t> find_answer(const Json& answer, const Line& line) {
   if (answer.is_number_integer()) {
     const auto index = answer.get<std::int64_t>();
-    if (index >= 0 && index < static_cast<std::int64_t>(line.choices.size())) return static_cast<std::size_t>(index);
+    if (index >= 0 && index < static_cast<std::int64_t>(line.choices.size()))
+      return static_cast<std::size_t>(index);
     return std::nullopt;
   }
   if (!answer.is_string()) return std::nullopt;
@@ -54,19 +55,24 @@ Line parse_line(const std::string& text, const std::string& place) {
   if (!json.is_object()) throw bad_input("the line is no JSON object", place, kFix);
   Line line;
   for (const char* key : {"prompt", "question"})  // "question" wins
-    if (const auto value = json.find(key); value != json.end() && value->is_string()) line.question = value->get<std::string>();
-  if (line.question.empty()) throw bad_input("the line has neither \"question\" nor \"prompt\"", place, kFix);
+    if (const auto value = json.find(key); value != json.end() && value->is_string())
+      line.question = value->get<std::string>();
+  if (line.question.empty())
+    throw bad_input("the line has neither \"question\" nor \"prompt\"", place, kFix);
   const Json choices = json.value("choices", Json());
   if (choices.is_array()) {
     line.choices = texts_of(choices, place);
-    for (std::size_t i = 0; i < line.choices.size(); ++i) line.labels.emplace_back(1, static_cast<char>('A' + i % 26));
+    for (std::size_t i = 0; i < line.choices.size(); ++i)
+      line.labels.emplace_back(1, static_cast<char>('A' + i % 26));
   } else if (choices.is_object() && choices.contains("text")) {
     line.choices = texts_of(choices["text"], place);
     line.labels = texts_of(choices.value("label", Json::array()), place);
   }
   if (line.choices.size() < 2) throw bad_input("the line has fewer than two choices", place, kFix);
   const auto answer = find_answer(json.value("answer", Json()), line);
-  if (!answer) throw bad_input("\"answer\" is none of the choices", place, "give an index from 0, a label, or the text of a choice");
+  if (!answer)
+    throw bad_input("\"answer\" is none of the choices", place,
+                    "give an index from 0, a label, or the text of a choice");
   line.answer = *answer;
   return line;
 }
@@ -76,13 +82,16 @@ bool has_space_between(const std::string& question, const std::string& choice) {
   return is_space(question.back()) || (!choice.empty() && is_space(choice.front()));
 }
 
-Item make_item(const Line& line, const std::string& choice, const text::Tokenizer& tokenizer, const std::string& place) {
+Item make_item(const Line& line, const std::string& choice, const text::Tokenizer& tokenizer,
+               const std::string& place) {
   const auto before = tokenizer.encode(line.question);
   Item item;
   item.place = place;
-  item.tokens = tokenizer.encode(line.question + (has_space_between(line.question, choice) ? "" : " ") + choice);
+  item.tokens = tokenizer.encode(line.question +
+                                 (has_space_between(line.question, choice) ? "" : " ") + choice);
   // What the choice changes is scored: a token may span the seam.
-  const auto seam = std::mismatch(before.begin(), before.end(), item.tokens.begin(), item.tokens.end());
+  const auto seam =
+      std::mismatch(before.begin(), before.end(), item.tokens.begin(), item.tokens.end());
   item.first_scored = std::max<std::int64_t>(1, seam.second - item.tokens.begin());
   if (item.first_scored >= static_cast<std::int64_t>(item.tokens.size()))
     throw bad_input("a choice adds no token to the question", place, "give choices with text");
@@ -90,12 +99,14 @@ Item make_item(const Line& line, const std::string& choice, const text::Tokenize
 }
 
 /// The choice whose scored tokens are likeliest; `by_byte` divides by the length of its text.
-std::size_t choose(const ChoiceSuite::Question& question, const std::vector<double>& losses, bool by_byte) {
+std::size_t choose(const ChoiceSuite::Question& question, const std::vector<double>& losses,
+                   bool by_byte) {
   std::size_t best = 0;
   double best_loss = 0;
   for (std::size_t c = 0; c < question.bytes.size(); ++c) {
     const double loss =
-        losses[question.first_item + c] / (by_byte ? static_cast<double>(std::max<std::size_t>(1, question.bytes[c])) : 1.0);
+        losses[question.first_item + c] /
+        (by_byte ? static_cast<double>(std::max<std::size_t>(1, question.bytes[c])) : 1.0);
     if (c == 0 || loss < best_loss) best = c, best_loss = loss;
   }
   return best;
@@ -137,7 +148,8 @@ ChoiceSuite load_choices(const std::string& text, const text::Tokenizer& tokeniz
     for (const auto& choice : line.choices) {
       Item item = make_item(line, choice, tokenizer, place);
       item.document = static_cast<std::int64_t>(out.questions.size());
-      hasher.update(item.tokens.data(), item.tokens.size() * sizeof(text::TokenId)).update(&item.first_scored, sizeof item.first_scored);
+      hasher.update(item.tokens.data(), item.tokens.size() * sizeof(text::TokenId))
+          .update(&item.first_scored, sizeof item.first_scored);
       out.suite.n_scored += static_cast<std::int64_t>(item.n_scored());
       question.bytes.push_back(choice.size());
       out.suite.items.push_back(std::move(item));
@@ -150,13 +162,15 @@ ChoiceSuite load_choices(const std::string& text, const text::Tokenizer& tokeniz
   return out;
 }
 
-ChoiceScore score_choices(const ChoiceSuite& choices, const Positions& reference, const Positions& model, const EvaluateOptions& options) {
+ChoiceScore score_choices(const ChoiceSuite& choices, const Positions& reference,
+                          const Positions& model, const EvaluateOptions& options) {
   const auto of_reference = item_losses(choices, reference), of_model = item_losses(choices, model);
   ChoiceScore score;
   std::vector<float> right, right_per_byte, alike;
   std::vector<std::int32_t> unit;
   for (const auto& question : choices.questions) {
-    const auto theirs = choose(question, of_reference, false), ours = choose(question, of_model, false);
+    const auto theirs = choose(question, of_reference, false),
+               ours = choose(question, of_model, false);
     right.push_back(ours == question.answer);
     right_per_byte.push_back(choose(question, of_model, true) == question.answer);
     alike.push_back(ours == theirs);
@@ -169,7 +183,8 @@ ChoiceScore score_choices(const ChoiceSuite& choices, const Positions& reference
     units.count(unit);
     units.add(values, unit);
     return bootstrap(
-        units, [](const std::vector<double>& m) { return m[0]; }, options.bootstrap_samples, options.seed);
+        units, [](const std::vector<double>& m) { return m[0]; }, options.bootstrap_samples,
+        options.seed);
   };
   score.accuracy = share(right);
   score.accuracy_per_byte = share(right_per_byte);

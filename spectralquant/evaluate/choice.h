@@ -8,7 +8,8 @@
 
 namespace spectralquant::evaluate {
 
-/// Multiple-choice questions. Every choice is an item of `suite`: question and choice, of which the choice is scored.
+/// Multiple-choice questions. Every choice is an item of `suite`: question and choice, of which the
+/// choice is scored.
 struct ChoiceSuite {
   struct Question {
     std::string place;               ///< "file.jsonl:12"
@@ -20,11 +21,14 @@ struct ChoiceSuite {
   std::vector<Question> questions;
 };
 
-/// Reads JSONL with `question` or `prompt`, `choices` (texts, or {"text": [...], "label": [...]} as the ARC sets have them) and `answer`
-/// (index from 0, label, or the text of a choice). `text` is "NAME=FILE".
+/// Reads JSONL with `question` or `prompt`, `choices` (texts, or {"text": [...], "label": [...]} as
+/// the ARC sets have them) and `answer` (index from 0, label, or the text of a choice). `text` is
+/// "NAME=FILE".
 ///
-/// A choice is scored after the question and one space, unless one of them brings white space of its own.
-/// Errors   Error(kBadUsage): no NAME=FILE. Error(kBadInput), with file and line: unreadable, no question, fewer than two choices, an
+/// A choice is scored after the question and one space, unless one of them brings white space of
+/// its own.
+/// Errors   Error(kBadUsage): no NAME=FILE. Error(kBadInput), with file and line: unreadable, no
+///          question, fewer than two choices, an
 /// answer that is
 ///          none of them, a choice without a token of its own.
 ChoiceSuite load_choices(const std::string& text, const text::Tokenizer& tokenizer);
@@ -33,10 +37,12 @@ ChoiceSuite load_choices(const std::string& text, const text::Tokenizer& tokeniz
 struct ChoiceScore {
   Interval accuracy;           ///< the likeliest choice is the right one
   Interval accuracy_per_byte;  ///< the same with log-likelihood divided by the choice's bytes
-  Interval agreement;          ///< share of questions for which model and reference choose alike (by likelihood)
-  std::int64_t gained = 0;     ///< flips: the reference is wrong, the model right
-  std::int64_t lost = 0;       ///< flips: the reference is right, the model wrong
+  /// share of questions for which model and reference choose alike (by likelihood)
+  Interval agreement;
+  std::int64_t gained = 0;  ///< flips: the reference is wrong, the model right
+  std::int64_t lost = 0;    ///< flips: the reference is right, the model wrong
 };
-ChoiceScore score_choices(const ChoiceSuite& choices, const Positions& reference, const Positions& model, const EvaluateOptions& options);
+ChoiceScore score_choices(const ChoiceSuite& choices, const Positions& reference,
+                          const Positions& model, const EvaluateOptions& options);
 
 }  // namespace spectralquant::evaluate

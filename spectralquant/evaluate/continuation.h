@@ -15,21 +15,26 @@ struct Prompts {
   std::vector<std::vector<text::TokenId>> tokens;  ///< [n][L]
 };
 
-/// At most n_prompts items of the suite that are longer than n_tokens, spread evenly. Empty if there are none.
+/// At most n_prompts items of the suite that are longer than n_tokens, spread evenly. Empty if
+/// there are none.
 Prompts take_prompts(const Suite& suite, std::size_t n_prompts = 64, std::size_t n_tokens = 64);
 
-/// Greedy continuations, one a prompt, [n][n_tokens]; from the cache if it knows them. What follows an end of text is that token again.
-std::vector<std::vector<text::TokenId>> continuations(Subject& subject, const Prompts& prompts, std::int64_t n_tokens, text::TokenId eos,
+/// Greedy continuations, one a prompt, [n][n_tokens]; from the cache if it knows them. What follows
+/// an end of text is that token again.
+std::vector<std::vector<text::TokenId>> continuations(Subject& subject, const Prompts& prompts,
+                                                      std::int64_t n_tokens, text::TokenId eos,
                                                       Cache& cache, const Progress& progress = {});
 
 /// How long two models write the same.
 struct Divergence {
-  std::vector<std::int64_t> same;  ///< by prompt: tokens until they differ; the whole length if they never do
-  std::optional<double> median;    ///< of `same`; none if most never differ
-  double identical = 0;            ///< share of prompts that never differ
-  double agreement = 0;            ///< mean of same / length
+  /// by prompt: tokens until they differ; the whole length if they never do
+  std::vector<std::int64_t> same;
+  std::optional<double> median;  ///< of `same`; none if most never differ
+  double identical = 0;          ///< share of prompts that never differ
+  double agreement = 0;          ///< mean of same / length
   std::vector<std::pair<std::int64_t, double>>
-      curve;  ///< tokens, share of prompts still the same; two steps an octave from (0, 1) to the length
+      /// tokens, share of prompts still the same; two steps an octave from (0, 1) to the length
+      curve;
 };
 Divergence compare_continuations(const std::vector<std::vector<text::TokenId>>& reference,
                                  const std::vector<std::vector<text::TokenId>>& candidate);

@@ -8,14 +8,16 @@
 
 namespace spectralquant::evaluate {
 
-/// Tokens by KLD, in bins of equal width on a logarithmic scale. Bin i counts edges[i] <= KLD < edges[i + 1].
+/// Tokens by KLD, in bins of equal width on a logarithmic scale. Bin i counts edges[i] <= KLD <
+/// edges[i + 1].
 struct Histogram {
   std::vector<double> edges;  ///< one more than bins; the first is 0, the last infinity
   std::vector<std::int64_t> counts;
 };
 Histogram kld_histogram(const Positions& positions);
 
-/// Mean KLD by position in the sequence that was run. Bin i holds edges[i] <= position < edges[i + 1]; empty bins are left out at the end.
+/// Mean KLD by position in the sequence that was run. Bin i holds edges[i] <= position < edges[i +
+/// 1]; empty bins are left out at the end.
 struct ByPosition {
   std::vector<std::int64_t> edges, tokens;
   std::vector<double> kld;  ///< 0 where there are no tokens
@@ -44,8 +46,9 @@ struct WorstToken {
 
 /// What is shown of one item: its first scored positions.
 struct BrowsedItem {
-  std::size_t item = 0, first_index = 0, n_tokens = 0;  ///< positions [first_index, first_index + n_tokens) in suite order
-  std::vector<Alternatives> alternatives;               ///< of its tokens with the largest KLD
+  /// positions [first_index, first_index + n_tokens) in suite order
+  std::size_t item = 0, first_index = 0, n_tokens = 0;
+  std::vector<Alternatives> alternatives;  ///< of its tokens with the largest KLD
 };
 
 struct Details {
@@ -57,13 +60,16 @@ struct Details {
 
 struct DetailOptions {
   std::size_t n_worst = 40;
-  std::size_t n_browsed = 4;           ///< items, spread evenly over the suite: the same ones for every candidate
+  /// items, spread evenly over the suite: the same ones for every candidate
+  std::size_t n_browsed = 4;
   std::size_t n_browsed_tokens = 400;  ///< of one item at most
   double share_with_alternatives = 0.1;
 };
 
-/// Looks closely at one candidate on one suite. Both models run once more over the items that are shown, unless the cache holds the result.
-Details look_closely(Subject& reference, Subject& candidate, const Suite& suite, const Positions& positions, Cache& cache,
-                     const EvaluateOptions& evaluate, const DetailOptions& options = {}, const Progress& progress = {});
+/// Looks closely at one candidate on one suite. Both models run once more over the items that are
+/// shown, unless the cache holds the result.
+Details look_closely(Subject& reference, Subject& candidate, const Suite& suite,
+                     const Positions& positions, Cache& cache, const EvaluateOptions& evaluate,
+                     const DetailOptions& options = {}, const Progress& progress = {});
 
 }  // namespace spectralquant::evaluate

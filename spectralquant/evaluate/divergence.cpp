@@ -9,10 +9,12 @@
 namespace spectralquant::evaluate {
 namespace {
 
-// Logits of one slice of the plain way: four float32 arrays of [positions, vocabulary] are alive at once, so 64 MiB here is 256 MiB.
+// Logits of one slice of the plain way: four float32 arrays of [positions, vocabulary] are alive at
+// once, so 64 MiB here is 256 MiB.
 constexpr std::int64_t kSliceBytes = 64 << 20;
 
-// A tile of logits: 1 MiB a model stays in a core's cache, and both sides are long enough for the matrix product to run at full speed.
+// A tile of logits: 1 MiB a model stays in a core's cache, and both sides are long enough for the
+// matrix product to run at full speed.
 constexpr std::int64_t kTileRows = 256, kTileColumns = 1024;
 
 constexpr int kLanes = 16;
@@ -20,7 +22,8 @@ using Lanes = float __attribute__((vector_size(4 * kLanes)));
 using LanesLoad = float __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 using LanesInt = std::int32_t __attribute__((vector_size(4 * kLanes)));
 
-// One copy for each SIMD level, chosen at start. Elementwise arithmetic over a fixed number of lanes: all give the same bits.
+// One copy for each SIMD level, chosen at start. Elementwise arithmetic over a fixed number of
+// lanes: all give the same bits.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define SQ_SIMD_LEVELS __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
@@ -28,13 +31,16 @@ using LanesInt = std::int32_t __attribute__((vector_size(4 * kLanes)));
 #endif
 #define SQ_INLINE inline __attribute__((always_inline))
 
-/// x ← e^x for x ≤ 0, to two units in the last place: 2^n times a polynomial in |r| ≤ ln 2 / 2, its terms those of Taylor.
+/// x ← e^x for x ≤ 0, to two units in the last place: 2^n times a polynomial in |r| ≤ ln 2 / 2, its
+/// terms those of Taylor.
 SQ_INLINE void exponential(Lanes& x) {
-  constexpr float kLowest = -87.f;          // e^−87 is the last normal float; below it counts as that, 10^−38
+  // e^−87 is the last normal float; below it counts as that, 10^−38
+  constexpr float kLowest = -87.f;
   constexpr float kRoundMagic = 12582912.f;  // 1.5·2²³: adding and subtracting it rounds to nearest
   const Lanes bounded = x < kLowest ? Lanes{} + kLowest : x;  // NaN stays
   const Lanes n = (bounded * 1.44269504f + kRoundMagic) - kRoundMagic;
-  const Lanes r = (bounded - n * 0.693145752f) - n * 1.42860677e-6f;  // ln 2 in two parts, the first short enough to be exact times n
+  // ln 2 in two parts, the first short enough to be exact times n
+  const Lanes r = (bounded - n * 0.693145752f) - n * 1.42860677e-6f;
   Lanes y = r * (1.f / 5040) + 1.f / 720;
   y = y * r + 1.f / 120;
   y = y * r + 1.f / 24;
@@ -81,7 +87,8 @@ SQ_INLINE float highest_of(const float* logits, std::int64_t n) {
   return highest;
 }
 
-/// Takes the highest logit of a tile into account. Returns the factor of sums that were relative to the one before.
+/// Takes the highest logit of a tile into account. Returns the factor of sums that were relative to
+/// the one before.
 SQ_INLINE double raise(Side& side, const float* logits, std::int64_t n, std::int64_t first_column) {
   const float highest = highest_of(logits, n);
   if (!(highest > side.highest)) return 1;
@@ -103,7 +110,8 @@ SQ_INLINE void load(Lanes& out, const float* from, std::int64_t n) {
 }
 
 /// Reads n logits of one position of one model.
-SQ_SIMD_LEVELS void read_one(Side& side, const float* logits, std::int64_t n, std::int64_t first_column) {
+SQ_SIMD_LEVELS void read_one(Side& side, const float* logits, std::int64_t n,
+                             std::int64_t first_column) {
   raise(side, logits, n, first_column);
   Lanes sum{};
   for (std::int64_t i = 0; i < n; i += kLanes) {
@@ -117,7 +125,8 @@ SQ_SIMD_LEVELS void read_one(Side& side, const float* logits, std::int64_t n, st
 }
 
 /// Reads n logits of one position of both models.
-SQ_SIMD_LEVELS void read_both(Position& at, const float* p, const float* q, std::int64_t n, std::int64_t first_column) {
+SQ_SIMD_LEVELS void read_both(Position& at, const float* p, const float* q, std::int64_t n,
+                              std::int64_t first_column) {
   at.difference *= raise(at.p, p, n, first_column);
   raise(at.q, q, n, first_column);
   Lanes sum_p{}, sum_q{}, difference{};
@@ -126,8 +135,10 @@ SQ_SIMD_LEVELS void read_both(Position& at, const float* p, const float* q, std:
     load(x, p + i, n - i);
     load(y, q + i, n - i);
     Lanes apart{};
-    if (n - i >= kLanes) apart = x - y;
-    else for (std::int64_t l = 0; l < n - i; ++l) apart[l] = x[l] - y[l];
+    if (n - i >= kLanes)
+      apart = x - y;
+    else
+      for (std::int64_t l = 0; l < n - i; ++l) apart[l] = x[l] - y[l];
     x -= at.p.highest;
     y -= at.q.highest;
     exponential(x);
@@ -142,11 +153,15 @@ SQ_SIMD_LEVELS void read_both(Position& at, const float* p, const float* q, std:
 }
 
 /// Logits of the tokens [first, first + n): [rows, n], float32.
-torch::Tensor logits_of(const torch::Tensor& hidden, const torch::Tensor& head, std::int64_t first, std::int64_t n) {
-  return torch::linear(hidden, head.narrow(0, first, n).to(hidden.scalar_type())).to(torch::kFloat32).contiguous();
+torch::Tensor logits_of(const torch::Tensor& hidden, const torch::Tensor& head, std::int64_t first,
+                        std::int64_t n) {
+  return torch::linear(hidden, head.narrow(0, first, n).to(hidden.scalar_type()))
+      .to(torch::kFloat32)
+      .contiguous();
 }
 
-void read_tile(std::vector<Position>& rows, const torch::Tensor& p, const torch::Tensor* q, const std::int64_t* targets, std::int64_t first_column) {
+void read_tile(std::vector<Position>& rows, const torch::Tensor& p, const torch::Tensor* q,
+               const std::int64_t* targets, std::int64_t first_column) {
   const std::int64_t n = p.size(1);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const std::int64_t target = targets[r] - first_column, begin = static_cast<std::int64_t>(r) * n;
@@ -165,7 +180,8 @@ void read_tile(std::vector<Position>& rows, const torch::Tensor& p, const torch:
 
 Divergence empty(std::int64_t n, const torch::TensorOptions& options) {
   const auto floats = options.dtype(torch::kFloat32);
-  return {torch::zeros({n}, floats), torch::zeros({n}, floats), torch::zeros({n}, floats), torch::ones({n}, options.dtype(torch::kUInt8))};
+  return {torch::zeros({n}, floats), torch::zeros({n}, floats), torch::zeros({n}, floats),
+          torch::ones({n}, options.dtype(torch::kUInt8))};
 }
 
 }  // namespace
@@ -177,12 +193,14 @@ Divergence diverge_fused(const Predictions& p, const Predictions* q, const torch
   for (std::int64_t first = 0; first < n; first += kTileRows) {
     const std::int64_t n_rows = std::min(kTileRows, n - first);
     std::vector<Position> rows(static_cast<std::size_t>(n_rows));
-    const auto p_hidden = p.hidden.narrow(0, first, n_rows), q_hidden = q ? q->hidden.narrow(0, first, n_rows) : torch::Tensor();
+    const auto p_hidden = p.hidden.narrow(0, first, n_rows),
+               q_hidden = q ? q->hidden.narrow(0, first, n_rows) : torch::Tensor();
     for (std::int64_t column = 0; column < vocab_size; column += kTileColumns) {
       const std::int64_t width = std::min(kTileColumns, vocab_size - column);
       const auto p_logits = logits_of(p_hidden, p.head, column, width);
       const auto q_logits = q ? logits_of(q_hidden, q->head, column, width) : torch::Tensor();
-      read_tile(rows, p_logits, q ? &q_logits : nullptr, wanted.data_ptr<std::int64_t>() + first, column);
+      read_tile(rows, p_logits, q ? &q_logits : nullptr, wanted.data_ptr<std::int64_t>() + first,
+                column);
     }
     for (std::int64_t r = 0; r < n_rows; ++r) {
       const Position& at = rows[static_cast<std::size_t>(r)];
@@ -191,27 +209,31 @@ Divergence diverge_fused(const Predictions& p, const Predictions* q, const torch
       if (!q) continue;
       const double kld = at.difference / at.p.sum - at.p.log_sum() + at.q.log_sum();
       out.kld.data_ptr<float>()[first + r] = static_cast<float>(kld);
-      out.delta_p.data_ptr<float>()[first + r] = static_cast<float>(std::exp(at.q.log_probability()) - std::exp(at.p.log_probability()));
+      out.delta_p.data_ptr<float>()[first + r] =
+          static_cast<float>(std::exp(at.q.log_probability()) - std::exp(at.p.log_probability()));
       out.same_top.data_ptr<std::uint8_t>()[first + r] = at.p.top == at.q.top;
     }
   }
   return out;
 }
 
-Divergence diverge_plainly(const Predictions& p, const Predictions* q, const torch::Tensor& targets) {
+Divergence diverge_plainly(const Predictions& p, const Predictions* q,
+                           const torch::Tensor& targets) {
   const std::int64_t n = targets.size(0), vocab_size = p.head.size(0);
   const std::int64_t slice = std::max<std::int64_t>(1, kSliceBytes / (4 * vocab_size));
   Divergence out = empty(n, targets.options());
   for (std::int64_t first = 0; first < n; first += slice) {
     const std::int64_t rows = std::min(slice, n - first);
     const auto wanted = targets.narrow(0, first, rows).unsqueeze(-1);
-    const auto log_p = logits_of(p.hidden.narrow(0, first, rows), p.head, 0, vocab_size).log_softmax(-1);
+    const auto log_p =
+        logits_of(p.hidden.narrow(0, first, rows), p.head, 0, vocab_size).log_softmax(-1);
     const auto true_p = log_p.gather(-1, wanted).squeeze(-1);
     if (!q) {
       out.loss.narrow(0, first, rows).copy_(-true_p);
       continue;
     }
-    const auto log_q = logits_of(q->hidden.narrow(0, first, rows), q->head, 0, vocab_size).log_softmax(-1);
+    const auto log_q =
+        logits_of(q->hidden.narrow(0, first, rows), q->head, 0, vocab_size).log_softmax(-1);
     const auto true_q = log_q.gather(-1, wanted).squeeze(-1);
     out.loss.narrow(0, first, rows).copy_(-true_q);
     out.kld.narrow(0, first, rows).copy_((log_p.exp() * (log_p - log_q)).sum(-1));

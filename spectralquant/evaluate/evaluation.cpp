@@ -24,7 +24,8 @@ Row describe(const gguf::File& file) {
   row.file_bpw = inventory.file_bpw;
   row.matrix_bpw = inventory.matrix_bpw;
   row.strict = inventory.strict;
-  for (const auto& [type, part] : inventory.types) row.types[std::string(gguf::traits(type).name)] = part.n_values;
+  for (const auto& [type, part] : inventory.types)
+    row.types[std::string(gguf::traits(type).name)] = part.n_values;
   return row;
 }
 
@@ -33,19 +34,25 @@ void make_names_unique(std::vector<Row>& rows) {
   std::map<std::string, int> n;
   for (const auto& row : rows) ++n[row.name];
   for (auto& row : rows)
-    if (n[row.name] > 1) row.name = std::filesystem::path(row.path).parent_path().filename().string() + "/" + row.name;
+    if (n[row.name] > 1)
+      row.name = std::filesystem::path(row.path).parent_path().filename().string() + "/" + row.name;
 }
 
-void require_candidate(const EvaluationRequest& request, const std::string& name, const char* option) {
+void require_candidate(const EvaluationRequest& request, const std::string& name,
+                       const char* option) {
   const auto fits = [&](const std::string& path) { return path == name || stem_of(path) == name; };
-  if (name.empty() || std::any_of(request.candidates.begin(), request.candidates.end(), fits)) return;
-  throw Error(ErrorCode::kBadUsage, fmt::format("'{}' is none of the candidates", name), option, "give the file name of a candidate");
+  if (name.empty() || std::any_of(request.candidates.begin(), request.candidates.end(), fits))
+    return;
+  throw Error(ErrorCode::kBadUsage, fmt::format("'{}' is none of the candidates", name), option,
+              "give the file name of a candidate");
 }
 
-/// A candidate may leave out the tokenizer's words but must split text alike: token ids are compared position by position.
+/// A candidate may leave out the tokenizer's words but must split text alike: token ids are
+/// compared position by position.
 void require_same_tokenizer(const text::Tokenizer& reference, const gguf::File& candidate) {
   if (text::Tokenizer::from_metadata(candidate.metadata()).hash() != reference.hash())
-    throw bad_input("its tokenizer is not the reference's", candidate.path(), "compare quantizations of one model only");
+    throw bad_input("its tokenizer is not the reference's", candidate.path(),
+                    "compare quantizations of one model only");
 }
 
 /// The job: what is opened, what is known, and the result that grows.
@@ -74,10 +81,12 @@ class Job {
   text::ChatFormat chat_;
   std::vector<CalibrationText> texts_;
   std::vector<ChoiceSuite> choices_;
-  std::vector<std::vector<Positions>> positions_;                              ///< by row, by suite
-  std::vector<std::vector<Positions>> choice_positions_;                       ///< by row, by multiple-choice suite
-  std::vector<Prompts> prompts_;                                               ///< by suite
-  std::vector<std::vector<std::vector<std::vector<text::TokenId>>>> written_;  ///< by row, by suite, by prompt
+  std::vector<std::vector<Positions>> positions_;  ///< by row, by suite
+  /// by row, by multiple-choice suite
+  std::vector<std::vector<Positions>> choice_positions_;
+  std::vector<Prompts> prompts_;  ///< by suite
+  /// by row, by suite, by prompt
+  std::vector<std::vector<std::vector<std::vector<text::TokenId>>>> written_;
   Cache cache_;
   std::optional<Scorer> scorer_;
   Evaluation out_;
@@ -112,31 +121,38 @@ void Job::make_rows() {
   make_names_unique(unsorted);
   std::vector<std::size_t> order(unsorted.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return comes_before(unsorted[a], unsorted[b]); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](auto a, auto b) { return comes_before(unsorted[a], unsorted[b]); });
   for (auto i : order) {
     rows_.push_back(unsorted[i]);
     subjects_.push_back(std::make_unique<Subject>(files_[i], request_.model));
-    out_.calibrations.push_back(i == 0 ? CalibrationRecord{} : read_calibration(files_[i].metadata(), texts_, tokenizer_));
+    out_.calibrations.push_back(
+        i == 0 ? CalibrationRecord{} : read_calibration(files_[i].metadata(), texts_, tokenizer_));
   }
 }
 
 void Job::load_texts() {
-  for (const auto& pattern : request_.calibration_texts) texts_.push_back({pattern, text::load_corpus({pattern}, chat_)});
-  for (const auto& spec : request_.suites) out_.suites.push_back(load_suite(spec, tokenizer_, chat_));
+  for (const auto& pattern : request_.calibration_texts)
+    texts_.push_back({pattern, text::load_corpus({pattern}, chat_)});
+  for (const auto& spec : request_.suites)
+    out_.suites.push_back(load_suite(spec, tokenizer_, chat_));
   for (const auto& choice : request_.choices) choices_.push_back(load_choices(choice, tokenizer_));
   for (const auto& suite : out_.suites) prompts_.push_back(take_prompts(suite));
 }
 
 std::optional<std::size_t> Job::row_of(const std::string& name) const {
   for (std::size_t r = 1; r < rows_.size(); ++r)
-    if (!name.empty() && (rows_[r].path == name || rows_[r].name == name || stem_of(rows_[r].path) == name)) return r;
+    if (!name.empty() &&
+        (rows_[r].path == name || rows_[r].name == name || stem_of(rows_[r].path) == name))
+      return r;
   return std::nullopt;
 }
 
 /// Progress that also names the model.
 Progress Job::progress_of(std::size_t row) const {
   return [this, row](ProgressEvent event) {
-    const std::string item = event.item.empty() ? rows_[row].name : fmt::format("{} on {}", rows_[row].name, event.item);
+    const std::string item =
+        event.item.empty() ? rows_[row].name : fmt::format("{} on {}", rows_[row].name, event.item);
     event.item = item;
     report(progress_, event);
   };
@@ -147,7 +163,8 @@ void Job::run_model(std::size_t row) {
   auto& subject = *subjects_[row];
   const auto progress = progress_of(row);
   const auto one = [&](const Suite& suite) {
-    return row == 0 ? scorer_->of_reference(suite, progress) : scorer_->of_candidate(subject, suite, progress);
+    return row == 0 ? scorer_->of_reference(suite, progress)
+                    : scorer_->of_candidate(subject, suite, progress);
   };
   positions_.emplace_back();
   choice_positions_.emplace_back();
@@ -156,15 +173,16 @@ void Job::run_model(std::size_t row) {
   for (const auto& choice : choices_) choice_positions_[row].push_back(one(choice.suite));
   for (const auto& prompts : prompts_) {
     if (request_.continue_tokens < 1) break;
-    written_[row].push_back(continuations(subject, prompts, request_.continue_tokens, tokenizer_.eos(), cache_, progress));
+    written_[row].push_back(continuations(subject, prompts, request_.continue_tokens,
+                                          tokenizer_.eos(), cache_, progress));
   }
   for (std::size_t s = 0; request_.details && s < out_.suites.size(); ++s) {
     if (row == 0)
       out_.reference_losses.push_back(positions_[0][s].loss);
     else
-      out_.looks.push_back(
-          {s, row, positions_[row][s],
-           look_closely(*subjects_[0], subject, out_.suites[s], positions_[row][s], cache_, request_.options, {}, progress)});
+      out_.looks.push_back({s, row, positions_[row][s],
+                            look_closely(*subjects_[0], subject, out_.suites[s], positions_[row][s],
+                                         cache_, request_.options, {}, progress)});
   }
   if (row > 0) subject.unload();
 }
@@ -184,14 +202,16 @@ void Job::summarize_rows() {
     rows_[r].is_baseline = baseline == r;
     for (std::size_t s = 0; s < out_.suites.size(); ++s) {
       rows_[r].scores.push_back(summarize(positions_[r][s], r == 0 ? nullptr : &positions_[0][s],
-                                          r > 0 && baseline ? &positions_[*baseline][s] : nullptr, request_.options));
+                                          r > 0 && baseline ? &positions_[*baseline][s] : nullptr,
+                                          request_.options));
     }
   }
   table.rows = rows_;
   for (std::size_t s = 0; s < out_.suites.size(); ++s)
     for (std::size_t a = 1; a < rows_.size(); ++a)
       for (std::size_t b = a + 1; b < rows_.size(); ++b)
-        out_.pairs.push_back({s, a, b, compare_pair(positions_[a][s], positions_[b][s], request_.options)});
+        out_.pairs.push_back(
+            {s, a, b, compare_pair(positions_[a][s], positions_[b][s], request_.options)});
 }
 
 void Job::judge() {
@@ -203,11 +223,13 @@ void Job::judge() {
     const auto passages = passages_of(text.corpus, tokenizer_);
     seen.emplace_back();
     for (std::size_t s = 0; s < suites.size(); ++s) {
-      out_.overlaps.push_back(find_overlap(text.pattern, passages, out_.suites[s].spec.name, suites[s]));
+      out_.overlaps.push_back(
+          find_overlap(text.pattern, passages, out_.suites[s].spec.name, suites[s]));
       seen.back().push_back(out_.overlaps.back().seen);
     }
   }
-  const auto closest = [&](std::size_t s, const std::vector<std::size_t>& texts) -> std::optional<Seen> {
+  const auto closest = [&](std::size_t s,
+                           const std::vector<std::size_t>& texts) -> std::optional<Seen> {
     std::optional<Seen> best;
     for (auto t : texts) best = std::min(best.value_or(Seen::kNever), seen[t][s]);
     return best;
@@ -246,10 +268,13 @@ void Job::compare_written() {
                                 {}};
       for (std::size_t p = 0; p < std::min(kExamples, candidate.size()); ++p) {
         const auto same = static_cast<std::ptrdiff_t>(entry.divergence.same[p]);
-        const auto rest = [&](const std::vector<text::TokenId>& t) { return tokenizer_.decode({t.begin() + same, t.end()}); };
-        entry.examples.push_back({tokenizer_.decode(prompts_[s].tokens[p]),
-                                  tokenizer_.decode({candidate[p].begin(), candidate[p].begin() + same}), rest(reference[p]),
-                                  rest(candidate[p]), same});
+        const auto rest = [&](const std::vector<text::TokenId>& t) {
+          return tokenizer_.decode({t.begin() + same, t.end()});
+        };
+        entry.examples.push_back(
+            {tokenizer_.decode(prompts_[s].tokens[p]),
+             tokenizer_.decode({candidate[p].begin(), candidate[p].begin() + same}),
+             rest(reference[p]), rest(candidate[p]), same});
       }
       out_.continuations.push_back(std::move(entry));
     }
@@ -259,9 +284,11 @@ void Job::compare_written() {
 void Job::answer() {
   for (std::size_t c = 0; c < choices_.size(); ++c) {
     const auto& spec = choices_[c].suite.spec;
-    Evaluation::Choices entry{spec.name, spec.pattern, choices_[c].suite.hash, choices_[c].questions.size(), {}};
+    Evaluation::Choices entry{
+        spec.name, spec.pattern, choices_[c].suite.hash, choices_[c].questions.size(), {}};
     for (std::size_t r = 0; r < rows_.size(); ++r)
-      entry.scores.push_back(score_choices(choices_[c], choice_positions_[0][c], choice_positions_[r][c], request_.options));
+      entry.scores.push_back(score_choices(choices_[c], choice_positions_[0][c],
+                                           choice_positions_[r][c], request_.options));
     out_.choices.push_back(std::move(entry));
   }
 }
@@ -280,6 +307,8 @@ Evaluation Job::run() {
 
 }  // namespace
 
-Evaluation evaluate(const EvaluationRequest& request, const Progress& progress) { return Job(request, progress).run(); }
+Evaluation evaluate(const EvaluationRequest& request, const Progress& progress) {
+  return Job(request, progress).run();
+}
 
 }  // namespace spectralquant::evaluate

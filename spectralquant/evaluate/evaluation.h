@@ -20,11 +20,13 @@ struct EvaluationRequest {
   std::vector<SuiteSpec> suites;
   std::vector<std::string> choices;            ///< multiple-choice suites, NAME=FILE
   std::vector<std::string> calibration_texts;  ///< files or globs
-  std::string baseline;                        ///< a candidate, by path or file name without ".gguf": gap recovery is measured against it
-  std::string control;                         ///< a candidate: the same quantization, calibrated on the model's own samples
-  std::int64_t continue_tokens = 0;            ///< length of greedy continuations; 0: none
-  bool details = false;                        ///< Evaluation::details
-  std::string cache_folder;                    ///< "": nothing is kept
+  /// a candidate, by path or file name without ".gguf": gap recovery is measured against it
+  std::string baseline;
+  /// a candidate: the same quantization, calibrated on the model's own samples
+  std::string control;
+  std::int64_t continue_tokens = 0;  ///< length of greedy continuations; 0: none
+  bool details = false;              ///< Evaluation::details
+  std::string cache_folder;          ///< "": nothing is kept
   model::ModelOptions model;
   EvaluateOptions options;
 };
@@ -74,13 +76,15 @@ struct Evaluation {
   std::vector<Look> looks;
   std::vector<std::vector<float>> reference_losses;  ///< by suite; filled for `looks`
   std::optional<text::Tokenizer> tokenizer;          ///< for the texts of tokens
-  std::string cache_problem;                         ///< why results could not be kept, "" if they were
+  /// why results could not be kept, "" if they were
+  std::string cache_problem;
 };
 
-/// Scores candidates against their original on suites, with all that was asked for. Everything that can be refused is refused before the
-/// first model runs.
+/// Scores candidates against their original on suites, with all that was asked for. Everything that
+/// can be refused is refused before the first model runs.
 ///
-/// Errors   Error(kBadUsage): a baseline or control that is none of the candidates. Error(kBadInput): a file that is no model or a
+/// Errors   Error(kBadUsage): a baseline or control that is none of the candidates.
+///          Error(kBadInput): a file that is no model or a
 /// quantization of
 ///          another one (by its tokenizer), unusable text.
 Evaluation evaluate(const EvaluationRequest& request, const Progress& progress = {});

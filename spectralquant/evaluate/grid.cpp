@@ -9,10 +9,12 @@ namespace spectralquant::evaluate {
 namespace {
 
 std::size_t display_width(const std::string& text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
 }
 
-/// The grid's texts: cells of a column with a star in it end in a star or a space, so that its figures stay under one another.
+/// The grid's texts: cells of a column with a star in it end in a star or a space, so that its
+/// figures stay under one another.
 std::vector<std::vector<std::string>> starred(const Grid& grid) {
   std::vector<bool> has_star(grid.head.size(), false);
   for (const auto& row : grid.rows)
@@ -20,7 +22,8 @@ std::vector<std::vector<std::string>> starred(const Grid& grid) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& row : grid.rows) {
     rows.emplace_back();
-    for (std::size_t c = 0; c < row.size(); ++c) rows.back().push_back(row[c].text + (row[c].best ? "*" : has_star[c] ? " " : ""));
+    for (std::size_t c = 0; c < row.size(); ++c)
+      rows.back().push_back(row[c].text + (row[c].best ? "*" : has_star[c] ? " " : ""));
   }
   return rows;
 }
@@ -37,18 +40,24 @@ std::string draw_terminal(const Grid& grid, int width, bool color) {
   std::vector<std::size_t> widths;
   for (const auto& cell : grid.head) widths.push_back(display_width(cell));
   for (const auto& row : rows)
-    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], display_width(row[c]));
-  const auto is_left = [&](std::size_t c) { return c == 0 || std::find(grid.left.begin(), grid.left.end(), c) != grid.left.end(); };
+    for (std::size_t c = 0; c < row.size(); ++c)
+      widths[c] = std::max(widths[c], display_width(row[c]));
+  const auto is_left = [&](std::size_t c) {
+    return c == 0 || std::find(grid.left.begin(), grid.left.end(), c) != grid.left.end();
+  };
   std::string out;
-  if (!grid.title.empty()) out += fmt::format("{}{}{}\n", color ? "\x1b[1m" : "", grid.title, color ? "\x1b[0m" : "");
+  if (!grid.title.empty())
+    out += fmt::format("{}{}{}\n", color ? "\x1b[1m" : "", grid.title, color ? "\x1b[0m" : "");
   std::size_t first = 1;
   while (first < widths.size()) {
     std::size_t last = first, used = widths[0];
-    while (last < widths.size() && (last == first || used + 2 + widths[last] <= static_cast<std::size_t>(width)))
+    while (last < widths.size() &&
+           (last == first || used + 2 + widths[last] <= static_cast<std::size_t>(width)))
       used += 2 + widths[last++];
     const auto line = [&](const std::vector<std::string>& cells) {
       std::string text = aligned(cells[0], widths[0], true);
-      for (std::size_t c = first; c < last; ++c) text += fmt::format("  {}", aligned(cells[c], widths[c], is_left(c)));
+      for (std::size_t c = first; c < last; ++c)
+        text += fmt::format("  {}", aligned(cells[c], widths[c], is_left(c)));
       text.erase(text.find_last_not_of(' ') + 1);
       return text;
     };
@@ -61,7 +70,9 @@ std::string draw_terminal(const Grid& grid, int width, bool color) {
 }
 
 std::string draw_markdown(const Grid& grid) {
-  const auto line = [](const std::vector<std::string>& cells) { return fmt::format("| {} |\n", fmt::join(cells, " | ")); };
+  const auto line = [](const std::vector<std::string>& cells) {
+    return fmt::format("| {} |\n", fmt::join(cells, " | "));
+  };
   std::string out;
   if (!grid.title.empty()) out += fmt::format("**{}**\n\n", grid.title);
   out += line(grid.head);

@@ -11,7 +11,8 @@ struct Cell {
   Cell(const char* t) : text(t) {}
 };
 
-/// Columns of text, ready for any of the printed forms. The first column is aligned left, the others right.
+/// Columns of text, ready for any of the printed forms. The first column is aligned left, the
+/// others right.
 struct Grid {
   std::string title;
   std::vector<std::string> head;

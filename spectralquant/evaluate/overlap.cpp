@@ -23,13 +23,16 @@ struct WordHash {
 bool is_word(char32_t c) {
   if (c < 0x80) return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
   const auto kind = text::class_of(c);
-  return kind == text::CharClass::kLetter || kind == text::CharClass::kNumber || kind == text::CharClass::kMark;
+  return kind == text::CharClass::kLetter || kind == text::CharClass::kNumber ||
+         kind == text::CharClass::kMark;
 }
 
 /// Scripts whose words are not set apart by spaces: South-East Asian, kana, Han.
 bool stands_alone(char32_t c) {
-  return (c >= 0x0E00 && c <= 0x0EFF) || (c >= 0x1000 && c <= 0x109F) || (c >= 0x1780 && c <= 0x17FF) || (c >= 0x3040 && c <= 0x30FF) ||
-         (c >= 0x3400 && c <= 0x9FFF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x20000 && c <= 0x3FFFF);
+  return (c >= 0x0E00 && c <= 0x0EFF) || (c >= 0x1000 && c <= 0x109F) ||
+         (c >= 0x1780 && c <= 0x17FF) || (c >= 0x3040 && c <= 0x30FF) ||
+         (c >= 0x3400 && c <= 0x9FFF) || (c >= 0xF900 && c <= 0xFAFF) ||
+         (c >= 0x20000 && c <= 0x3FFFF);
 }
 
 char32_t lowered(char32_t c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; }
@@ -70,7 +73,8 @@ class RunIndex {
 std::string beginning_of(const std::string& text) {
   std::string out;
   for (char c : text.substr(0, kExcerptBytes)) out += c == '\n' || c == '\t' ? ' ' : c;
-  if (const auto broken = text::find_invalid_utf8(out); broken != std::string::npos) out.resize(broken);
+  if (const auto broken = text::find_invalid_utf8(out); broken != std::string::npos)
+    out.resize(broken);
   return out + (text.size() > kExcerptBytes ? " …" : "");
 }
 
@@ -120,15 +124,17 @@ std::vector<Passage> passages_of(const Suite& suite, const text::Tokenizer& toke
   std::vector<Passage> out;
   // Windows run through one text: neighbours share their subject.
   const bool by_document = suite.spec.protocol == Protocol::kDocuments;
-  for (const auto& item : suite.items) out.push_back({item.place, text_of(item.tokens, tokenizer), by_document ? item.document : 0, {}});
+  for (const auto& item : suite.items)
+    out.push_back(
+        {item.place, text_of(item.tokens, tokenizer), by_document ? item.document : 0, {}});
   return out;
 }
 
 std::vector<Passage> passages_of(const text::Corpus& corpus, const text::Tokenizer& tokenizer) {
   std::vector<Passage> out;
   for (const auto& tokens : text::encode_documents(corpus, tokenizer))
-    out.push_back({corpus.documents[out.size()].origin, text_of(tokens, tokenizer), static_cast<std::int64_t>(out.size()),
-                   corpus.documents[out.size()].source});
+    out.push_back({corpus.documents[out.size()].origin, text_of(tokens, tokenizer),
+                   static_cast<std::int64_t>(out.size()), corpus.documents[out.size()].source});
   return out;
 }
 
@@ -144,8 +150,8 @@ std::string_view name_of(Seen seen) {
   return "";
 }
 
-Overlap find_overlap(const std::string& calibration_name, const std::vector<Passage>& calibration, const std::string& suite_name,
-                     const std::vector<Passage>& suite) {
+Overlap find_overlap(const std::string& calibration_name, const std::vector<Passage>& calibration,
+                     const std::string& suite_name, const std::vector<Passage>& suite) {
   Overlap out;
   out.calibration = calibration_name;
   out.suite = suite_name;
@@ -169,18 +175,24 @@ Overlap find_overlap(const std::string& calibration_name, const std::vector<Pass
     if (own.size() < kNgramWords) continue;      // a line or less: common phrases only
     std::map<std::uint32_t, std::size_t> found;  // by calibration document
     for (auto run : own) shingles.visit(run, [&](auto document) { ++found[document]; });
-    const auto most = std::max_element(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+    const auto most =
+        std::max_element(found.begin(), found.end(),
+                         [](const auto& a, const auto& b) { return a.second < b.second; });
     if (most == found.end()) continue;
     const double similarity = static_cast<double>(most->second) / static_cast<double>(own.size());
     if (similarity < kNearDuplicate) continue;
     ++out.near_duplicates;
     n_words_known += words.size();
-    out.matches.push_back({passage.place, calibration[most->first].place, similarity, beginning_of(passage.text)});
+    out.matches.push_back(
+        {passage.place, calibration[most->first].place, similarity, beginning_of(passage.text)});
   }
-  std::stable_sort(out.matches.begin(), out.matches.end(), [](const Match& a, const Match& b) { return a.similarity > b.similarity; });
+  std::stable_sort(out.matches.begin(), out.matches.end(),
+                   [](const Match& a, const Match& b) { return a.similarity > b.similarity; });
   if (out.matches.size() > kMaxMatches) out.matches.resize(kMaxMatches);
-  if (!distinct.empty()) out.shared_ngrams = static_cast<double>(shared.size()) / static_cast<double>(distinct.size());
-  if (n_words) out.near_duplicate_share = static_cast<double>(n_words_known) / static_cast<double>(n_words);
+  if (!distinct.empty())
+    out.shared_ngrams = static_cast<double>(shared.size()) / static_cast<double>(distinct.size());
+  if (n_words)
+    out.near_duplicate_share = static_cast<double>(n_words_known) / static_cast<double>(n_words);
 
   if (const auto auc = closest_source_auc(calibration, suite)) {
     out.source_auc = *auc;

@@ -26,36 +26,41 @@ enum class Seen {
   kSameSource,    ///< no duplicates, but a classifier can hardly tell the two texts apart
   kNever,
 };
-std::string_view name_of(Seen seen);  ///< "calibrated on", "same source as calibration", "never seen"
+/// "calibrated on", "same source as calibration", "never seen"
+std::string_view name_of(Seen seen);
 
 /// A passage of the suite that stands in the calibration text, word for word or lightly edited.
 struct Match {
   std::string suite_place, calibration_place;
-  double similarity = 0;  ///< share of its runs of kShingleWords words that the calibration document holds
-  std::string text;       ///< its beginning
+  /// share of its runs of kShingleWords words that the calibration document holds
+  double similarity = 0;
+  std::string text;  ///< its beginning
 };
 
 struct Overlap {
   std::string calibration, suite;
   Seen seen = Seen::kNever;
-  double shared_ngrams = 0;          ///< share of the suite's distinct runs of kNgramWords words that the calibration text holds
+  /// share of the suite's distinct runs of kNgramWords words that the calibration text holds
+  double shared_ngrams = 0;
   std::int64_t near_duplicates = 0;  ///< passages with a Match
   double near_duplicate_share = 0;   ///< their share of the suite's words
-  double source_auc = 1;             ///< see evaluate/source.h: the lowest of the whole calibration text and its parts by source
-  bool has_source_auc = false;       ///< false with too little text to tell
-  std::vector<Match> matches;        ///< most similar first, at most kMaxMatches
+  /// see evaluate/source.h: the lowest of the whole calibration text and its parts by source
+  double source_auc = 1;
+  bool has_source_auc = false;  ///< false with too little text to tell
+  std::vector<Match> matches;   ///< most similar first, at most kMaxMatches
 };
 
 constexpr std::size_t kNgramWords = 8, kShingleWords = 5, kMaxMatches = 20;
-// An edit breaks the shingles of its word: with every fifth word changed, .8^5 = .33 of them are left. Unrelated texts of one
-// language share a few percent.
+// An edit breaks the shingles of its word: with every fifth word changed, .8^5 = .33 of them are
+// left. Unrelated texts of one language share a few percent.
 constexpr double kNearDuplicate = 0.3;
 // One document of a hundred.
 constexpr double kLeakedShare = 0.01;
 
-/// Words are runs of letters and digits in lower case; in scripts without spaces every character is one.
-Overlap find_overlap(const std::string& calibration_name, const std::vector<Passage>& calibration, const std::string& suite_name,
-                     const std::vector<Passage>& suite);
+/// Words are runs of letters and digits in lower case; in scripts without spaces every character is
+/// one.
+Overlap find_overlap(const std::string& calibration_name, const std::vector<Passage>& calibration,
+                     const std::string& suite_name, const std::vector<Passage>& suite);
 
 /// Hashes of a text's words.
 std::vector<std::uint64_t> words_of(std::string_view text);

@@ -26,14 +26,17 @@ std::string_view name_of(Verdict verdict) {
   return "";
 }
 
-PairComparison compare_pair(const Positions& a, const Positions& b, const EvaluateOptions& options) {
+PairComparison compare_pair(const Positions& a, const Positions& b,
+                            const EvaluateOptions& options) {
   UnitSums units;
   units.count(a.unit);
   for (const auto* values : {&a.loss, &b.loss, &a.kld, &b.kld}) units.add(*values, a.unit);
   const auto loss = resample(
-      units, [](const std::vector<double>& m) { return m[0] - m[1]; }, options.bootstrap_samples, options.seed);
+      units, [](const std::vector<double>& m) { return m[0] - m[1]; }, options.bootstrap_samples,
+      options.seed);
   const auto kld = resample(
-      units, [](const std::vector<double>& m) { return m[2] - m[3]; }, options.bootstrap_samples, options.seed);
+      units, [](const std::vector<double>& m) { return m[2] - m[3]; }, options.bootstrap_samples,
+      options.seed);
   PairComparison out;
   out.loss = loss.interval();
   out.kld = kld.interval();
@@ -41,7 +44,8 @@ PairComparison compare_pair(const Positions& a, const Positions& b, const Evalua
   out.loss_verdict = verdict_of(out.loss, known);
   out.kld_verdict = verdict_of(out.kld, known);
   double sum = 0;
-  for (std::size_t i = 0; i < a.kld.size(); ++i) sum += (static_cast<double>(a.kld[i]) + b.kld[i]) / 2;
+  for (std::size_t i = 0; i < a.kld.size(); ++i)
+    sum += (static_cast<double>(a.kld[i]) + b.kld[i]) / 2;
   if (!known || !(sum > 0)) return out;
   out.resolution = (out.kld.high - out.kld.low) / (sum / a.kld.size());
   out.enough = out.resolution <= kResolution;

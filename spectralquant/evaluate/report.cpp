@@ -12,7 +12,8 @@ namespace {
 std::string rounded(std::int64_t n) {
   const double millions = static_cast<double>(n) / 1e6;
   if (millions >= 9.95) return fmt::format("{:.0f} M", millions);
-  return millions >= 0.995 ? fmt::format("{:.1f} M", millions) : fmt::format("{:.0f} k", std::max(1.0, 1000 * millions));
+  return millions >= 0.995 ? fmt::format("{:.1f} M", millions)
+                           : fmt::format("{:.0f} k", std::max(1.0, 1000 * millions));
 }
 
 /// Every candidate against the one with the lowest KLD on the suite.
@@ -29,17 +30,20 @@ Grid pairs_grid(const Evaluation& e, std::size_t suite) {
     const auto& c = pair.comparison;
     const double sign = pair.b == *best ? 1 : -1;  // as "model − best"
     const auto range = [&](const Interval& i) {
-      return fmt::format("{:+.4f} to {:+.4f}", sign > 0 ? i.low : -i.high, sign > 0 ? i.high : -i.low);
+      return fmt::format("{:+.4f} to {:+.4f}", sign > 0 ? i.low : -i.high,
+                         sign > 0 ? i.high : -i.low);
     };
     const auto word = [&](Verdict v) {
       if (sign > 0 || v == Verdict::kNotDistinguishable) return std::string(name_of(v));
       return std::string(name_of(v == Verdict::kBetter ? Verdict::kWorse : Verdict::kBetter));
     };
-    grid.rows.push_back({e.table.rows[sign > 0 ? pair.a : pair.b].name, fmt::format("{:+.4f}", sign * c.loss.mean), range(c.loss),
-                         word(c.loss_verdict), fmt::format("{:+.4f}", sign * c.kld.mean), range(c.kld), word(c.kld_verdict),
-                         c.enough               ? "enough"
-                         : c.tokens_needed == 0 ? "–"
-                                                : fmt::format("too few, about {}", rounded(c.tokens_needed))});
+    grid.rows.push_back(
+        {e.table.rows[sign > 0 ? pair.a : pair.b].name, fmt::format("{:+.4f}", sign * c.loss.mean),
+         range(c.loss), word(c.loss_verdict), fmt::format("{:+.4f}", sign * c.kld.mean),
+         range(c.kld), word(c.kld_verdict),
+         c.enough               ? "enough"
+         : c.tokens_needed == 0 ? "–"
+                                : fmt::format("too few, about {}", rounded(c.tokens_needed))});
   }
   return grid;
 }
@@ -47,11 +51,14 @@ Grid pairs_grid(const Evaluation& e, std::size_t suite) {
 Grid overlap_grid(const Evaluation& e) {
   Grid grid;
   grid.title = "Calibration text and suites";
-  grid.head = {"suite", "calibration text", "label", "8-word runs shared", "near-duplicates", "of the words", "source AUC"};
+  grid.head = {"suite",           "calibration text", "label",     "8-word runs shared",
+               "near-duplicates", "of the words",     "source AUC"};
   grid.left = {1, 2};
   for (const auto& o : e.overlaps) {
-    grid.rows.push_back({o.suite, o.calibration, std::string(name_of(o.seen)), fmt::format("{:.2f} %", 100 * o.shared_ngrams),
-                         fmt::format("{}", o.near_duplicates), fmt::format("{:.1f} %", 100 * o.near_duplicate_share),
+    grid.rows.push_back({o.suite, o.calibration, std::string(name_of(o.seen)),
+                         fmt::format("{:.2f} %", 100 * o.shared_ngrams),
+                         fmt::format("{}", o.near_duplicates),
+                         fmt::format("{:.1f} %", 100 * o.near_duplicate_share),
                          o.has_source_auc ? fmt::format("{:.2f}", o.source_auc) : "–"});
   }
   return grid;
@@ -60,12 +67,14 @@ Grid overlap_grid(const Evaluation& e) {
 Grid matches_grid(const Overlap& overlap) {
   constexpr std::size_t kShown = 5;
   Grid grid;
-  grid.title = fmt::format("{}: passages that also stand in {}", overlap.suite, overlap.calibration);
+  grid.title =
+      fmt::format("{}: passages that also stand in {}", overlap.suite, overlap.calibration);
   grid.head = {"passage", "calibration text", "likeness"};
   grid.left = {1};
   for (const auto& m : overlap.matches) {
     if (grid.rows.size() == kShown) break;
-    grid.rows.push_back({m.suite_place, m.calibration_place, fmt::format("{:.0f} %", 100 * m.similarity)});
+    grid.rows.push_back(
+        {m.suite_place, m.calibration_place, fmt::format("{:.0f} %", 100 * m.similarity)});
   }
   return grid;
 }
@@ -74,13 +83,15 @@ Grid continuation_grid(const Evaluation& e) {
   Grid grid;
   const auto n_tokens = e.continuations.empty() ? 0 : e.continuations[0].n_tokens;
   grid.title = fmt::format("Greedy continuations of {} tokens", n_tokens);
-  grid.head = {"model", "suite", "prompts", "tokens until they differ (median)", "same to the end", "same part"};
+  grid.head = {"model",           "suite",    "prompts", "tokens until they differ (median)",
+               "same to the end", "same part"};
   grid.left = {1};
   for (const auto& w : e.continuations) {
     const auto& d = w.divergence;
-    grid.rows.push_back({e.table.rows[w.row].name, e.table.suites[w.suite].name, fmt::format("{}", w.n_prompts),
-                         d.median ? fmt::format("{:g}", *d.median) : fmt::format("over {}", w.n_tokens),
-                         fmt::format("{:.1f} %", 100 * d.identical), fmt::format("{:.1f} %", 100 * d.agreement)});
+    grid.rows.push_back(
+        {e.table.rows[w.row].name, e.table.suites[w.suite].name, fmt::format("{}", w.n_prompts),
+         d.median ? fmt::format("{:g}", *d.median) : fmt::format("over {}", w.n_tokens),
+         fmt::format("{:.1f} %", 100 * d.identical), fmt::format("{:.1f} %", 100 * d.agreement)});
   }
   return grid;
 }
@@ -93,10 +104,12 @@ Grid choice_grid(const Evaluation& e, const Evaluation::Choices& c) {
     const auto& s = c.scores[r];
     const bool reference = e.table.rows[r].is_reference;
     const auto percent = [](double x) { return fmt::format("{:.1f} %", 100 * x); };
-    grid.rows.push_back({e.table.rows[r].name, percent(s.accuracy.mean),
-                         fmt::format("{:.0f}–{:.0f} %", 100 * s.accuracy.low, 100 * s.accuracy.high), percent(s.accuracy_per_byte.mean),
-                         reference ? "–" : percent(s.agreement.mean), reference ? "–" : fmt::format("{}", s.gained),
-                         reference ? "–" : fmt::format("{}", s.lost)});
+    grid.rows.push_back(
+        {e.table.rows[r].name, percent(s.accuracy.mean),
+         fmt::format("{:.0f}–{:.0f} %", 100 * s.accuracy.low, 100 * s.accuracy.high),
+         percent(s.accuracy_per_byte.mean), reference ? "–" : percent(s.agreement.mean),
+         reference ? "–" : fmt::format("{}", s.gained),
+         reference ? "–" : fmt::format("{}", s.lost)});
   }
   return grid;
 }
@@ -115,26 +128,33 @@ std::vector<Grid> grids_of(const Evaluation& e) {
   return grids;
 }
 
-/// Verdicts, where there is something to judge by: a calibration text, or a loss below the original's.
+/// Verdicts, where there is something to judge by: a calibration text, or a loss below the
+/// original's.
 std::vector<std::string> verdicts_of(const Evaluation& e) {
   std::vector<std::string> lines;
   for (const auto& judgement : e.alignments)
     for (const auto& a : judgement.suites)
       if (!e.overlaps.empty() || a.below_reference)
-        lines.push_back(fmt::format("{} on {}: {}. {}", e.table.rows[judgement.row].name, a.suite, a.verdict, a.text));
+        lines.push_back(fmt::format("{} on {}: {}. {}", e.table.rows[judgement.row].name, a.suite,
+                                    a.verdict, a.text));
   return lines;
 }
 
 std::string legend(const Evaluation& e) {
   const auto& table = e.table;
   std::string text =
-      "loss: mean nats per token. KLD: mean KL(reference ‖ model) in nats per token. BPW: bits per weight of the whole file.";
-  if (!table.baseline.empty()) text += fmt::format(" Gap recovery: ({0} − model) / ({0} − reference) in loss.", table.baseline);
+      "loss: mean nats per token. KLD: mean KL(reference ‖ model) in nats per token. BPW: bits per "
+      "weight of the whole file.";
+  if (!table.baseline.empty())
+    text +=
+        fmt::format(" Gap recovery: ({0} − model) / ({0} − reference) in loss.", table.baseline);
   text += " Intervals: 95 % bootstrap over documents or windows.";
   const auto is_below = [](const Row& row) {
-    return std::any_of(row.scores.begin(), row.scores.end(), [](const Score& s) { return s.loss_change.high < 0; });
+    return std::any_of(row.scores.begin(), row.scores.end(),
+                       [](const Score& s) { return s.loss_change.high < 0; });
   };
-  if (std::any_of(table.rows.begin(), table.rows.end(), is_below)) text += " ↓: below the original's loss, and not by chance.";
+  if (std::any_of(table.rows.begin(), table.rows.end(), is_below))
+    text += " ↓: below the original's loss, and not by chance.";
   return text + "\n";
 }
 
@@ -164,24 +184,31 @@ std::string to_markdown(const Evaluation& e) {
 
 std::string to_csv(const Evaluation& e) {
   std::string out =
-      "model,suite,protocol,label,reference,bytes,mebibytes,file_bpw,matrix_bpw,tokens,loss,loss_low,loss_high,loss_change,loss_change_low,"
+      "model,suite,protocol,label,reference,bytes,mebibytes,file_bpw,matrix_bpw,tokens,loss,loss_"
+      "low,loss_high,loss_change,loss_change_low,"
       "loss_change_high,"
-      "kld,kld_low,kld_high,kld_p90,kld_p99,kld_max,same_top,same_top_low,same_top_high,rms_delta_p,gap_recovery,gap_recovery_low,gap_"
+      "kld,kld_low,kld_high,kld_p90,kld_p99,kld_max,same_top,same_top_low,same_top_high,rms_delta_"
+      "p,gap_recovery,gap_recovery_low,gap_"
       "recovery_high\n";
-  const auto number = [](double x) { return std::isfinite(x) ? fmt::format(",{:.9g}", x) : std::string(","); };
-  const auto interval = [&](const Interval& i) { return number(i.mean) + number(i.low) + number(i.high); };
+  const auto number = [](double x) {
+    return std::isfinite(x) ? fmt::format(",{:.9g}", x) : std::string(",");
+  };
+  const auto interval = [&](const Interval& i) {
+    return number(i.mean) + number(i.low) + number(i.high);
+  };
   const auto& table = e.table;
   for (const auto& row : table.rows) {
     for (std::size_t s = 0; s < row.scores.size(); ++s) {
       const auto& score = row.scores[s];
       const auto& seen = table.suite_seen[s];
-      out += fmt::format("{},{},{},{},{},{}", csv_cell(row.name), csv_cell(table.suites[s].name), table.suites[s].protocol_text,
-                         seen ? name_of(*seen) : std::string_view(), row.is_reference ? 1 : 0, row.size_bytes);
-      out += number(row.mebibytes()) + number(row.file_bpw) + number(row.matrix_bpw) + fmt::format(",{}", score.n_tokens) +
-             interval(score.loss);
+      out += fmt::format("{},{},{},{},{},{}", csv_cell(row.name), csv_cell(table.suites[s].name),
+                         table.suites[s].protocol_text, seen ? name_of(*seen) : std::string_view(),
+                         row.is_reference ? 1 : 0, row.size_bytes);
+      out += number(row.mebibytes()) + number(row.file_bpw) + number(row.matrix_bpw) +
+             fmt::format(",{}", score.n_tokens) + interval(score.loss);
       out += row.is_reference ? ",,," : interval(score.loss_change);
-      out += interval(score.kld) + number(score.kld_p90) + number(score.kld_p99) + number(score.kld_max) + interval(score.top1_agreement) +
-             number(score.rms_delta_p);
+      out += interval(score.kld) + number(score.kld_p90) + number(score.kld_p99) +
+             number(score.kld_max) + interval(score.top1_agreement) + number(score.rms_delta_p);
       out += (score.has_gap_recovery ? interval(score.gap_recovery) : ",,,") + "\n";
     }
   }

@@ -18,7 +18,9 @@ double rounded(double x) {
 
 /// JSON has no NaN: a recovery whose baseline equals the reference is null.
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
-Json interval(const Interval& i) { return {{"mean", number(i.mean)}, {"low", number(i.low)}, {"high", number(i.high)}}; }
+Json interval(const Interval& i) {
+  return {{"mean", number(i.mean)}, {"low", number(i.low)}, {"high", number(i.high)}};
+}
 Json interval(const std::optional<Interval>& i) { return i ? interval(*i) : Json(nullptr); }
 Json label(const std::optional<Seen>& seen) { return seen ? Json(name_of(*seen)) : Json(nullptr); }
 
@@ -59,20 +61,24 @@ void put_table(Json& out, const Evaluation& e) {
   for (std::size_t r = 0; r < table.rows.size(); ++r) {
     const auto& row = table.rows[r];
     Json scores = Json::object(), types = Json::object();
-    for (std::size_t s = 0; s < row.scores.size(); ++s) scores[table.suites[s].name] = score_json(row.scores[s], row.is_reference);
+    for (std::size_t s = 0; s < row.scores.size(); ++s)
+      scores[table.suites[s].name] = score_json(row.scores[s], row.is_reference);
     for (const auto& [name, n] : row.types) types[name] = n;
-    out["models"].push_back({{"name", row.name},
-                             {"path", row.path},
-                             {"hash", row.hash},
-                             {"bytes", row.size_bytes},
-                             {"mebibytes", row.mebibytes()},
-                             {"file_bpw", row.file_bpw},
-                             {"matrix_bpw", row.matrix_bpw},
-                             {"strict", row.strict},
-                             {"reference", row.is_reference},
-                             {"types", types},
-                             {"calibration", row.is_reference ? Json(nullptr) : calibration_json(e.calibrations[r], e.calibration_texts)},
-                             {"scores", scores}});
+    out["models"].push_back(
+        {{"name", row.name},
+         {"path", row.path},
+         {"hash", row.hash},
+         {"bytes", row.size_bytes},
+         {"mebibytes", row.mebibytes()},
+         {"file_bpw", row.file_bpw},
+         {"matrix_bpw", row.matrix_bpw},
+         {"strict", row.strict},
+         {"reference", row.is_reference},
+         {"types", types},
+         {"calibration", row.is_reference
+                             ? Json(nullptr)
+                             : calibration_json(e.calibrations[r], e.calibration_texts)},
+         {"scores", scores}});
   }
   out["best"] = Json::object();
   for (std::size_t s = 0; s < table.suites.size(); ++s) {
@@ -94,15 +100,20 @@ void put_comparisons(Json& out, const Evaluation& e) {
                 {"resolution", number(c.resolution)},
                 {"enough", c.enough},
                 {"tokens_needed", c.tokens_needed}});
-    out["pairs"].push_back(
-        {{"suite", e.table.suites[pair.suite].name}, {"a", rows[pair.a].name}, {"b", rows[pair.b].name}, {"loss", loss}, {"kld", kld}});
+    out["pairs"].push_back({{"suite", e.table.suites[pair.suite].name},
+                            {"a", rows[pair.a].name},
+                            {"b", rows[pair.b].name},
+                            {"loss", loss},
+                            {"kld", kld}});
   }
   out["overlap"] = Json::array();
   for (const auto& o : e.overlaps) {
     Json matches = Json::array();
     for (const auto& m : o.matches)
-      matches.push_back(
-          {{"suite_place", m.suite_place}, {"calibration_place", m.calibration_place}, {"similarity", m.similarity}, {"text", m.text}});
+      matches.push_back({{"suite_place", m.suite_place},
+                         {"calibration_place", m.calibration_place},
+                         {"similarity", m.similarity},
+                         {"text", m.text}});
     out["overlap"].push_back({{"calibration", o.calibration},
                               {"suite", o.suite},
                               {"label", name_of(o.seen)},
@@ -137,18 +148,22 @@ void put_behaviour(Json& out, const Evaluation& e) {
     Json curve = Json::array(), examples = Json::array();
     for (const auto& [tokens, share] : w.divergence.curve) curve.push_back({tokens, share});
     for (const auto& x : w.examples)
-      examples.push_back(
-          {{"prompt", x.prompt}, {"same", x.same}, {"reference", x.reference}, {"candidate", x.candidate}, {"diverged_at", x.diverged_at}});
-    out["continuations"].push_back({{"model", e.table.rows[w.row].name},
-                                    {"suite", e.table.suites[w.suite].name},
-                                    {"prompts", w.n_prompts},
-                                    {"prompt_tokens", w.prompt_tokens},
-                                    {"tokens", w.n_tokens},
-                                    {"median", w.divergence.median ? Json(*w.divergence.median) : Json(nullptr)},
-                                    {"identical", w.divergence.identical},
-                                    {"agreement", w.divergence.agreement},
-                                    {"curve", curve},
-                                    {"examples", examples}});
+      examples.push_back({{"prompt", x.prompt},
+                          {"same", x.same},
+                          {"reference", x.reference},
+                          {"candidate", x.candidate},
+                          {"diverged_at", x.diverged_at}});
+    out["continuations"].push_back(
+        {{"model", e.table.rows[w.row].name},
+         {"suite", e.table.suites[w.suite].name},
+         {"prompts", w.n_prompts},
+         {"prompt_tokens", w.prompt_tokens},
+         {"tokens", w.n_tokens},
+         {"median", w.divergence.median ? Json(*w.divergence.median) : Json(nullptr)},
+         {"identical", w.divergence.identical},
+         {"agreement", w.divergence.agreement},
+         {"curve", curve},
+         {"examples", examples}});
   }
   out["choices"] = Json::array();
   for (const auto& c : e.choices) {
@@ -163,7 +178,11 @@ void put_behaviour(Json& out, const Evaluation& e) {
                         {"gained", s.gained},
                         {"lost", s.lost}});
     }
-    out["choices"].push_back({{"name", c.name}, {"file", c.file}, {"hash", c.hash}, {"questions", c.n_questions}, {"models", models}});
+    out["choices"].push_back({{"name", c.name},
+                              {"file", c.file},
+                              {"hash", c.hash},
+                              {"questions", c.n_questions},
+                              {"models", models}});
   }
 }
 
@@ -175,7 +194,8 @@ class DetailWriter {
   Json look(const Evaluation::Look& look) const {
     const auto& d = look.details;
     Json edges = Json::array(), worst = Json::array(), documents = Json::array();
-    for (double edge : d.histogram.edges) edges.push_back(std::isfinite(edge) ? Json(rounded(edge)) : Json(nullptr));
+    for (double edge : d.histogram.edges)
+      edges.push_back(std::isfinite(edge) ? Json(rounded(edge)) : Json(nullptr));
     for (const auto& w : d.worst) worst.push_back(worst_token(look, w));
     for (const auto& b : d.browsed) documents.push_back(document(look, b));
     Json mean = Json::array();
@@ -183,24 +203,30 @@ class DetailWriter {
     return {{"model", e_.table.rows[look.row].name},
             {"suite", e_.table.suites[look.suite].name},
             {"histogram", {{"edges", edges}, {"counts", d.histogram.counts}}},
-            {"by_position", {{"edges", d.by_position.edges}, {"tokens", d.by_position.tokens}, {"kld", mean}}},
+            {"by_position",
+             {{"edges", d.by_position.edges}, {"tokens", d.by_position.tokens}, {"kld", mean}}},
             {"worst", worst},
             {"documents", documents}};
   }
 
  private:
-  static constexpr std::int64_t kTokensBefore = 40, kTokensAfter = 12;  // two lines of text and half a line
+  // two lines of text and half a line
+  static constexpr std::int64_t kTokensBefore = 40, kTokensAfter = 12;
 
   std::string text_of(const Item& item, std::int64_t first, std::int64_t last) const {
     const auto size = static_cast<std::int64_t>(item.tokens.size());
-    first = std::clamp<std::int64_t>(first, 0, size), last = std::clamp<std::int64_t>(last, first, size);
+    first = std::clamp<std::int64_t>(first, 0, size),
+    last = std::clamp<std::int64_t>(last, first, size);
     return e_.tokenizer->decode({item.tokens.begin() + first, item.tokens.begin() + last});
   }
-  double p(const std::vector<float>& losses, std::size_t index) const { return rounded(std::exp(-static_cast<double>(losses[index]))); }
+  double p(const std::vector<float>& losses, std::size_t index) const {
+    return rounded(std::exp(-static_cast<double>(losses[index])));
+  }
 
   Json side(const std::vector<float>& losses, std::size_t index, const TopTokens& top) const {
     Json list = Json::array();
-    for (int k = 0; k < kTopTokens; ++k) list.push_back({e_.tokenizer->decode({top.tokens[k]}), rounded(top.probabilities[k])});
+    for (int k = 0; k < kTopTokens; ++k)
+      list.push_back({e_.tokenizer->decode({top.tokens[k]}), rounded(top.probabilities[k])});
     return {{"p", p(losses, index)}, {"top", list}};
   }
   void put_sides(Json& out, const Evaluation::Look& look, const Alternatives& a) const {
@@ -222,7 +248,8 @@ class DetailWriter {
 
   Json document(const Evaluation::Look& look, const BrowsedItem& b) const {
     const auto& item = e_.suites[look.suite].items[b.item];
-    Json texts = Json::array(), klds = Json::array(), reference = Json::array(), candidate = Json::array(), alternatives = Json::array();
+    Json texts = Json::array(), klds = Json::array(), reference = Json::array(),
+         candidate = Json::array(), alternatives = Json::array();
     for (std::size_t i = 0; i < b.n_tokens; ++i) {
       const auto position = item.first_scored + static_cast<std::int64_t>(i);
       texts.push_back(text_of(item, position, position + 1));

@@ -12,21 +12,28 @@
 namespace spectralquant::evaluate {
 namespace {
 
-// On a CPU, where each thread runs a batch of its own, so much that activations stay in its cache and matrix products are still
-// efficient; an accelerator wants more at once.
+// On a CPU, where each thread runs a batch of its own, so much that activations stay in its cache
+// and matrix products are still efficient; an accelerator wants more at once.
 constexpr std::int64_t kCpuBatchTokens = 512, kAcceleratorBatchTokens = 4096;
 
 /// Items run together: indices into the suite, of similar length.
-std::vector<std::vector<std::size_t>> make_batches(const Suite& suite, const EvaluateOptions& options, torch::Device device) {
-  const std::int64_t batch_tokens = options.batch_tokens > 0 ? options.batch_tokens : device.is_cpu() ? kCpuBatchTokens : kAcceleratorBatchTokens;
+std::vector<std::vector<std::size_t>> make_batches(const Suite& suite,
+                                                   const EvaluateOptions& options,
+                                                   torch::Device device) {
+  const std::int64_t batch_tokens = options.batch_tokens > 0 ? options.batch_tokens
+                                    : device.is_cpu()        ? kCpuBatchTokens
+                                                             : kAcceleratorBatchTokens;
   std::vector<std::size_t> order(suite.items.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return suite.items[a].tokens.size() < suite.items[b].tokens.size(); });
+  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) {
+    return suite.items[a].tokens.size() < suite.items[b].tokens.size();
+  });
   std::vector<std::vector<std::size_t>> batches;
   std::size_t longest = 0;
   for (std::size_t index : order) {
     const std::size_t length = suite.items[index].tokens.size();
-    const bool fits = !batches.empty() && std::max(longest, length) * (batches.back().size() + 1) <= static_cast<std::size_t>(batch_tokens);
+    const bool fits = !batches.empty() && std::max(longest, length) * (batches.back().size() + 1) <=
+                                              static_cast<std::size_t>(batch_tokens);
     if (!fits) batches.emplace_back(), longest = 0;
     longest = std::max(longest, length);
     batches.back().push_back(index);
@@ -34,11 +41,13 @@ std::vector<std::vector<std::size_t>> make_batches(const Suite& suite, const Eva
   return batches;
 }
 
-/// Tokens of a batch, [B, T], padded at the end: a causal model's earlier positions do not see the padding.
+/// Tokens of a batch, [B, T], padded at the end: a causal model's earlier positions do not see the
+/// padding.
 torch::Tensor pad(const Suite& suite, const std::vector<std::size_t>& batch, torch::Device device) {
   std::size_t longest = 0;
   for (auto i : batch) longest = std::max(longest, suite.items[i].tokens.size());
-  auto tokens = torch::zeros({static_cast<std::int64_t>(batch.size()), static_cast<std::int64_t>(longest)}, torch::kInt64);
+  auto tokens = torch::zeros(
+      {static_cast<std::int64_t>(batch.size()), static_cast<std::int64_t>(longest)}, torch::kInt64);
   auto view = tokens.accessor<std::int64_t, 2>();
   for (std::size_t b = 0; b < batch.size(); ++b) {
     const auto& item = suite.items[batch[b]].tokens;
@@ -47,9 +56,11 @@ torch::Tensor pad(const Suite& suite, const std::vector<std::size_t>& batch, tor
   return tokens.to(device);
 }
 
-/// Hidden states of the scored positions, one [n, D] an item of the batch. The feed-forward half of the last block works position by
-/// position and feeds nothing but the head, so it is computed for those positions only.
-std::vector<torch::Tensor> scored_hidden(model::Model& model, const Suite& suite, const std::vector<std::size_t>& batch) {
+/// Hidden states of the scored positions, one [n, D] an item of the batch. The feed-forward half of
+/// the last block works position by position and feeds nothing but the head, so it is computed for
+/// those positions only.
+std::vector<torch::Tensor> scored_hidden(model::Model& model, const Suite& suite,
+                                         const std::vector<std::size_t>& batch) {
   const std::int64_t last = model.architecture().n_blocks() - 1;
   auto x = model.embed(pad(suite, batch, model.device()));
   for (std::int64_t i = 0; i < last; ++i) x = model.block(i, x);
@@ -58,13 +69,17 @@ std::vector<torch::Tensor> scored_hidden(model::Model& model, const Suite& suite
   std::vector<std::int64_t> sizes;
   for (std::size_t b = 0; b < batch.size(); ++b) {
     const auto& item = suite.items[batch[b]];
-    rows.push_back(x[static_cast<std::int64_t>(b)].slice(0, item.first_scored - 1, static_cast<std::int64_t>(item.tokens.size()) - 1));
+    rows.push_back(x[static_cast<std::int64_t>(b)].slice(
+        0, item.first_scored - 1, static_cast<std::int64_t>(item.tokens.size()) - 1));
     sizes.push_back(rows.back().size(0));
   }
-  return model.final_norm(model.half(last, 1, torch::cat(rows).unsqueeze(0))).squeeze(0).split_with_sizes(sizes);
+  return model.final_norm(model.half(last, 1, torch::cat(rows).unsqueeze(0)))
+      .squeeze(0)
+      .split_with_sizes(sizes);
 }
 
-torch::Tensor scored_targets(const Suite& suite, const std::vector<std::size_t>& batch, torch::Device device) {
+torch::Tensor scored_targets(const Suite& suite, const std::vector<std::size_t>& batch,
+                             torch::Device device) {
   std::vector<std::int64_t> targets;
   for (auto i : batch) {
     const auto& item = suite.items[i];
@@ -94,7 +109,8 @@ Positions sized(std::size_t n) {
 }
 
 /// Scores one batch. hidden: the reference's by item, [n, D] on the CPU.
-Positions score_batch(model::Model& reference, model::Model* candidate, const Suite& suite, const std::vector<std::size_t>& batch,
+Positions score_batch(model::Model& reference, model::Model* candidate, const Suite& suite,
+                      const std::vector<std::size_t>& batch,
                       const std::vector<torch::Tensor>& hidden) {
   std::vector<torch::Tensor> rows;
   for (auto i : batch) rows.push_back(hidden[i]);
@@ -128,9 +144,11 @@ std::vector<std::size_t> item_offsets(const Suite& suite) {
   return begin;
 }
 
-/// Scores the candidate, or the reference itself where there is none. `hidden`: the reference's, by item.
-Positions run(model::Model& reference, const std::vector<torch::Tensor>& hidden, model::Model* candidate, const Suite& suite,
-              const EvaluateOptions& options, const Progress& progress) {
+/// Scores the candidate, or the reference itself where there is none. `hidden`: the reference's, by
+/// item.
+Positions run(model::Model& reference, const std::vector<torch::Tensor>& hidden,
+              model::Model* candidate, const Suite& suite, const EvaluateOptions& options,
+              const Progress& progress) {
   torch::NoGradGuard no_grad;
   TORCH_CHECK(hidden.size() == suite.items.size(), "the hidden states are of another suite");
   Positions out = sized(static_cast<std::size_t>(suite.n_scored));
@@ -139,7 +157,13 @@ Positions run(model::Model& reference, const std::vector<torch::Tensor>& hidden,
   const auto batches = make_batches(suite, options, reference.device());
   const auto total = static_cast<std::uint64_t>(suite.n_scored);
   std::uint64_t done = 0;
-  const auto tell = [&] { report(progress, {.phase = "score", .item = suite.spec.name, .done = done, .total = total, .unit = "tokens"}); };
+  const auto tell = [&] {
+    report(progress, {.phase = "score",
+                      .item = suite.spec.name,
+                      .done = done,
+                      .total = total,
+                      .unit = "tokens"});
+  };
   tell();
   model::for_each_in_order(batches.size(), reference.device(), [&](std::size_t b) {
     const auto& batch = batches[b];
@@ -164,24 +188,29 @@ Positions run(model::Model& reference, const std::vector<torch::Tensor>& hidden,
 
 std::vector<std::int32_t> units_of(const Suite& suite) {
   std::vector<std::int32_t> units;
-  for (const auto& item : suite.items) units.insert(units.end(), item.n_scored(), static_cast<std::int32_t>(item.document));
+  for (const auto& item : suite.items)
+    units.insert(units.end(), item.n_scored(), static_cast<std::int32_t>(item.document));
   return units;
 }
 
-std::vector<torch::Tensor> hidden_states(model::Model& model, const Suite& suite, const EvaluateOptions& options,
-                                         const Progress& progress) {
+std::vector<torch::Tensor> hidden_states(model::Model& model, const Suite& suite,
+                                         const EvaluateOptions& options, const Progress& progress) {
   torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> hidden(suite.items.size());
   const auto batches = make_batches(suite, options, model.device());
   std::uint64_t done = 0;
   const auto tell = [&] {
-    report(progress,
-           {.phase = "run", .item = suite.spec.name, .done = done, .total = static_cast<std::uint64_t>(suite.n_scored), .unit = "tokens"});
+    report(progress, {.phase = "run",
+                      .item = suite.spec.name,
+                      .done = done,
+                      .total = static_cast<std::uint64_t>(suite.n_scored),
+                      .unit = "tokens"});
   };
   tell();
   model::for_each_in_order(batches.size(), model.device(), [&](std::size_t b) {
     auto rows = scored_hidden(model, suite, batches[b]);
-    for (std::size_t i = 0; i < rows.size(); ++i) hidden[batches[b][i]] = rows[i].to(torch::kCPU, torch::kFloat32).contiguous().clone();
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      hidden[batches[b][i]] = rows[i].to(torch::kCPU, torch::kFloat32).contiguous().clone();
     return [&, b] {
       for (auto i : batches[b]) done += suite.items[i].n_scored();
       tell();
@@ -190,17 +219,20 @@ std::vector<torch::Tensor> hidden_states(model::Model& model, const Suite& suite
   return hidden;
 }
 
-Positions measure(model::Model& reference, const std::vector<torch::Tensor>& hidden, const Suite& suite, const EvaluateOptions& options,
-                  const Progress& progress) {
+Positions measure(model::Model& reference, const std::vector<torch::Tensor>& hidden,
+                  const Suite& suite, const EvaluateOptions& options, const Progress& progress) {
   return run(reference, hidden, nullptr, suite, options, progress);
 }
 
-Positions compare(model::Model& reference, const std::vector<torch::Tensor>& hidden, model::Model& candidate, const Suite& suite,
-                  const EvaluateOptions& options, const Progress& progress) {
-  const auto vocab = reference.architecture().vocab_size(), other = candidate.architecture().vocab_size();
+Positions compare(model::Model& reference, const std::vector<torch::Tensor>& hidden,
+                  model::Model& candidate, const Suite& suite, const EvaluateOptions& options,
+                  const Progress& progress) {
+  const auto vocab = reference.architecture().vocab_size(),
+             other = candidate.architecture().vocab_size();
   if (other != vocab) {
-    throw bad_input(fmt::format("the candidate's vocabulary has {} entries, the reference's {}", other, vocab),
-                    candidate.weights().file().path(), "compare quantizations of one model only");
+    throw bad_input(
+        fmt::format("the candidate's vocabulary has {} entries, the reference's {}", other, vocab),
+        candidate.weights().file().path(), "compare quantizations of one model only");
   }
   return run(reference, hidden, &candidate, suite, options, progress);
 }

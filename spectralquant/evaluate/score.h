@@ -23,7 +23,8 @@ struct Score {
   double kld_p90 = 0, kld_p99 = 0, kld_max = 0;
   Interval top1_agreement;  ///< share of positions where both put the same token first, 0..1
   double rms_delta_p = 0;   ///< root mean square change of the true token's probability
-  Interval gap_recovery;    ///< (baseline loss − loss) / (baseline loss − reference loss); NaN without a baseline
+  /// (baseline loss − loss) / (baseline loss − reference loss); NaN without a baseline
+  Interval gap_recovery;
   bool has_gap_recovery = false;
 };
 
@@ -37,28 +38,33 @@ struct Positions {
 struct EvaluateOptions {
   int bootstrap_samples = 1000;
   std::uint64_t seed = 0;
-  std::int64_t batch_tokens = 0;  ///< tokens run at once; 0: chosen from the vocabulary to bound memory
+  /// tokens run at once; 0: chosen from the vocabulary to bound memory
+  std::int64_t batch_tokens = 0;
 };
 
 /// Document of every scored position, in suite order.
 std::vector<std::int32_t> units_of(const Suite& suite);
 
 /// Last hidden states where predictions count: one [n, D] float32 tensor on the CPU for each item.
-std::vector<torch::Tensor> hidden_states(model::Model& model, const Suite& suite, const EvaluateOptions& options = {},
+std::vector<torch::Tensor> hidden_states(model::Model& model, const Suite& suite,
+                                         const EvaluateOptions& options = {},
                                          const Progress& progress = {});
 
 /// Scores the reference on its own hidden states: losses; divergence zero, agreement one.
-Positions measure(model::Model& reference, const std::vector<torch::Tensor>& hidden, const Suite& suite,
-                  const EvaluateOptions& options = {}, const Progress& progress = {});
+Positions measure(model::Model& reference, const std::vector<torch::Tensor>& hidden,
+                  const Suite& suite, const EvaluateOptions& options = {},
+                  const Progress& progress = {});
 
 /// Runs a candidate beside the reference, whose hidden states may serve any number of candidates.
 /// Logits are made and used a slice at a time, never stored whole.
 /// Errors   Error(kBadInput) if the candidate's vocabulary is another.
-Positions compare(model::Model& reference, const std::vector<torch::Tensor>& hidden, model::Model& candidate, const Suite& suite,
-                  const EvaluateOptions& options = {}, const Progress& progress = {});
+Positions compare(model::Model& reference, const std::vector<torch::Tensor>& hidden,
+                  model::Model& candidate, const Suite& suite, const EvaluateOptions& options = {},
+                  const Progress& progress = {});
 
-/// Means, percentiles and intervals of positions. `reference` (may be null) gives the change of loss; with `baseline` also the gap
-/// recovery.
-Score summarize(const Positions& candidate, const Positions* reference, const Positions* baseline, const EvaluateOptions& options = {});
+/// Means, percentiles and intervals of positions. `reference` (may be null) gives the change of
+/// loss; with `baseline` also the gap recovery.
+Score summarize(const Positions& candidate, const Positions* reference, const Positions* baseline,
+                const EvaluateOptions& options = {});
 
 }  // namespace spectralquant::evaluate

@@ -7,7 +7,8 @@
 namespace spectralquant::evaluate {
 namespace {
 
-// Hidden states of a suite that are larger than this are not kept on the disk: running the reference again is then the lesser evil.
+// Hidden states of a suite that are larger than this are not kept on the disk: running the
+// reference again is then the lesser evil.
 constexpr std::uint64_t kMaxHiddenBytes = std::uint64_t{4} << 30;
 
 template <typename T>
@@ -55,11 +56,14 @@ model::Model& Subject::model() {
   return *model_;
 }
 
-std::string cache_key(const Subject& subject, const std::string& suite_hash, const std::string& also) {
+std::string cache_key(const Subject& subject, const std::string& suite_hash,
+                      const std::string& also) {
   // Raise the revision whenever the same inputs give other figures.
   constexpr int kRevision = 1;
-  return fmt::format("revision {}\nmodel {}\nsuite {}\ndevice {}\ntype {}\n{}\n", kRevision, subject.hash(), suite_hash,
-                     subject.options().device.is_cpu() ? "cpu" : "accelerator", c10::toString(subject.options().dtype), also);
+  return fmt::format("revision {}\nmodel {}\nsuite {}\ndevice {}\ntype {}\n{}\n", kRevision,
+                     subject.hash(), suite_hash,
+                     subject.options().device.is_cpu() ? "cpu" : "accelerator",
+                     c10::toString(subject.options().dtype), also);
 }
 
 const std::vector<torch::Tensor>& Scorer::hidden(const Suite& suite, const Progress& progress) {
@@ -81,7 +85,8 @@ const std::vector<torch::Tensor>& Scorer::hidden(const Suite& suite, const Progr
   if (n_bytes <= kMaxHiddenBytes) {
     std::string bytes;
     bytes.reserve(n_bytes);
-    for (const auto& r : rows) bytes.append(reinterpret_cast<const char*>(r.data_ptr<float>()), r.numel() * sizeof(float));
+    for (const auto& r : rows)
+      bytes.append(reinterpret_cast<const char*>(r.data_ptr<float>()), r.numel() * sizeof(float));
     cache_.store("hidden", key, bytes);
   }
   return rows;
@@ -90,7 +95,8 @@ const std::vector<torch::Tensor>& Scorer::hidden(const Suite& suite, const Progr
 Positions Scorer::of_reference(const Suite& suite, const Progress& progress) {
   const std::string key = cache_key(reference_, suite.hash, "reference");
   if (auto known = positions_of(cache_.find("scores", key), suite)) return *known;
-  const Positions out = measure(reference_.model(), hidden(suite, progress), suite, options_, progress);
+  const Positions out =
+      measure(reference_.model(), hidden(suite, progress), suite, options_, progress);
   cache_.store("scores", key, to_bytes(out));
   return out;
 }
@@ -98,7 +104,8 @@ Positions Scorer::of_reference(const Suite& suite, const Progress& progress) {
 Positions Scorer::of_candidate(Subject& candidate, const Suite& suite, const Progress& progress) {
   const std::string key = cache_key(candidate, suite.hash, "against " + reference_.hash());
   if (auto known = positions_of(cache_.find("scores", key), suite)) return *known;
-  const Positions out = compare(reference_.model(), hidden(suite, progress), candidate.model(), suite, options_, progress);
+  const Positions out = compare(reference_.model(), hidden(suite, progress), candidate.model(),
+                                suite, options_, progress);
   cache_.store("scores", key, to_bytes(out));
   return out;
 }

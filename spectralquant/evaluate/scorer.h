@@ -11,7 +11,8 @@ namespace spectralquant::evaluate {
 /// A file and its model, which is made when something has to be computed with it.
 class Subject {
  public:
-  Subject(const gguf::File& file, model::ModelOptions options) : file_(file), options_(options), hash_(file.hash()) {}
+  Subject(const gguf::File& file, model::ModelOptions options)
+      : file_(file), options_(options), hash_(file.hash()) {}
 
   const gguf::File& file() const { return file_; }
   const std::string& hash() const { return hash_; }  ///< of the file's bytes
@@ -28,14 +29,17 @@ class Subject {
 };
 
 /// What decides a result of one model on one suite, for the cache. `also`: whatever else does.
-std::string cache_key(const Subject& subject, const std::string& suite_hash, const std::string& also);
+std::string cache_key(const Subject& subject, const std::string& suite_hash,
+                      const std::string& also);
 
 /// Scores files against one reference and computes only what the cache does not hold.
 ///
-/// The reference runs once per suite, and not at all when every result is known; its hidden states are shared by the candidates.
+/// The reference runs once per suite, and not at all when every result is known; its hidden states
+/// are shared by the candidates.
 class Scorer {
  public:
-  Scorer(Subject& reference, Cache& cache, EvaluateOptions options) : reference_(reference), cache_(cache), options_(options) {}
+  Scorer(Subject& reference, Cache& cache, EvaluateOptions options)
+      : reference_(reference), cache_(cache), options_(options) {}
 
   Positions of_reference(const Suite& suite, const Progress& progress = {});
   /// Errors   as compare().

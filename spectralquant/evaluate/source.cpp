@@ -10,7 +10,8 @@ namespace spectralquant::evaluate {
 namespace {
 
 constexpr std::size_t kFolds = 5, kMinPieces = 20;
-// Laplace's rule would drown rare words at these sizes of text; a tenth of a count is the usual choice for naive Bayes on words.
+// Laplace's rule would drown rare words at these sizes of text; a tenth of a count is the usual
+// choice for naive Bayes on words.
 constexpr double kSmoothing = 0.1;
 
 struct Piece {
@@ -34,9 +35,12 @@ std::vector<Piece> pieces_of(const std::vector<Passage>& passages) {
       pieces.push_back(std::move(piece));
     }
   }
-  // Pieces of one document share their subject: they stay in one fold. A text of fewer documents than folds is cut into stretches instead.
-  const bool by_document = !passages.empty() && passages.back().document + 1 >= static_cast<std::int64_t>(2 * kFolds);
-  for (std::size_t i = 0; i < pieces.size(); ++i) pieces[i].fold = by_document ? pieces[i].fold % kFolds : i * kFolds / pieces.size();
+  // Pieces of one document share their subject: they stay in one fold. A text of fewer documents
+  // than folds is cut into stretches instead.
+  const bool by_document =
+      !passages.empty() && passages.back().document + 1 >= static_cast<std::int64_t>(2 * kFolds);
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    pieces[i].fold = by_document ? pieces[i].fold % kFolds : i * kFolds / pieces.size();
   return pieces;
 }
 
@@ -57,7 +61,9 @@ double log_odds(const Piece& piece, const Counts& counts, const std::array<doubl
   for (auto feature : piece.features) {
     const auto found = counts.find(feature);
     const std::array<double, 2> n = found == counts.end() ? std::array<double, 2>{} : found->second;
-    for (int side : {0, 1}) sum += (side ? 1 : -1) * std::log((n[side] + kSmoothing) / (totals[side] + kSmoothing * vocabulary));
+    for (int side : {0, 1})
+      sum += (side ? 1 : -1) *
+             std::log((n[side] + kSmoothing) / (totals[side] + kSmoothing * vocabulary));
   }
   return piece.features.empty() ? 0 : sum / static_cast<double>(piece.features.size());
 }
@@ -67,7 +73,8 @@ double area(std::vector<double> a, std::vector<double> b) {
   std::sort(a.begin(), a.end());
   double wins = 0;
   for (double y : b) {
-    const auto low = std::lower_bound(a.begin(), a.end(), y), high = std::upper_bound(a.begin(), a.end(), y);
+    const auto low = std::lower_bound(a.begin(), a.end(), y),
+               high = std::upper_bound(a.begin(), a.end(), y);
     wins += static_cast<double>(low - a.begin()) + static_cast<double>(high - low) / 2;
   }
   return wins / (static_cast<double>(a.size()) * static_cast<double>(b.size()));
@@ -101,7 +108,8 @@ std::optional<double> source_auc(const std::vector<Passage>& a, const std::vecto
   return sum / n_folds;
 }
 
-std::optional<double> closest_source_auc(const std::vector<Passage>& calibration, const std::vector<Passage>& suite) {
+std::optional<double> closest_source_auc(const std::vector<Passage>& calibration,
+                                         const std::vector<Passage>& suite) {
   std::map<std::string, std::vector<Passage>> parts;
   for (const auto& passage : calibration) {
     auto& part = parts[passage.source];

@@ -25,16 +25,20 @@ void UnitSums::count(const std::vector<std::int32_t>& unit) {
 Interval Draws::interval() const {
   Interval interval{whole, whole, whole};
   if (samples.empty()) return interval;
-  if (std::any_of(samples.begin(), samples.end(), [](double x) { return std::isnan(x); })) return {whole, std::nan(""), std::nan("")};
+  if (std::any_of(samples.begin(), samples.end(), [](double x) { return std::isnan(x); }))
+    return {whole, std::nan(""), std::nan("")};
   auto sorted = samples;
   std::sort(sorted.begin(), sorted.end());
-  const auto at = [&](double share) { return sorted[static_cast<std::size_t>(std::lround(share * (sorted.size() - 1)))]; };
+  const auto at = [&](double share) {
+    return sorted[static_cast<std::size_t>(std::lround(share * (sorted.size() - 1)))];
+  };
   interval.low = at(0.025);
   interval.high = at(0.975);
   return interval;
 }
 
-Draws resample(const UnitSums& units, const Statistic& statistic, int n_samples, std::uint64_t seed) {
+Draws resample(const UnitSums& units, const Statistic& statistic, int n_samples,
+               std::uint64_t seed) {
   const std::size_t n_units = units.n_tokens.size(), n_quantities = units.sums.size();
   std::vector<double> totals(n_quantities, 0.0);
   double n_tokens = 0;
@@ -53,23 +57,27 @@ Draws resample(const UnitSums& units, const Statistic& statistic, int n_samples,
     std::fill(totals.begin(), totals.end(), 0.0);
     n_tokens = 0;
     for (std::size_t i = 0; i < n_units; ++i) {
-      const std::size_t u = random() % n_units;  // n_units is tiny beside 2^64: no visible bias, and the same draws everywhere
+      // n_units is tiny beside 2^64: no visible bias, and the same draws everywhere
+      const std::size_t u = random() % n_units;
       n_tokens += units.n_tokens[u];
       for (std::size_t k = 0; k < n_quantities; ++k) totals[k] += units.sums[k][u];
     }
-    // A resample of empty documents only has no mean; the whole stands in, so that samples of two candidates stay in step.
+    // A resample of empty documents only has no mean; the whole stands in, so that samples of two
+    // candidates stay in step.
     draws.samples.push_back(n_tokens > 0 ? statistic(means_of(totals, n_tokens)) : draws.whole);
   }
   return draws;
 }
 
-Interval bootstrap(const UnitSums& units, const Statistic& statistic, int n_samples, std::uint64_t seed) {
+Interval bootstrap(const UnitSums& units, const Statistic& statistic, int n_samples,
+                   std::uint64_t seed) {
   return resample(units, statistic, n_samples, seed).interval();
 }
 
 Draws difference(const Draws& a, const Draws& b) {
   Draws out{a.whole - b.whole, {}};
-  for (std::size_t i = 0; i < std::min(a.samples.size(), b.samples.size()); ++i) out.samples.push_back(a.samples[i] - b.samples[i]);
+  for (std::size_t i = 0; i < std::min(a.samples.size(), b.samples.size()); ++i)
+    out.samples.push_back(a.samples[i] - b.samples[i]);
   return out;
 }
 
@@ -89,7 +97,8 @@ double percentile(std::vector<float> values, double share) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());
   const double position = share * (values.size() - 1);
-  const std::size_t below = static_cast<std::size_t>(position), above = std::min(below + 1, values.size() - 1);
+  const std::size_t below = static_cast<std::size_t>(position),
+                    above = std::min(below + 1, values.size() - 1);
   return values[below] + (position - below) * (values[above] - values[below]);
 }
 

@@ -7,7 +7,8 @@
 
 namespace spectralquant::evaluate {
 
-/// Sums of per-token quantities over the units (documents or windows) of a suite: what the bootstrap resamples.
+/// Sums of per-token quantities over the units (documents or windows) of a suite: what the
+/// bootstrap resamples.
 ///
 /// Shapes   sums: one vector a quantity, one entry a unit; n_tokens: one entry a unit.
 struct UnitSums {
@@ -40,21 +41,25 @@ struct Draws {
 
 /// Bootstrap over units, with replacement; tokens stay with their document.
 ///
-/// `statistic` gets the token-weighted means of every quantity of a resample. The draws depend on seed and number of units alone, so
-/// that candidates scored on one suite are resampled alike and sample i of one belongs to sample i of the other.
-Draws resample(const UnitSums& units, const Statistic& statistic, int n_samples, std::uint64_t seed);
+/// `statistic` gets the token-weighted means of every quantity of a resample. The draws depend on
+/// seed and number of units alone, so that candidates scored on one suite are resampled alike and
+/// sample i of one belongs to sample i of the other.
+Draws resample(const UnitSums& units, const Statistic& statistic, int n_samples,
+               std::uint64_t seed);
 
 /// resample() and its interval.
-Interval bootstrap(const UnitSums& units, const Statistic& statistic, int n_samples, std::uint64_t seed);
+Interval bootstrap(const UnitSums& units, const Statistic& statistic, int n_samples,
+                   std::uint64_t seed);
 
-/// a − b, sample by sample: of paired draws if both used one seed and one suite, of independent ones otherwise.
-/// A side without samples has no interval: neither has the difference.
+/// a − b, sample by sample: of paired draws if both used one seed and one suite, of independent
+/// ones otherwise. A side without samples has no interval: neither has the difference.
 Draws difference(const Draws& a, const Draws& b);
 
 /// Mean of several draws, sample by sample.
 Draws mean(const std::vector<Draws>& all);
 
-/// Value below which `share` of the values lie (linear interpolation, as NumPy's default). Empty: 0.
+/// Value below which `share` of the values lie (linear interpolation, as NumPy's default). Empty:
+/// 0.
 double percentile(std::vector<float> values, double share);
 
 }  // namespace spectralquant::evaluate

@@ -11,10 +11,15 @@ namespace spectralquant::evaluate {
 
 /// How a text becomes scored positions.
 enum class Protocol {
-  kDocuments,  ///< every document by itself, all its tokens but the first predicted; mean over tokens
-  kWindows,    ///< "64x256": the first n windows of w tokens of the joined text, all positions but the first
-  kStock,      ///< "c512": llama-perplexity's own: windows of w, only the second half counted, its BOS rule
-  kChat,       ///< "chat512": windows of w in the model's chat markers: half of the text is the user's turn, the scored half the answer
+  /// every document by itself, all its tokens but the first predicted; mean over tokens
+  kDocuments,
+  /// "64x256": the first n windows of w tokens of the joined text, all positions but the first
+  kWindows,
+  /// "c512": llama-perplexity's own: windows of w, only the second half counted, its BOS rule
+  kStock,
+  /// "chat512": windows of w in the model's chat markers: half of the text is the user's turn, the
+  /// scored half the answer
+  kChat,
 };
 
 /// NAME=FILE[:PROTOCOL]
@@ -35,7 +40,8 @@ struct Item {
   std::vector<text::TokenId> tokens;
   std::int64_t first_scored = 1;  ///< predictions of tokens[first_scored ..] count
   std::int64_t document = 0;      ///< unit of the bootstrap: index of the document or window
-  std::string place;              ///< "texts.jsonl:12", "texts.jsonl:12, from token 4096", "window 7"
+  /// "texts.jsonl:12", "texts.jsonl:12, from token 4096", "window 7"
+  std::string place;
 
   std::size_t n_scored() const { return tokens.size() - static_cast<std::size_t>(first_scored); }
 };
@@ -51,9 +57,11 @@ struct Suite {
 /// "document" or "window": what a unit of the bootstrap is.
 std::string_view unit_name(Protocol protocol);
 
-/// Tokenizes and cuts. Documents longer than max_document_tokens are cut into pieces of that length (said in docs/evaluation.md).
-/// Errors   Error(kBadInput): text shorter than a window, empty, binary; kChat: a text that is a chat already.
-Suite load_suite(const SuiteSpec& spec, const text::Tokenizer& tokenizer, const text::ChatFormat& chat,
-                 std::int64_t max_document_tokens = 4096);
+/// Tokenizes and cuts. Documents longer than max_document_tokens are cut into pieces of that length
+/// (said in docs/evaluation.md).
+/// Errors   Error(kBadInput): text shorter than a window, empty, binary; kChat: a text that is a
+///          chat already.
+Suite load_suite(const SuiteSpec& spec, const text::Tokenizer& tokenizer,
+                 const text::ChatFormat& chat, std::int64_t max_document_tokens = 4096);
 
 }  // namespace spectralquant::evaluate

@@ -6,10 +6,12 @@
 
 namespace spectralquant::evaluate {
 
-Score summarize(const Positions& candidate, const Positions* reference, const Positions* baseline, const EvaluateOptions& options) {
+Score summarize(const Positions& candidate, const Positions* reference, const Positions* baseline,
+                const EvaluateOptions& options) {
   Score score;
   score.n_tokens = static_cast<std::int64_t>(candidate.loss.size());
-  const auto interval = [&](std::initializer_list<const std::vector<float>*> quantities, const Statistic& statistic) {
+  const auto interval = [&](std::initializer_list<const std::vector<float>*> quantities,
+                            const Statistic& statistic) {
     UnitSums units;
     units.count(candidate.unit);
     for (const auto* values : quantities) units.add(*values, candidate.unit);
@@ -27,10 +29,12 @@ Score summarize(const Positions& candidate, const Positions* reference, const Po
   for (float d : candidate.delta_p) squares += static_cast<double>(d) * d;
   score.rms_delta_p = candidate.delta_p.empty() ? 0 : std::sqrt(squares / candidate.delta_p.size());
   if (!reference) return score;
-  score.loss_change = interval({&candidate.loss, &reference->loss}, [](const std::vector<double>& m) { return m[0] - m[1]; });
+  score.loss_change = interval({&candidate.loss, &reference->loss},
+                               [](const std::vector<double>& m) { return m[0] - m[1]; });
   if (!baseline) return score;
-  score.gap_recovery = interval({&candidate.loss, &reference->loss, &baseline->loss},
-                                [](const std::vector<double>& m) { return (m[2] - m[0]) / (m[2] - m[1]); });
+  score.gap_recovery =
+      interval({&candidate.loss, &reference->loss, &baseline->loss},
+               [](const std::vector<double>& m) { return (m[2] - m[0]) / (m[2] - m[1]); });
   score.has_gap_recovery = true;
   return score;
 }

@@ -45,7 +45,8 @@ struct Column {
 /// loss, kld, kld_p90, kld_p99, kld_max, rms_delta_p, same_top, gap_recovery.
 const std::vector<Column>& ranked_columns();
 
-/// The best candidate of a column, the first of equals; none with fewer than two candidates that have a value.
+/// The best candidate of a column, the first of equals; none with fewer than two candidates that
+/// have a value.
 std::optional<std::size_t> best_row(const Table& table, std::size_t suite, const Column& column);
 
 Grid overview(const Table& table);                       ///< size, loss and KLD on every suite

@@ -14,11 +14,16 @@ namespace {
 
 constexpr std::uint64_t kChunkBytes = 4 << 20;
 
-bool equal(const Value& a, const Value& b) { return a.type() == b.type() && a.bytes() == b.bytes(); }
+bool equal(const Value& a, const Value& b) {
+  return a.type() == b.type() && a.bytes() == b.bytes();
+}
 
-/// First element in which two arrays of strings differ; both have more than that many, or one ends there.
-std::size_t first_different(const std::vector<std::string_view>& a, const std::vector<std::string_view>& b) {
-  return static_cast<std::size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+/// First element in which two arrays of strings differ; both have more than that many, or one ends
+/// there.
+std::size_t first_different(const std::vector<std::string_view>& a,
+                            const std::vector<std::string_view>& b) {
+  return static_cast<std::size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first -
+                                  a.begin());
 }
 
 /// The two values as text that shows how they differ, also when it is element 3000 of a list.
@@ -30,7 +35,9 @@ KeyDifference describe(const std::string& key, const Value& left, const Value& r
     return result;
   }
   if (!left.is_array() || *result.left != *result.right) return result;
-  const auto add = [](std::string& text, std::size_t i, std::string element) { text += fmt::format(", element {} is {}", i, element); };
+  const auto add = [](std::string& text, std::size_t i, std::string element) {
+    text += fmt::format(", element {} is {}", i, element);
+  };
   if (left.element_type() == ValueType::kString) {
     const auto a = left.strings(), b = right.strings();
     const std::size_t i = first_different(a, b);
@@ -46,7 +53,9 @@ KeyDifference describe(const std::string& key, const Value& left, const Value& r
   return result;
 }
 
-std::string layout_text(const Tensor& tensor) { return fmt::format("{} {}", traits(tensor.type).name, tensor.shape_text()); }
+std::string layout_text(const Tensor& tensor) {
+  return fmt::format("{} {}", traits(tensor.type).name, tensor.shape_text());
+}
 
 /// Counts the different bytes and blocks of two tensors of the same layout.
 void count_differences(const Tensor& left, const Tensor& right, TensorDifference& result) {
@@ -56,7 +65,8 @@ void count_differences(const Tensor& left, const Tensor& right, TensorDifference
   result.n_blocks = left.size_bytes / block_bytes;
   std::atomic<std::uint64_t> n_bytes{0}, n_blocks{0};
   parallel_for((left.size_bytes + chunk_bytes - 1) / chunk_bytes, 0, [&](std::size_t chunk) {
-    const std::uint64_t begin = chunk * chunk_bytes, end = std::min(begin + chunk_bytes, left.size_bytes);
+    const std::uint64_t begin = chunk * chunk_bytes,
+                        end = std::min(begin + chunk_bytes, left.size_bytes);
     if (std::memcmp(left.data + begin, right.data + begin, end - begin) == 0) return;
     std::uint64_t bytes = 0, blocks = 0;
     for (std::uint64_t at = begin; at < end; at += block_bytes) {
@@ -85,7 +95,8 @@ Difference compare(const File& left, const File& right) {
       result.keys.push_back(describe(item.key, item.value, *other));
   }
   for (const KeyValue& item : right.metadata().items())
-    if (!left.metadata().find(item.key)) result.keys.push_back({item.key, std::nullopt, item.value.to_display()});
+    if (!left.metadata().find(item.key))
+      result.keys.push_back({item.key, std::nullopt, item.value.to_display()});
 
   for (const Tensor& tensor : left.tensors()) {
     TensorDifference difference{tensor.name, layout_text(tensor), std::nullopt};
@@ -102,7 +113,8 @@ Difference compare(const File& left, const File& right) {
     result.tensors.push_back(std::move(difference));
   }
   for (const Tensor& tensor : right.tensors())
-    if (!left.find(tensor.name)) result.tensors.push_back({tensor.name, std::nullopt, layout_text(tensor)});
+    if (!left.find(tensor.name))
+      result.tensors.push_back({tensor.name, std::nullopt, layout_text(tensor)});
   return result;
 }
 

@@ -17,16 +17,19 @@ struct KeyDifference {
 /// A tensor that two files do not agree on.
 struct TensorDifference {
   std::string name;
-  std::optional<std::string> left, right;  ///< "Q4_K [256, 768]"; nullopt where the tensor is absent
+  /// "Q4_K [256, 768]"; nullopt where the tensor is absent
+  std::optional<std::string> left, right;
 
-  /// When type and shape are the same: how many of the bytes and of the type's blocks differ (a plain type's block is one value).
+  /// When type and shape are the same: how many of the bytes and of the type's blocks differ (a
+  /// plain type's block is one value).
   std::uint64_t n_bytes = 0, n_bytes_different = 0;
   std::uint64_t n_blocks = 0, n_blocks_different = 0;
 
   bool same_layout() const { return left == right; }
 };
 
-/// What two files do not have in common, in the order of the left file, then what only the right one has.
+/// What two files do not have in common, in the order of the left file, then what only the right
+/// one has.
 struct Difference {
   std::vector<KeyDifference> keys;
   std::vector<TensorDifference> tensors;

@@ -26,28 +26,35 @@ constexpr std::int64_t kMaxSplits = 99999;  // five digits in the name
 class Mapping {
  public:
   explicit Mapping(const std::string& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO must not block
-    if (fd < 0) throw bad_input(fmt::format("cannot open {}: {}", path, std::strerror(errno)), path, "check the path and its permissions");
+    // a FIFO must not block
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+      throw bad_input(fmt::format("cannot open {}: {}", path, std::strerror(errno)), path,
+                      "check the path and its permissions");
     struct stat info {};
     const bool known = ::fstat(fd, &info) == 0;
     if (!known || !S_ISREG(info.st_mode)) {
       ::close(fd);
-      throw bad_input(fmt::format("{} is {}", path, known && S_ISDIR(info.st_mode) ? "a folder, not a file" : "not a regular file"), path,
-                      "give a .gguf file");
+      throw bad_input(fmt::format("{} is {}", path,
+                                  known && S_ISDIR(info.st_mode) ? "a folder, not a file"
+                                                                 : "not a regular file"),
+                      path, "give a .gguf file");
     }
     size_ = static_cast<std::uint64_t>(info.st_size);
     void* address = size_ == 0 ? nullptr : ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
     const int reason = errno;
     ::close(fd);
     if (address == MAP_FAILED)
-      throw Error(ErrorCode::kFailed, fmt::format("cannot map {} ({} bytes): {}", path, size_, std::strerror(reason)), path,
-                  "raise the address-space limit (ulimit -v)");
+      throw Error(ErrorCode::kFailed,
+                  fmt::format("cannot map {} ({} bytes): {}", path, size_, std::strerror(reason)),
+                  path, "raise the address-space limit (ulimit -v)");
     data_ = static_cast<const std::byte*>(address);
   }
   ~Mapping() {
     if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
   }
-  Mapping(Mapping&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Mapping(Mapping&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Mapping& operator=(Mapping&&) = delete;
 
   const std::byte* data() const { return data_; }
@@ -58,11 +65,14 @@ class Mapping {
   std::uint64_t size_ = 0;
 };
 
-/// Path of part `index` (from 0) of a set whose first part is `first`; nullopt when `first` is not named like one.
-std::optional<std::string> split_path(const std::string& first, std::int64_t index, std::int64_t count) {
+/// Path of part `index` (from 0) of a set whose first part is `first`; nullopt when `first` is not
+/// named like one.
+std::optional<std::string> split_path(const std::string& first, std::int64_t index,
+                                      std::int64_t count) {
   const std::string ending = fmt::format("-00001-of-{:05}.gguf", count);
   if (!first.ends_with(ending)) return std::nullopt;
-  return fmt::format("{}-{:05}-of-{:05}.gguf", first.substr(0, first.size() - ending.size()), index + 1, count);
+  return fmt::format("{}-{:05}-of-{:05}.gguf", first.substr(0, first.size() - ending.size()),
+                     index + 1, count);
 }
 
 }  // namespace
@@ -75,7 +85,8 @@ struct File::Impl {
   std::uint64_t size_bytes = 0;
   Metadata metadata;
   std::vector<Tensor> tensors;
-  std::unordered_map<std::string_view, std::size_t> index;  // names live in tensors, which no longer grows
+  // names live in tensors, which no longer grows
+  std::unordered_map<std::string_view, std::size_t> index;
   std::once_flag hash_once;
   std::string hash;
 
@@ -87,26 +98,43 @@ struct File::Impl {
   }
 
   void add_other_parts(std::int64_t count) {
-    const std::string again = "give the first part, with the other parts beside it under their original names";
+    const std::string again =
+        "give the first part, with the other parts beside it under their original names";
     const std::int64_t number = metadata.int_or("split.no", 0);
-    if (count > kMaxSplits) throw bad_input(fmt::format("split.count is {}; at most {} parts are possible", count, kMaxSplits), path, again);
-    if (number != 0) throw bad_input(fmt::format("{} is part {} of {} of a split model, not the first", path, number + 1, count), path, again);
+    if (count > kMaxSplits)
+      throw bad_input(
+          fmt::format("split.count is {}; at most {} parts are possible", count, kMaxSplits), path,
+          again);
+    if (number != 0)
+      throw bad_input(fmt::format("{} is part {} of {} of a split model, not the first", path,
+                                  number + 1, count),
+                      path, again);
     for (std::int64_t i = 1; i < count; ++i) {
       const auto part = split_path(path, i, count);
       if (!part)
-        throw bad_input(fmt::format("{} is the first of {} parts, but its name does not end in -00001-of-{:05}.gguf", path, count, count), path, again);
+        throw bad_input(
+            fmt::format(
+                "{} is the first of {} parts, but its name does not end in -00001-of-{:05}.gguf",
+                path, count, count),
+            path, again);
       if (::access(part->c_str(), F_OK) != 0)
-        throw bad_input(fmt::format("part {} of {} of the split model is missing", i + 1, count), *part, again);
+        throw bad_input(fmt::format("part {} of {} of the split model is missing", i + 1, count),
+                        *part, again);
       Header header = add(*part);
-      if (header.metadata.int_or("split.no", -1) != i || header.metadata.int_or("split.count", -1) != count)
-        throw bad_input(fmt::format("{} says it is part {} of {}, not {} of {}", *part, header.metadata.int_or("split.no", -1) + 1,
+      if (header.metadata.int_or("split.no", -1) != i ||
+          header.metadata.int_or("split.count", -1) != count)
+        throw bad_input(fmt::format("{} says it is part {} of {}, not {} of {}", *part,
+                                    header.metadata.int_or("split.no", -1) + 1,
                                     header.metadata.int_or("split.count", 0), i + 1, count),
                         *part, again);
       for (Tensor& tensor : header.tensors) tensors.push_back(std::move(tensor));
     }
-    const std::int64_t promised = metadata.int_or("split.tensors.count", static_cast<std::int64_t>(tensors.size()));
+    const std::int64_t promised =
+        metadata.int_or("split.tensors.count", static_cast<std::int64_t>(tensors.size()));
     if (promised != static_cast<std::int64_t>(tensors.size()))
-      throw bad_input(fmt::format("the {} parts hold {} tensors, but split.tensors.count is {}", count, tensors.size(), promised), path, again);
+      throw bad_input(fmt::format("the {} parts hold {} tensors, but split.tensors.count is {}",
+                                  count, tensors.size(), promised),
+                      path, again);
   }
 };
 
@@ -123,10 +151,13 @@ File File::open(const std::string& path) {
   impl->alignment = first.alignment;
   impl->metadata = std::move(first.metadata);
   impl->tensors = std::move(first.tensors);
-  if (const std::int64_t count = impl->metadata.int_or("split.count", 1); count > 1) impl->add_other_parts(count);
+  if (const std::int64_t count = impl->metadata.int_or("split.count", 1); count > 1)
+    impl->add_other_parts(count);
   for (std::size_t i = 0; i < impl->tensors.size(); ++i)
     if (!impl->index.emplace(impl->tensors[i].name, i).second)
-      throw bad_input(fmt::format("tensor {} is there twice, in different parts", impl->tensors[i].name), path, "split the model again");
+      throw bad_input(
+          fmt::format("tensor {} is there twice, in different parts", impl->tensors[i].name), path,
+          "split the model again");
   return File(std::move(impl));
 }
 
@@ -145,10 +176,13 @@ const Tensor* File::find(std::string_view name) const {
 
 const Tensor& File::require(std::string_view name) const {
   if (const Tensor* tensor = find(name)) return *tensor;
-  throw bad_input(fmt::format("tensor {} is missing", name), impl_->path, "convert the model again with a current converter");
+  throw bad_input(fmt::format("tensor {} is missing", name), impl_->path,
+                  "convert the model again with a current converter");
 }
 
-std::string File::architecture() const { return std::string(impl_->metadata.string_or("general.architecture", "")); }
+std::string File::architecture() const {
+  return std::string(impl_->metadata.string_or("general.architecture", ""));
+}
 
 std::string File::hash() const {
   std::call_once(impl_->hash_once, [&] {
@@ -161,7 +195,8 @@ std::string File::hash() const {
 
 std::string Tensor::shape_text() const {
   std::string text = "[";
-  for (std::uint32_t d = 0; d < n_dims; ++d) text += (d == 0 ? "" : ", ") + std::to_string(shape[d]);
+  for (std::uint32_t d = 0; d < n_dims; ++d)
+    text += (d == 0 ? "" : ", ") + std::to_string(shape[d]);
   return text + "]";
 }
 

@@ -15,11 +15,13 @@
 namespace spectralquant::gguf {
 namespace {
 
-constexpr std::string_view kIncomplete = "the file is cut off or damaged: download or convert it again";
+constexpr std::string_view kIncomplete =
+    "the file is cut off or damaged: download or convert it again";
 constexpr std::string_view kConvertAgain = "convert the model again with a current converter";
 constexpr std::uint64_t kMaxU64 = std::numeric_limits<std::uint64_t>::max();
 
-// Smallest entries a file can hold: a one-byte key with a one-byte value, a one-byte name without dimensions.
+// Smallest entries a file can hold: a one-byte key with a one-byte value, a one-byte name without
+// dimensions.
 constexpr std::uint64_t kMinKeyValueBytes = 8 + 1 + 4 + 1;
 constexpr std::uint64_t kMinTensorBytes = 8 + 1 + 4 + 4 + 8;
 
@@ -44,7 +46,9 @@ class Cursor {
     const std::uint64_t start = position_;
     const auto length = read<std::uint64_t>(fmt::format("the length of {}", field));
     if (length == 0 || length > max_bytes)
-      fail_at(start, fmt::format("{} is {} bytes long; 1 to {} are allowed", field, length, max_bytes), kIncomplete);
+      fail_at(start,
+              fmt::format("{} is {} bytes long; 1 to {} are allowed", field, length, max_bytes),
+              kIncomplete);
     if (length > left()) fail_at(start, fmt::format("the file ends inside {}", field), kIncomplete);
     std::string text(bytes_.substr(position_, length));
     if (!is_utf8(text)) fail(fmt::format("{} is not valid UTF-8", field), kConvertAgain);
@@ -55,21 +59,26 @@ class Cursor {
   Value read_value() {
     const std::uint64_t start = position_;
     const auto number = read<std::uint32_t>("the type of a value");
-    if (!is_value_type(number)) fail_at(start, fmt::format("value type {} is unknown", number), kConvertAgain);
+    if (!is_value_type(number))
+      fail_at(start, fmt::format("value type {} is unknown", number), kConvertAgain);
     const auto type = static_cast<ValueType>(number);
     const ValueExtent extent = find_extent(type, bytes_.substr(position_));
     position_ += extent.size_bytes;
     if (extent.problem) fail(extent.problem, kIncomplete);
-    return Value(type, std::string(bytes_.substr(position_ - extent.size_bytes, extent.size_bytes)));
+    return Value(type,
+                 std::string(bytes_.substr(position_ - extent.size_bytes, extent.size_bytes)));
   }
 
   std::uint64_t left() const { return bytes_.size() - position_; }
   std::uint64_t position() const { return position_; }
 
-  [[noreturn]] void fail(std::string problem, std::string_view fix) const { fail_at(position_, std::move(problem), fix); }
+  [[noreturn]] void fail(std::string problem, std::string_view fix) const {
+    fail_at(position_, std::move(problem), fix);
+  }
 
   [[noreturn]] void fail_at(std::uint64_t offset, std::string problem, std::string_view fix) const {
-    throw bad_input(std::move(problem), fmt::format("{}, {}, byte {}", path_, what_, offset), std::string(fix));
+    throw bad_input(std::move(problem), fmt::format("{}, {}, byte {}", path_, what_, offset),
+                    std::string(fix));
   }
 
  private:
@@ -83,13 +92,18 @@ bool multiply_overflows(std::uint64_t a, std::uint64_t b) { return b != 0 && a >
 
 std::uint32_t read_version(Cursor& cursor) {
   if (cursor.left() < 4 || cursor.read<std::uint32_t>("the magic") != load<std::uint32_t>("GGUF"))
-    cursor.fail_at(0, "this is not a GGUF file", "give a model converted to GGUF (llama.cpp's convert_hf_to_gguf.py makes one from a Hugging Face folder)");
+    cursor.fail_at(0, "this is not a GGUF file",
+                   "give a model converted to GGUF (llama.cpp's convert_hf_to_gguf.py makes one "
+                   "from a Hugging Face folder)");
   const std::uint64_t start = cursor.position();
   const auto version = cursor.read<std::uint32_t>("the version");
   if (version != 0 && (version & 0xffff) == 0)
-    cursor.fail_at(start, "the file is big-endian; only little-endian GGUF can be read", "convert it with gguf_convert_endian.py --to little");
+    cursor.fail_at(start, "the file is big-endian; only little-endian GGUF can be read",
+                   "convert it with gguf_convert_endian.py --to little");
   if (version < 2 || version > 3)
-    cursor.fail_at(start, fmt::format("GGUF version {} is not supported; versions 2 and 3 are", version), kConvertAgain);
+    cursor.fail_at(start,
+                   fmt::format("GGUF version {} is not supported; versions 2 and 3 are", version),
+                   kConvertAgain);
   return version;
 }
 
@@ -99,7 +113,8 @@ void read_metadata(Cursor& cursor, std::uint64_t n_items, Metadata& metadata) {
     cursor.enter(fmt::format("metadata key {} of {}", i + 1, n_items));
     const std::uint64_t start = cursor.position();
     std::string key = cursor.read_identifier("the key", kMaxKeyBytes);
-    if (!seen.insert(key).second) cursor.fail_at(start, fmt::format("metadata key {} is there twice", key), kConvertAgain);
+    if (!seen.insert(key).second)
+      cursor.fail_at(start, fmt::format("metadata key {} is there twice", key), kConvertAgain);
     cursor.enter(fmt::format("metadata key {} of {} ({})", i + 1, n_items, key));
     metadata.append(std::move(key), cursor.read_value());
   }
@@ -109,15 +124,18 @@ std::uint32_t read_alignment(const Metadata& metadata, const std::string& path) 
   const Value* value = metadata.find("general.alignment");
   if (!value) return kDefaultAlignment;
   const auto number = value->as_int();
-  if (value->type() != ValueType::kUint32 || *number == 0 || !std::has_single_bit(static_cast<std::uint32_t>(*number)))
-    throw bad_input(fmt::format("general.alignment is {} ({}); it must be a power of two of type u32", value->to_display(),
-                                value_type_name(value->type())),
-                    path, std::string(kConvertAgain));
+  if (value->type() != ValueType::kUint32 || *number == 0 ||
+      !std::has_single_bit(static_cast<std::uint32_t>(*number)))
+    throw bad_input(
+        fmt::format("general.alignment is {} ({}); it must be a power of two of type u32",
+                    value->to_display(), value_type_name(value->type())),
+        path, std::string(kConvertAgain));
   return static_cast<std::uint32_t>(*number);
 }
 
 /// One entry of the tensor directory; returns where its data begins, counted from the data section.
-std::uint64_t read_tensor(Cursor& cursor, std::uint64_t index, std::uint64_t n_tensors, std::uint32_t alignment, Tensor& tensor) {
+std::uint64_t read_tensor(Cursor& cursor, std::uint64_t index, std::uint64_t n_tensors,
+                          std::uint32_t alignment, Tensor& tensor) {
   cursor.enter(fmt::format("tensor {} of {}", index + 1, n_tensors));
   tensor.name = cursor.read_identifier("the tensor's name", kMaxNameBytes);
   cursor.enter(fmt::format("tensor {} of {} ({})", index + 1, n_tensors, tensor.name));
@@ -125,13 +143,18 @@ std::uint64_t read_tensor(Cursor& cursor, std::uint64_t index, std::uint64_t n_t
   std::uint64_t start = cursor.position();
   tensor.n_dims = cursor.read<std::uint32_t>("the number of dimensions");
   if (tensor.n_dims > kMaxDims)
-    cursor.fail_at(start, fmt::format("{} has {} dimensions; at most {} are allowed", tensor.name, tensor.n_dims, kMaxDims), kConvertAgain);
+    cursor.fail_at(start,
+                   fmt::format("{} has {} dimensions; at most {} are allowed", tensor.name,
+                               tensor.n_dims, kMaxDims),
+                   kConvertAgain);
   std::uint64_t n_rows = 1;
   for (std::uint32_t d = 0; d < tensor.n_dims; ++d) {
     start = cursor.position();
     const auto size = cursor.read<std::uint64_t>("the dimensions");
-    if (size == 0) cursor.fail_at(start, fmt::format("dimension {} of {} is 0", d, tensor.name), kConvertAgain);
-    if (d > 0 && multiply_overflows(n_rows, size)) cursor.fail_at(start, fmt::format("the dimensions of {} overflow", tensor.name), kIncomplete);
+    if (size == 0)
+      cursor.fail_at(start, fmt::format("dimension {} of {} is 0", d, tensor.name), kConvertAgain);
+    if (d > 0 && multiply_overflows(n_rows, size))
+      cursor.fail_at(start, fmt::format("the dimensions of {} overflow", tensor.name), kIncomplete);
     if (d > 0) n_rows *= size;
     tensor.shape[d] = size;
   }
@@ -140,20 +163,33 @@ std::uint64_t read_tensor(Cursor& cursor, std::uint64_t index, std::uint64_t n_t
   const auto type = cursor.read<std::uint32_t>("the type");
   const auto layout = find_traits(type);
   if (!layout)
-    cursor.fail_at(start, fmt::format("{} has tensor type {}, which is unknown or was removed from the format", tensor.name, type), kConvertAgain);
+    cursor.fail_at(
+        start,
+        fmt::format("{} has tensor type {}, which is unknown or was removed from the format",
+                    tensor.name, type),
+        kConvertAgain);
   tensor.type = static_cast<Type>(type);
   if (tensor.n_cols() % layout->block_values != 0)
-    cursor.fail_at(start, fmt::format("{} has {} columns; {} needs a multiple of {}", tensor.name, tensor.n_cols(), layout->name, layout->block_values),
+    cursor.fail_at(start,
+                   fmt::format("{} has {} columns; {} needs a multiple of {}", tensor.name,
+                               tensor.n_cols(), layout->name, layout->block_values),
                    kConvertAgain);
   const std::uint64_t row_bytes = row_size_bytes(tensor.type, tensor.n_cols());
-  if (row_bytes == 0 || multiply_overflows(row_bytes, n_rows) || multiply_overflows(tensor.n_cols(), n_rows))
-    cursor.fail_at(start, fmt::format("the size of {} {} overflows", tensor.name, tensor.shape_text()), kIncomplete);
+  if (row_bytes == 0 || multiply_overflows(row_bytes, n_rows) ||
+      multiply_overflows(tensor.n_cols(), n_rows))
+    cursor.fail_at(start,
+                   fmt::format("the size of {} {} overflows", tensor.name, tensor.shape_text()),
+                   kIncomplete);
   tensor.size_bytes = row_bytes * n_rows;
 
   start = cursor.position();
   const auto offset = cursor.read<std::uint64_t>("the data offset");
   if (offset % alignment != 0)
-    cursor.fail_at(start, fmt::format("the data of {} begins at {}, which is no multiple of the alignment {}", tensor.name, offset, alignment), kConvertAgain);
+    cursor.fail_at(
+        start,
+        fmt::format("the data of {} begins at {}, which is no multiple of the alignment {}",
+                    tensor.name, offset, alignment),
+        kConvertAgain);
   return offset;
 }
 
@@ -174,9 +210,14 @@ Header parse_header(const std::byte* bytes, std::uint64_t size_bytes, const std:
   const auto n_tensors = cursor.read<std::uint64_t>("the tensor count");
   const auto n_items = cursor.read<std::uint64_t>("the metadata count");
   if (n_items > cursor.left() / kMinKeyValueBytes)
-    cursor.fail_at(16, fmt::format("the header promises {} metadata keys, more than the file can hold", n_items), kIncomplete);
+    cursor.fail_at(
+        16,
+        fmt::format("the header promises {} metadata keys, more than the file can hold", n_items),
+        kIncomplete);
   if (n_tensors > cursor.left() / kMinTensorBytes)
-    cursor.fail_at(8, fmt::format("the header promises {} tensors, more than the file can hold", n_tensors), kIncomplete);
+    cursor.fail_at(
+        8, fmt::format("the header promises {} tensors, more than the file can hold", n_tensors),
+        kIncomplete);
 
   read_metadata(cursor, n_items, header.metadata);
   header.alignment = read_alignment(header.metadata, path);
@@ -187,31 +228,41 @@ Header parse_header(const std::byte* bytes, std::uint64_t size_bytes, const std:
     Tensor tensor;
     const std::uint64_t start = cursor.position();
     offsets.push_back(read_tensor(cursor, i, n_tensors, header.alignment, tensor));
-    if (!names.insert(tensor.name).second) cursor.fail_at(start, fmt::format("tensor {} is there twice", tensor.name), kConvertAgain);
+    if (!names.insert(tensor.name).second)
+      cursor.fail_at(start, fmt::format("tensor {} is there twice", tensor.name), kConvertAgain);
     header.tensors.push_back(std::move(tensor));
   }
 
-  // The data section begins at the next multiple of the alignment; without tensors it need not exist.
-  header.data_offset = (cursor.position() + header.alignment - 1) / header.alignment * header.alignment;
-  const std::uint64_t data_bytes = size_bytes > header.data_offset ? size_bytes - header.data_offset : 0;
+  // The data section begins at the next multiple of the alignment; without tensors it need not
+  // exist.
+  header.data_offset =
+      (cursor.position() + header.alignment - 1) / header.alignment * header.alignment;
+  const std::uint64_t data_bytes =
+      size_bytes > header.data_offset ? size_bytes - header.data_offset : 0;
   for (std::uint64_t i = 0; i < n_tensors; ++i) {
     Tensor& tensor = header.tensors[i];
     if (offsets[i] > data_bytes || tensor.size_bytes > data_bytes - offsets[i]) {
       cursor.enter(fmt::format("tensor {} of {}", i + 1, n_tensors));
-      cursor.fail_at(size_bytes, fmt::format("the file ends before the data of {}: {} bytes from data offset {} do not fit into {} bytes of data",
-                                             tensor.name, tensor.size_bytes, offsets[i], data_bytes), kIncomplete);
+      cursor.fail_at(size_bytes,
+                     fmt::format("the file ends before the data of {}: {} bytes from data offset "
+                                 "{} do not fit into {} bytes of data",
+                                 tensor.name, tensor.size_bytes, offsets[i], data_bytes),
+                     kIncomplete);
     }
     tensor.data = bytes + header.data_offset + offsets[i];
   }
 
   std::vector<std::uint64_t> order(n_tensors);
   for (std::uint64_t i = 0; i < n_tensors; ++i) order[i] = i;
-  std::sort(order.begin(), order.end(), [&](std::uint64_t a, std::uint64_t b) { return offsets[a] < offsets[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](std::uint64_t a, std::uint64_t b) { return offsets[a] < offsets[b]; });
   for (std::uint64_t k = 1; k < n_tensors; ++k) {
     const Tensor &before = header.tensors[order[k - 1]], &after = header.tensors[order[k]];
     if (offsets[order[k]] - offsets[order[k - 1]] < before.size_bytes) {
       cursor.enter(fmt::format("tensor {} of {}", order[k] + 1, n_tensors));
-      cursor.fail_at(header.data_offset + offsets[order[k]], fmt::format("the data of {} overlaps that of {}", after.name, before.name), kIncomplete);
+      cursor.fail_at(header.data_offset + offsets[order[k]],
+                     fmt::format("the data of {} overlaps that of {}", after.name, before.name),
+                     kIncomplete);
     }
   }
   return header;

@@ -32,7 +32,9 @@ std::optional<struct stat> find_status(const std::string& path) {
   return info;
 }
 
-bool is_same_file(const struct stat& a, const struct stat& b) { return a.st_dev == b.st_dev && a.st_ino == b.st_ino; }
+bool is_same_file(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
 
 std::string folder_of(const std::string& path) {
   const std::string folder = fs::path(path).parent_path().string();
@@ -41,14 +43,16 @@ std::string folder_of(const std::string& path) {
 
 std::string size_text(std::uint64_t bytes) {
   if (bytes < 1'000'000) return fmt::format("{} bytes", bytes);
-  return bytes < 1'000'000'000 ? fmt::format("{:.1f} MB ({} bytes)", bytes / 1e6, bytes) : fmt::format("{:.2f} GB ({} bytes)", bytes / 1e9, bytes);
+  return bytes < 1'000'000'000 ? fmt::format("{:.1f} MB ({} bytes)", bytes / 1e6, bytes)
+                               : fmt::format("{:.2f} GB ({} bytes)", bytes / 1e9, bytes);
 }
 
 void refuse_inputs(const std::string& path, const std::vector<std::string>& inputs) {
   const auto own = find_status(path);
   for (const std::string& input : inputs)
     if (const auto other = find_status(input); own && other && is_same_file(*own, *other))
-      throw bad_input(fmt::format("the output {} is the input {}", path, input), path, "choose another name for the output");
+      throw bad_input(fmt::format("the output {} is the input {}", path, input), path,
+                      "choose another name for the output");
 }
 
 /// The file that is to be replaced: where a symbolic link points to, else the path itself.
@@ -56,24 +60,35 @@ std::string resolve_target(const std::string& path) {
   std::error_code error;
   if (!fs::is_symlink(path, error)) return path;
   const fs::path target = fs::canonical(path, error);
-  if (error) throw bad_input(fmt::format("{} is a symbolic link to nothing", path), path, "remove the link or choose another name for the output");
+  if (error)
+    throw bad_input(fmt::format("{} is a symbolic link to nothing", path), path,
+                    "remove the link or choose another name for the output");
   return target.string();
 }
 
 }  // namespace
 
-PartialFile::PartialFile(const std::string& target, bool overwrite, const std::vector<std::string>& inputs) : overwrite_(overwrite) {
+PartialFile::PartialFile(const std::string& target, bool overwrite,
+                         const std::vector<std::string>& inputs)
+    : overwrite_(overwrite) {
   if (target.empty()) throw bad_input("the output has no name", {}, "give a path for the output");
   target_ = resolve_target(target);
   path_ = target_ + ".partial";
   const std::string folder = folder_of(target_);
   if (const auto info = find_status(folder); !info || !S_ISDIR(info->st_mode))
-    throw bad_input(fmt::format("the output's folder {} does not exist", folder), target, fmt::format("create it: mkdir -p {}", folder));
+    throw bad_input(fmt::format("the output's folder {} does not exist", folder), target,
+                    fmt::format("create it: mkdir -p {}", folder));
   if (const auto info = find_status(target_)) {
-    if (S_ISDIR(info->st_mode)) throw bad_input(fmt::format("the output {} is a folder", target), target, "give the name of a file");
-    if (!S_ISREG(info->st_mode)) throw bad_input(fmt::format("the output {} is not a regular file", target), target, "give the name of a file");
+    if (S_ISDIR(info->st_mode))
+      throw bad_input(fmt::format("the output {} is a folder", target), target,
+                      "give the name of a file");
+    if (!S_ISREG(info->st_mode))
+      throw bad_input(fmt::format("the output {} is not a regular file", target), target,
+                      "give the name of a file");
     refuse_inputs(target_, inputs);
-    if (!overwrite) throw bad_input(fmt::format("{} exists already", target), target, "use --force to replace it, or choose another name");
+    if (!overwrite)
+      throw bad_input(fmt::format("{} exists already", target), target,
+                      "use --force to replace it, or choose another name");
   }
   refuse_inputs(path_, inputs);
   create();
@@ -81,10 +96,12 @@ PartialFile::PartialFile(const std::string& target, bool overwrite, const std::v
 
 void PartialFile::create() {
   const auto busy = [&] {
-    return Error(ErrorCode::kFailed, "another run is writing this file", path_, "wait until it has finished, or choose another name");
+    return Error(ErrorCode::kFailed, "another run is writing this file", path_,
+                 "wait until it has finished, or choose another name");
   };
   // A partial file that nobody holds a lock on was left by a run that was killed.
-  if (const int stale = ::open(path_.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); stale >= 0) {
+  if (const int stale = ::open(path_.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+      stale >= 0) {
     const bool locked = ::flock(stale, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     if (!locked) ::unlink(path_.c_str());
     ::close(stale);
@@ -95,8 +112,10 @@ void PartialFile::create() {
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (fd_ < 0) {
     const int reason = errno;
-    throw Error(ErrorCode::kFailed, fmt::format("cannot create {}: {}", path_, std::strerror(reason)), path_,
-                reason == EEXIST ? "remove it if no other run is writing it" : "check the folder's permissions, or choose another folder");
+    throw Error(ErrorCode::kFailed,
+                fmt::format("cannot create {}: {}", path_, std::strerror(reason)), path_,
+                reason == EEXIST ? "remove it if no other run is writing it"
+                                 : "check the folder's permissions, or choose another folder");
   }
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     ::close(std::exchange(fd_, -1));
@@ -113,29 +132,41 @@ PartialFile::~PartialFile() {
 void PartialFile::fail_to_write(int reason, std::uint64_t size_bytes) const {
   if (reason == ENOSPC || reason == EDQUOT) {
     struct statvfs info {};
-    const std::uint64_t free_bytes = ::fstatvfs(fd_, &info) == 0 ? static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize : 0;
-    throw bad_input(reason == EDQUOT ? fmt::format("the disk quota is used up: {} are needed", size_text(size_bytes))
-                                     : fmt::format("the disk is full: {} are needed, {} are free", size_text(size_bytes), size_text(free_bytes)),
+    const std::uint64_t free_bytes =
+        ::fstatvfs(fd_, &info) == 0 ? static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize : 0;
+    throw bad_input(reason == EDQUOT ? fmt::format("the disk quota is used up: {} are needed",
+                                                   size_text(size_bytes))
+                                     : fmt::format("the disk is full: {} are needed, {} are free",
+                                                   size_text(size_bytes), size_text(free_bytes)),
                     target_, "free some space, or choose a folder on another disk");
   }
   if (reason == EFBIG)
-    throw Error(ErrorCode::kFailed, fmt::format("a file of {} is larger than this disk or user may hold", size_text(size_bytes)), target_,
-                "raise the limit (ulimit -f), or choose a folder on another disk");
-  throw Error(ErrorCode::kFailed, fmt::format("cannot write {} bytes: {}", size_bytes, std::strerror(reason)), path_, "check the disk");
+    throw Error(ErrorCode::kFailed,
+                fmt::format("a file of {} is larger than this disk or user may hold",
+                            size_text(size_bytes)),
+                target_, "raise the limit (ulimit -f), or choose a folder on another disk");
+  throw Error(ErrorCode::kFailed,
+              fmt::format("cannot write {} bytes: {}", size_bytes, std::strerror(reason)), path_,
+              "check the disk");
 }
 
 void PartialFile::reserve(std::uint64_t size_bytes) {
   // Past this limit the kernel does not return an error but kills the process (SIGXFSZ).
   struct rlimit limit {};
-  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && size_bytes > limit.rlim_cur) fail_to_write(EFBIG, size_bytes);
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+      size_bytes > limit.rlim_cur)
+    fail_to_write(EFBIG, size_bytes);
 
   int reason = 0;
   do {
     reason = ::fallocate(fd_, 0, 0, static_cast<off_t>(size_bytes)) == 0 ? 0 : errno;
   } while (reason == EINTR);
-  if (reason == EOPNOTSUPP || reason == ENOSYS) {  // network file systems: a look at the free space must do
+  // network file systems: a look at the free space must do
+  if (reason == EOPNOTSUPP || reason == ENOSYS) {
     struct statvfs info {};
-    if (::fstatvfs(fd_, &info) == 0 && static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize < size_bytes) fail_to_write(ENOSPC, size_bytes);
+    if (::fstatvfs(fd_, &info) == 0 &&
+        static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize < size_bytes)
+      fail_to_write(ENOSPC, size_bytes);
     reason = ::ftruncate(fd_, static_cast<off_t>(size_bytes)) == 0 ? 0 : errno;
   }
   if (reason != 0) fail_to_write(reason, size_bytes);
@@ -144,7 +175,8 @@ void PartialFile::reserve(std::uint64_t size_bytes) {
 void PartialFile::write(std::uint64_t offset_bytes, const void* data, std::uint64_t size_bytes) {
   const char* next = static_cast<const char*>(data);
   while (size_bytes > 0) {
-    const ssize_t n = ::pwrite(fd_, next, std::min(size_bytes, kMaxWriteBytes), static_cast<off_t>(offset_bytes));
+    const ssize_t n =
+        ::pwrite(fd_, next, std::min(size_bytes, kMaxWriteBytes), static_cast<off_t>(offset_bytes));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) fail_to_write(n < 0 ? errno : EIO, size_bytes);
     next += n;
@@ -159,17 +191,25 @@ void PartialFile::sync() {
 }
 
 void PartialFile::rename_to_target() {
-  // Without overwrite, a file that appeared in the meantime is not lost; file systems without that promise rename plainly.
+  // Without overwrite, a file that appeared in the meantime is not lost; file systems without that
+  // promise rename plainly.
   int reason = EINVAL;
-  if (!overwrite_) reason = ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_NOREPLACE) == 0 ? 0 : errno;
+  if (!overwrite_)
+    reason = ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_NOREPLACE) == 0
+                 ? 0
+                 : errno;
   if (reason == EEXIST)
-    throw bad_input(fmt::format("{} was created by someone else in the meantime", target_), target_, "choose another name, or use --force");
+    throw bad_input(fmt::format("{} was created by someone else in the meantime", target_), target_,
+                    "choose another name, or use --force");
   if (reason != 0) reason = ::rename(path_.c_str(), target_.c_str()) == 0 ? 0 : errno;
   if (reason != 0)
-    throw Error(ErrorCode::kFailed, fmt::format("cannot rename {} to {}: {}", path_, target_, std::strerror(reason)), target_,
-                "check the folder's permissions");
-  if (const int folder = ::open(folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); folder >= 0) {
-    ::fsync(folder);  // the new name survives a power cut; some file systems cannot, which is no reason to fail
+    throw Error(ErrorCode::kFailed,
+                fmt::format("cannot rename {} to {}: {}", path_, target_, std::strerror(reason)),
+                target_, "check the folder's permissions");
+  if (const int folder = ::open(folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+      folder >= 0) {
+    // the new name survives a power cut; some file systems cannot, which is no reason to fail
+    ::fsync(folder);
     ::close(folder);
   }
   ::close(std::exchange(fd_, -1));

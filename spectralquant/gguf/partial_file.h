@@ -7,11 +7,13 @@
 
 namespace spectralquant::gguf {
 
-/// A file that becomes visible under its name only when it is whole: PATH.partial, locked, reserved, synced, renamed.
+/// A file that becomes visible under its name only when it is whole: PATH.partial, locked,
+/// reserved, synced, renamed.
 ///
 /// Destroyed before rename_to_target() it removes the partial file.
 ///
-/// Errors   Error(kBadInput) when the target may not be written (see Writer) or the disk is full; Error(kFailed) when writing fails otherwise.
+/// Errors   Error(kBadInput) when the target may not be written (see Writer) or the disk is full;
+///          Error(kFailed) when writing fails otherwise.
 /// Threads  write() may be called from several threads for different bytes.
 class PartialFile {
  public:
@@ -27,7 +29,8 @@ class PartialFile {
 
   void write(std::uint64_t offset_bytes, const void* data, std::uint64_t size_bytes);
 
-  /// Brings everything to the disk, and drops it from memory so that reading back means reading the disk.
+  /// Brings everything to the disk, and drops it from memory so that reading back means reading the
+  /// disk.
   void sync();
 
   void rename_to_target();

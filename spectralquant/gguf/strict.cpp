@@ -11,20 +11,21 @@ namespace {
 // Source: llama.cpp, src/llama-quant.cpp, tensor_allows_quantization, as of build 11669 (2026).
 // A tensor whose name contains one of these keeps its type.
 constexpr std::string_view kKeptParts[] = {
-    "_norm.weight",
-    "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight",         // which expert a token goes to
-    "altup", "laurel", "per_layer_model_proj",                // Gemma 3n: very small
-    "ssm_conv1d", "shortconv.conv.weight",                    // Mamba, Kimi, LFM2: short convolutions
-    "indexer.k_proj.weight", "indexer.q_proj.weight",         // MiniMax: tiny
-    "time_mix_first.weight",                                  // RWKV: small though 2-D
-    "time_mix_w0.weight", "time_mix_w1.weight", "time_mix_w2.weight",
-    "time_mix_v0.weight", "time_mix_v1.weight", "time_mix_v2.weight",
-    "time_mix_a0.weight", "time_mix_a1.weight", "time_mix_a2.weight",
-    "time_mix_g1.weight", "time_mix_g2.weight",
-    "time_mix_decay_w1.weight", "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight",
-    "attn_rel_b.weight",                                      // T5: relative positions
-    ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd", ".patch_merger",  // vision
-    "a.rvq.codebook", "mm.a.code_embd",                       // audio
+    "_norm.weight", "ffn_gate_inp.weight",
+    "ffn_gate_tid2eid.weight",                  // which expert a token goes to
+    "altup", "laurel", "per_layer_model_proj",  // Gemma 3n: very small
+    // Mamba, Kimi, LFM2: short convolutions
+    "ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight",
+    "indexer.q_proj.weight",  // MiniMax: tiny
+    "time_mix_first.weight",  // RWKV: small though 2-D
+    "time_mix_w0.weight", "time_mix_w1.weight", "time_mix_w2.weight", "time_mix_v0.weight",
+    "time_mix_v1.weight", "time_mix_v2.weight", "time_mix_a0.weight", "time_mix_a1.weight",
+    "time_mix_a2.weight", "time_mix_g1.weight", "time_mix_g2.weight", "time_mix_decay_w1.weight",
+    "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight",
+    "attn_rel_b.weight",  // T5: relative positions
+    // vision
+    ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd",
+    ".patch_merger", "a.rvq.codebook", "mm.a.code_embd",  // audio
 };
 
 // Whole names: absolute positions and token types of BERT-like models.
@@ -39,12 +40,14 @@ std::uint32_t effective_dims(const Tensor& tensor) {
 
 }  // namespace
 
-// llama.cpp's rule does not look at the architecture either, beyond names that only those architectures have.
+// llama.cpp's rule does not look at the architecture either, beyond names that only those
+// architectures have.
 bool is_matrix_to_quantize(std::string_view, const Tensor& tensor) {
   const std::string_view name = tensor.name;
   if (effective_dims(tensor) < 2 || !name.ends_with("weight")) return false;
   if (std::ranges::find(kKeptNames, name) != std::end(kKeptNames)) return false;
-  return std::ranges::none_of(kKeptParts, [&](std::string_view part) { return name.find(part) != std::string_view::npos; });
+  return std::ranges::none_of(
+      kKeptParts, [&](std::string_view part) { return name.find(part) != std::string_view::npos; });
 }
 
 Inventory take_inventory(const File& file) {
@@ -60,16 +63,21 @@ Inventory take_inventory(const File& file) {
     inventory.n_values += tensor.n_values();
     const std::string_view type_name = traits(tensor.type).name;
     if (!is_matrix_to_quantize(architecture, tensor)) {
-      inventory.kept.push_back(fmt::format("{} {} {}", tensor.name, type_name, tensor.shape_text()));
+      inventory.kept.push_back(
+          fmt::format("{} {} {}", tensor.name, type_name, tensor.shape_text()));
       continue;
     }
     inventory.n_matrix_values += tensor.n_values();
     inventory.matrix_bytes += tensor.size_bytes;
-    if (tensor.type != Type::Q4_K) inventory.violations.push_back(fmt::format("{} is {}, not Q4_K", tensor.name, type_name));
+    if (tensor.type != Type::Q4_K)
+      inventory.violations.push_back(fmt::format("{} is {}, not Q4_K", tensor.name, type_name));
   }
-  if (inventory.n_values > 0) inventory.file_bpw = 8.0 * static_cast<double>(inventory.tensor_bytes) / static_cast<double>(inventory.n_values);
+  if (inventory.n_values > 0)
+    inventory.file_bpw =
+        8.0 * static_cast<double>(inventory.tensor_bytes) / static_cast<double>(inventory.n_values);
   if (inventory.n_matrix_values > 0)
-    inventory.matrix_bpw = 8.0 * static_cast<double>(inventory.matrix_bytes) / static_cast<double>(inventory.n_matrix_values);
+    inventory.matrix_bpw = 8.0 * static_cast<double>(inventory.matrix_bytes) /
+                           static_cast<double>(inventory.n_matrix_values);
   inventory.strict = inventory.n_matrix_values > 0 && inventory.violations.empty();
   return inventory;
 }

@@ -20,25 +20,50 @@ std::string bytes_of(T value) {
   return bytes;
 }
 
-std::string string_bytes(std::string_view text) { return bytes_of<std::uint64_t>(text.size()).append(text); }
+std::string string_bytes(std::string_view text) {
+  return bytes_of<std::uint64_t>(text.size()).append(text);
+}
 
 /// Calls visit(number) with a scalar's value in its own C++ type; false for strings and arrays.
 template <typename Visit>
 bool visit_scalar(ValueType type, const char* bytes, Visit visit) {
   switch (type) {
-    case ValueType::kUint8: visit(load<std::uint8_t>(bytes)); return true;
-    case ValueType::kInt8: visit(load<std::int8_t>(bytes)); return true;
-    case ValueType::kUint16: visit(load<std::uint16_t>(bytes)); return true;
-    case ValueType::kInt16: visit(load<std::int16_t>(bytes)); return true;
-    case ValueType::kUint32: visit(load<std::uint32_t>(bytes)); return true;
-    case ValueType::kInt32: visit(load<std::int32_t>(bytes)); return true;
-    case ValueType::kFloat32: visit(load<float>(bytes)); return true;
-    case ValueType::kBool: visit(load<std::uint8_t>(bytes) != 0); return true;
-    case ValueType::kUint64: visit(load<std::uint64_t>(bytes)); return true;
-    case ValueType::kInt64: visit(load<std::int64_t>(bytes)); return true;
-    case ValueType::kFloat64: visit(load<double>(bytes)); return true;
+    case ValueType::kUint8:
+      visit(load<std::uint8_t>(bytes));
+      return true;
+    case ValueType::kInt8:
+      visit(load<std::int8_t>(bytes));
+      return true;
+    case ValueType::kUint16:
+      visit(load<std::uint16_t>(bytes));
+      return true;
+    case ValueType::kInt16:
+      visit(load<std::int16_t>(bytes));
+      return true;
+    case ValueType::kUint32:
+      visit(load<std::uint32_t>(bytes));
+      return true;
+    case ValueType::kInt32:
+      visit(load<std::int32_t>(bytes));
+      return true;
+    case ValueType::kFloat32:
+      visit(load<float>(bytes));
+      return true;
+    case ValueType::kBool:
+      visit(load<std::uint8_t>(bytes) != 0);
+      return true;
+    case ValueType::kUint64:
+      visit(load<std::uint64_t>(bytes));
+      return true;
+    case ValueType::kInt64:
+      visit(load<std::int64_t>(bytes));
+      return true;
+    case ValueType::kFloat64:
+      visit(load<double>(bytes));
+      return true;
     case ValueType::kString:
-    case ValueType::kArray: return false;
+    case ValueType::kArray:
+      return false;
   }
   return false;
 }
@@ -53,24 +78,39 @@ std::string scalar_text(ValueType type, const char* bytes) {
 
 std::string_view value_type_name(ValueType type) {
   switch (type) {
-    case ValueType::kUint8: return "u8";
-    case ValueType::kInt8: return "i8";
-    case ValueType::kUint16: return "u16";
-    case ValueType::kInt16: return "i16";
-    case ValueType::kUint32: return "u32";
-    case ValueType::kInt32: return "i32";
-    case ValueType::kFloat32: return "f32";
-    case ValueType::kBool: return "bool";
-    case ValueType::kString: return "string";
-    case ValueType::kArray: return "array";
-    case ValueType::kUint64: return "u64";
-    case ValueType::kInt64: return "i64";
-    case ValueType::kFloat64: return "f64";
+    case ValueType::kUint8:
+      return "u8";
+    case ValueType::kInt8:
+      return "i8";
+    case ValueType::kUint16:
+      return "u16";
+    case ValueType::kInt16:
+      return "i16";
+    case ValueType::kUint32:
+      return "u32";
+    case ValueType::kInt32:
+      return "i32";
+    case ValueType::kFloat32:
+      return "f32";
+    case ValueType::kBool:
+      return "bool";
+    case ValueType::kString:
+      return "string";
+    case ValueType::kArray:
+      return "array";
+    case ValueType::kUint64:
+      return "u64";
+    case ValueType::kInt64:
+      return "i64";
+    case ValueType::kFloat64:
+      return "f64";
   }
   return "unknown";
 }
 
-bool is_value_type(std::uint32_t number) { return number <= static_cast<std::uint32_t>(ValueType::kFloat64); }
+bool is_value_type(std::uint32_t number) {
+  return number <= static_cast<std::uint32_t>(ValueType::kFloat64);
+}
 
 std::size_t scalar_bytes(ValueType type) {
   std::size_t size = 0;
@@ -99,10 +139,12 @@ ValueExtent find_extent(ValueType type, std::string_view bytes) {
   if (element == ValueType::kArray) return {0, "arrays of arrays are not supported"};
   std::uint64_t position = kArrayHead;
   if (const std::size_t size = scalar_bytes(element); size != 0) {
-    if (count > (bytes.size() - position) / size) return {position, "an array has more elements than the rest of the file"};
+    if (count > (bytes.size() - position) / size)
+      return {position, "an array has more elements than the rest of the file"};
     return {position + count * size};
   }
-  if (count > (bytes.size() - position) / 8) return {position, "an array has more elements than the rest of the file"};
+  if (count > (bytes.size() - position) / 8)
+    return {position, "an array has more elements than the rest of the file"};
   for (std::uint64_t i = 0; i < count; ++i) {
     const ValueExtent one = string_extent(bytes.substr(position));
     if (one.problem) return {position, one.problem};
@@ -115,7 +157,11 @@ bool is_utf8(std::string_view text) {
   const auto* p = reinterpret_cast<const unsigned char*>(text.data());
   for (std::size_t i = 0; i < text.size();) {
     const unsigned char lead = p[i];
-    const std::size_t n = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : (lead & 0xf0) == 0xe0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    const std::size_t n = lead < 0x80                   ? 1
+                          : lead >= 0xc2 && lead < 0xe0 ? 2
+                          : (lead & 0xf0) == 0xe0       ? 3
+                          : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                        : 0;
     if (n == 0 || n > text.size() - i) return false;
     for (std::size_t k = 1; k < n; ++k)
       if ((p[i + k] & 0xc0) != 0x80) return false;
@@ -129,11 +175,15 @@ bool is_utf8(std::string_view text) {
 
 Value::Value(ValueType type, std::string bytes) : type_(type), bytes_(std::move(bytes)) {
   if (!is_value_type(static_cast<std::uint32_t>(type)))
-    throw bad_input(fmt::format("metadata value type {} is unknown", static_cast<std::uint32_t>(type)));
+    throw bad_input(
+        fmt::format("metadata value type {} is unknown", static_cast<std::uint32_t>(type)));
   const ValueExtent extent = find_extent(type_, bytes_);
-  if (extent.problem) throw bad_input(fmt::format("bytes are no {} value: {}", value_type_name(type_), extent.problem));
+  if (extent.problem)
+    throw bad_input(
+        fmt::format("bytes are no {} value: {}", value_type_name(type_), extent.problem));
   if (extent.size_bytes != bytes_.size())
-    throw bad_input(fmt::format("a {} value of {} bytes is followed by {} more", value_type_name(type_), extent.size_bytes,
+    throw bad_input(fmt::format("a {} value of {} bytes is followed by {} more",
+                                value_type_name(type_), extent.size_bytes,
                                 bytes_.size() - extent.size_bytes));
 }
 
@@ -144,7 +194,8 @@ Value Value::of_bool(bool v) { return Value(ValueType::kBool, bytes_of<std::uint
 Value Value::of_string(std::string_view v) { return Value(ValueType::kString, string_bytes(v)); }
 
 Value Value::of_strings(const std::vector<std::string>& v) {
-  std::string bytes = bytes_of(static_cast<std::uint32_t>(ValueType::kString)) + bytes_of<std::uint64_t>(v.size());
+  std::string bytes =
+      bytes_of(static_cast<std::uint32_t>(ValueType::kString)) + bytes_of<std::uint64_t>(v.size());
   for (const std::string& text : v) bytes += string_bytes(text);
   return Value(ValueType::kArray, std::move(bytes));
 }
@@ -183,7 +234,9 @@ ValueType Value::element_type() const {
   return is_array() ? static_cast<ValueType>(load<std::uint32_t>(bytes_.data())) : type_;
 }
 
-std::size_t Value::array_size() const { return is_array() ? load<std::uint64_t>(bytes_.data() + 4) : 0; }
+std::size_t Value::array_size() const {
+  return is_array() ? load<std::uint64_t>(bytes_.data() + 4) : 0;
+}
 
 std::vector<std::string_view> Value::strings() const {
   std::vector<std::string_view> result;
@@ -204,7 +257,8 @@ std::vector<double> Value::numbers() const {
   if (size == 0) return result;
   result.reserve(array_size());
   for (std::size_t i = 0, n = array_size(); i < n; ++i)
-    visit_scalar(element_type(), bytes_.data() + kArrayHead + i * size, [&](auto number) { result.push_back(static_cast<double>(number)); });
+    visit_scalar(element_type(), bytes_.data() + kArrayHead + i * size,
+                 [&](auto number) { result.push_back(static_cast<double>(number)); });
   return result;
 }
 
@@ -216,14 +270,18 @@ std::string Value::to_display(std::size_t max_elements) const {
   if (element_type() == ValueType::kString) {
     if (n > max_elements) return fmt::format("[{} strings]", n);
     std::string text;
-    for (const std::string_view one : strings()) text += fmt::format("{}\"{}\"", text.empty() ? "" : ", ", one);
+    for (const std::string_view one : strings())
+      text += fmt::format("{}\"{}\"", text.empty() ? "" : ", ", one);
     return "[" + text + "]";
   }
   const std::size_t size = scalar_bytes(element_type());
   std::string text;
   for (std::size_t i = 0; i < n && i < max_elements; ++i)
-    text += (i == 0 ? "" : ", ") + scalar_text(element_type(), bytes_.data() + kArrayHead + i * size);
-  return n > max_elements ? fmt::format("[{}{}…] ({} x {})", text, text.empty() ? "" : ", ", n, value_type_name(element_type())) : "[" + text + "]";
+    text +=
+        (i == 0 ? "" : ", ") + scalar_text(element_type(), bytes_.data() + kArrayHead + i * size);
+  return n > max_elements ? fmt::format("[{}{}…] ({} x {})", text, text.empty() ? "" : ", ", n,
+                                        value_type_name(element_type()))
+                          : "[" + text + "]";
 }
 
 }  // namespace spectralquant::gguf

@@ -10,7 +10,8 @@
 
 namespace spectralquant::gguf {
 
-static_assert(std::endian::native == std::endian::little, "GGUF files are read and written in the machine's own byte order");
+static_assert(std::endian::native == std::endian::little,
+              "GGUF files are read and written in the machine's own byte order");
 
 /// Bytes of a scalar of this type; 0 for strings, arrays and numbers that are no type.
 std::size_t scalar_bytes(ValueType type);
@@ -20,7 +21,8 @@ bool is_value_type(std::uint32_t number);
 /// Outcome of walking over one value.
 struct ValueExtent {
   std::uint64_t size_bytes = 0;
-  const char* problem = nullptr;  ///< why these bytes are no value; then size_bytes is how far it got
+  /// why these bytes are no value; then size_bytes is how far it got
+  const char* problem = nullptr;
 };
 
 /// How many of the bytes belong to one value of this type. Reads nothing beyond the view.

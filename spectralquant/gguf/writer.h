@@ -20,34 +20,38 @@ struct TensorPlan {
 };
 
 struct WriteOptions {
-  bool overwrite = false;       ///< replace an existing file (never the input: see Writer)
+  bool overwrite = false;  ///< replace an existing file (never the input: see Writer)
   std::uint32_t alignment = 32;
 };
 
 /// Writes a GGUF v3 file atomically: into PATH.partial, synced, verified by reading back, renamed.
 ///
-/// Tensors may be written in any order and in pieces; disk space is reserved when the Writer is made.
-/// A Writer destroyed before commit() removes its partial file; a killed process leaves only PATH.partial, which
-/// the next Writer for PATH replaces. A PATH that is a symbolic link stays one: the file it points to is replaced.
-/// The keys split.* are left out (the result is one file) and general.alignment says what is true.
+/// Tensors may be written in any order and in pieces; disk space is reserved when the Writer is
+/// made. A Writer destroyed before commit() removes its partial file; a killed process leaves only
+/// PATH.partial, which the next Writer for PATH replaces. A PATH that is a symbolic link stays one:
+/// the file it points to is replaced. The keys split.* are left out (the result is one file) and
+/// general.alignment says what is true.
 ///
 /// Threads  write() may be called from several threads for different pieces.
-/// Errors   Error(kBadInput) when PATH exists and overwrite is off, or PATH is one of `inputs`, and on a full disk, with
-///          the bytes needed; Error(kFailed) on a failed write.
+/// Errors   Error(kBadInput) when PATH exists and overwrite is off, or PATH is one of `inputs`, and
+///          on a full disk, with the bytes needed; Error(kFailed) on a failed write.
 class Writer {
  public:
-  Writer(std::string path, const Metadata& metadata, std::vector<TensorPlan> tensors, WriteOptions options = {},
-         const std::vector<std::string>& inputs = {});
+  Writer(std::string path, const Metadata& metadata, std::vector<TensorPlan> tensors,
+         WriteOptions options = {}, const std::vector<std::string>& inputs = {});
   ~Writer();
   Writer(Writer&&) noexcept;
 
   const std::vector<TensorPlan>& tensors() const;
   std::uint64_t file_bytes() const;
 
-  /// Writes size_bytes bytes at offset_bytes of tensor `index`. A piece may be written again, but pieces may not overlap.
-  void write(std::size_t index, std::uint64_t offset_bytes, const void* data, std::uint64_t size_bytes);
+  /// Writes size_bytes bytes at offset_bytes of tensor `index`. A piece may be written again, but
+  /// pieces may not overlap.
+  void write(std::size_t index, std::uint64_t offset_bytes, const void* data,
+             std::uint64_t size_bytes);
 
-  /// Syncs, reads the file back (header parses, every tensor's hash equals what was written), renames.
+  /// Syncs, reads the file back (header parses, every tensor's hash equals what was written),
+  /// renames.
   /// Errors   Error(kFailed) if anything was not written, or was written differently.
   void commit();
 

@@ -31,8 +31,10 @@ std::unique_ptr<Architecture> make_architecture(const gguf::File& file) {
   }
   std::vector<std::string_view> supported;
   for (const Entry& entry : kArchitectures) supported.push_back(entry.name);
-  throw bad_input(name.empty() ? std::string("the file names no architecture") : fmt::format("architecture {} is not supported", name),
-                  fmt::format("{}, general.architecture", file.path()), fmt::format("supported: {}", fmt::join(supported, ", ")));
+  throw bad_input(name.empty() ? std::string("the file names no architecture")
+                               : fmt::format("architecture {} is not supported", name),
+                  fmt::format("{}, general.architecture", file.path()),
+                  fmt::format("supported: {}", fmt::join(supported, ", ")));
 }
 
 std::int64_t HyperParameters::count(std::string_view key) const {
@@ -54,22 +56,30 @@ double HyperParameters::positive(std::string_view key) const {
   return value;
 }
 
-const gguf::Value* HyperParameters::find(std::string_view key) const { return file_.metadata().find(name(key)); }
+const gguf::Value* HyperParameters::find(std::string_view key) const {
+  return file_.metadata().find(name(key));
+}
 
 void HyperParameters::require(bool ok, std::string_view key, const std::string& why) const {
   if (ok) return;
   const auto* value = find(key);
-  throw bad_input(fmt::format("{} is {}, {}", name(key), value ? value->to_display() : "missing", why), file_.path(),
-                  "the file is damaged or was converted wrongly: convert the original checkpoint again");
+  throw bad_input(
+      fmt::format("{} is {}, {}", name(key), value ? value->to_display() : "missing", why),
+      file_.path(),
+      "the file is damaged or was converted wrongly: convert the original checkpoint again");
 }
 
-void require_shape(const gguf::File& file, const std::string& name, std::initializer_list<std::int64_t> shape) {
+void require_shape(const gguf::File& file, const std::string& name,
+                   std::initializer_list<std::int64_t> shape) {
   const auto& tensor = file.require(name);
   std::array<std::uint64_t, 4> expected{1, 1, 1, 1};
   std::copy(shape.begin(), shape.end(), expected.begin());
   if (tensor.shape == expected) return;
-  throw bad_input(fmt::format("{} has shape {}, but the hyper-parameters ask for [{}]", name, tensor.shape_text(), fmt::join(shape, ", ")),
-                  file.path(), "the file is damaged or was converted wrongly: convert the original checkpoint again");
+  throw bad_input(
+      fmt::format("{} has shape {}, but the hyper-parameters ask for [{}]", name,
+                  tensor.shape_text(), fmt::join(shape, ", ")),
+      file.path(),
+      "the file is damaged or was converted wrongly: convert the original checkpoint again");
 }
 
 }  // namespace spectralquant::model

@@ -8,7 +8,8 @@
 namespace spectralquant::model {
 namespace {
 
-/// Qwen3.5: blocks of gated delta-net (linear) attention, every n-th one full attention with a gated output.
+/// Qwen3.5: blocks of gated delta-net (linear) attention, every n-th one full attention with a
+/// gated output.
 /// Source  llama.cpp, src/models/qwen35.cpp; Hugging Face transformers, qwen3_5.
 class Qwen35 final : public Architecture {
  public:
@@ -17,9 +18,11 @@ class Qwen35 final : public Architecture {
     hidden_ = get.count("embedding_length");
     feed_forward_ = get.count("feed_forward_length");
     eps_ = get.positive("attention.layer_norm_rms_epsilon");
-    // Blocks that predict further tokens (MTP) follow the others and take no part in the model's own prediction.
+    // Blocks that predict further tokens (MTP) follow the others and take no part in the model's
+    // own prediction.
     const auto n_all = get.count("block_count"), n_extra = get.count_or("nextn_predict_layers", 0);
-    get.require(n_extra < n_all, "nextn_predict_layers", fmt::format("but there are only {} blocks", n_all));
+    get.require(n_extra < n_all, "nextn_predict_layers",
+                fmt::format("but there are only {} blocks", n_all));
     read_attention(get);
     read_delta_net(get);
     read_block_kinds(get, n_all - n_extra);
@@ -37,7 +40,8 @@ class Qwen35 final : public Architecture {
     const auto full = [block](const char* part) { return name(block, part); };
     std::vector<std::vector<std::string>> stages;
     if (is_linear_[block]) {
-      stages = {{full("attn_qkv"), full("attn_gate"), full("ssm_beta"), full("ssm_alpha")}, {full("ssm_out")}};
+      stages = {{full("attn_qkv"), full("attn_gate"), full("ssm_beta"), full("ssm_alpha")},
+                {full("ssm_out")}};
     } else {
       stages = {{full("attn_q"), full("attn_k"), full("attn_v")}, {full("attn_output")}};
     }
@@ -54,15 +58,22 @@ class Qwen35 final : public Architecture {
     return rms_norm(x, pass.weights.get("output_norm.weight"), eps_);
   }
 
-  torch::Tensor half(std::int64_t index, int half, const torch::Tensor& x, const Pass& pass) const override {
-    const auto inner = rms_norm(x, pass.weights.get(name(index, half == 0 ? "attn_norm" : "post_attention_norm")), eps_);
-    if (half == 0) return x + (is_linear_[index] ? delta_net(index, inner, pass) : attention(index, inner, pass));
-    const auto gate = pass.linear(name(index, "ffn_gate"), inner), up = pass.linear(name(index, "ffn_up"), inner);
+  torch::Tensor half(std::int64_t index, int half, const torch::Tensor& x,
+                     const Pass& pass) const override {
+    const auto inner = rms_norm(
+        x, pass.weights.get(name(index, half == 0 ? "attn_norm" : "post_attention_norm")), eps_);
+    if (half == 0)
+      return x +
+             (is_linear_[index] ? delta_net(index, inner, pass) : attention(index, inner, pass));
+    const auto gate = pass.linear(name(index, "ffn_gate"), inner),
+               up = pass.linear(name(index, "ffn_up"), inner);
     return x + pass.linear(name(index, "ffn_down"), swiglu(gate, up));
   }
 
  private:
-  static std::string name(std::int64_t block, std::string_view part) { return fmt::format("blk.{}.{}.weight", block, part); }
+  static std::string name(std::int64_t block, std::string_view part) {
+    return fmt::format("blk.{}.{}.weight", block, part);
+  }
 
   void read_attention(const HyperParameters& get) {
     n_heads_ = get.count("attention.head_count");
@@ -70,13 +81,16 @@ class Qwen35 final : public Architecture {
     head_size_ = get.count_or("attention.key_length", hidden_ / n_heads_);
     rope_.n_dims = get.count("rope.dimension_count");
     rope_.base = get.positive("rope.freq_base");
-    get.require(n_heads_ % n_kv_heads_ == 0, "attention.head_count", fmt::format("not a multiple of head_count_kv = {}", n_kv_heads_));
-    get.require(get.count_or("attention.value_length", head_size_) == head_size_, "attention.value_length",
-                fmt::format("but keys have {} dimensions", head_size_));
-    get.require(rope_.n_dims % 2 == 0 && rope_.n_dims <= head_size_, "rope.dimension_count",
-                fmt::format("neither odd nor above the head's {} dimensions is possible", head_size_));
+    get.require(n_heads_ % n_kv_heads_ == 0, "attention.head_count",
+                fmt::format("not a multiple of head_count_kv = {}", n_kv_heads_));
+    get.require(get.count_or("attention.value_length", head_size_) == head_size_,
+                "attention.value_length", fmt::format("but keys have {} dimensions", head_size_));
+    get.require(
+        rope_.n_dims % 2 == 0 && rope_.n_dims <= head_size_, "rope.dimension_count",
+        fmt::format("neither odd nor above the head's {} dimensions is possible", head_size_));
     const auto* scaling = get.find("rope.scaling.type");
-    get.require(!scaling || scaling->as_string() == "none", "rope.scaling.type", "which is not supported for this architecture");
+    get.require(!scaling || scaling->as_string() == "none", "rope.scaling.type",
+                "which is not supported for this architecture");
   }
 
   void read_delta_net(const HyperParameters& get) {
@@ -85,15 +99,18 @@ class Qwen35 final : public Architecture {
     n_value_heads_ = get.count("ssm.time_step_rank");
     state_size_ = get.count("ssm.state_size");
     get.require(get.count("ssm.inner_size") == n_value_heads_ * state_size_, "ssm.inner_size",
-                fmt::format("but {} value heads of {} make {}", n_value_heads_, state_size_, n_value_heads_ * state_size_));
-    get.require(n_value_heads_ % n_key_heads_ == 0, "ssm.time_step_rank", fmt::format("not a multiple of group_count = {}", n_key_heads_));
+                fmt::format("but {} value heads of {} make {}", n_value_heads_, state_size_,
+                            n_value_heads_ * state_size_));
+    get.require(n_value_heads_ % n_key_heads_ == 0, "ssm.time_step_rank",
+                fmt::format("not a multiple of group_count = {}", n_key_heads_));
   }
 
   void read_block_kinds(const HyperParameters& get, std::int64_t n_blocks) {
     const auto interval = get.count_or("full_attention_interval", 4);  // llama.cpp's own default
     get.require(interval >= 1, "full_attention_interval", "which must be at least 1");
     for (std::int64_t i = 0; i < n_blocks; ++i) is_linear_.push_back((i + 1) % interval != 0);
-    const auto* listed = get.find("attention.recurrent_layers");  // newer files may say it block by block
+    // newer files may say it block by block
+    const auto* listed = get.find("attention.recurrent_layers");
     if (!listed) return;
     const auto flags = listed->numbers();
     get.require(static_cast<std::int64_t>(flags.size()) >= n_blocks, "attention.recurrent_layers",
@@ -110,7 +127,9 @@ class Qwen35 final : public Architecture {
   }
 
   void check_block(const gguf::File& file, std::int64_t i) const {
-    const auto check = [&](const char* part, std::initializer_list<std::int64_t> shape) { require_shape(file, name(i, part), shape); };
+    const auto check = [&](const char* part, std::initializer_list<std::int64_t> shape) {
+      require_shape(file, name(i, part), shape);
+    };
     check("attn_norm", {hidden_});
     check("post_attention_norm", {hidden_});
     check("ffn_gate", {hidden_, feed_forward_});
@@ -125,7 +144,8 @@ class Qwen35 final : public Architecture {
       check("attn_output", {n_heads_ * head_size_, hidden_});
       return;
     }
-    const auto value_size = n_value_heads_ * state_size_, mixed_size = 2 * n_key_heads_ * state_size_ + value_size;
+    const auto value_size = n_value_heads_ * state_size_,
+               mixed_size = 2 * n_key_heads_ * state_size_ + value_size;
     check("attn_qkv", {hidden_, mixed_size});
     check("attn_gate", {hidden_, value_size});
     check("ssm_beta", {hidden_, n_value_heads_});
@@ -142,12 +162,18 @@ class Qwen35 final : public Architecture {
     const auto n_sequences = x.size(0), n_tokens = x.size(1);
     const auto first = pass.state ? pass.state->n_past : 0;
     // attn_q makes, per head, [query | gate of the output].
-    const auto both = pass.linear(name(index, "attn_q"), x).view({n_sequences, n_tokens, n_heads_, 2 * head_size_});
-    const auto query = both.narrow(-1, 0, head_size_), gate = both.narrow(-1, head_size_, head_size_);
-    const auto key = pass.linear(name(index, "attn_k"), x).view({n_sequences, n_tokens, n_kv_heads_, head_size_});
-    const auto value = pass.linear(name(index, "attn_v"), x).view({n_sequences, n_tokens, n_kv_heads_, head_size_});
-    const auto q = rotate(rms_norm(query, pass.weights.get(name(index, "attn_q_norm")), eps_), rope_, first);
-    auto k = rotate(rms_norm(key, pass.weights.get(name(index, "attn_k_norm")), eps_), rope_, first).transpose(1, 2);
+    const auto both = pass.linear(name(index, "attn_q"), x)
+                          .view({n_sequences, n_tokens, n_heads_, 2 * head_size_});
+    const auto query = both.narrow(-1, 0, head_size_),
+               gate = both.narrow(-1, head_size_, head_size_);
+    const auto key = pass.linear(name(index, "attn_k"), x)
+                         .view({n_sequences, n_tokens, n_kv_heads_, head_size_});
+    const auto value = pass.linear(name(index, "attn_v"), x)
+                           .view({n_sequences, n_tokens, n_kv_heads_, head_size_});
+    const auto q =
+        rotate(rms_norm(query, pass.weights.get(name(index, "attn_q_norm")), eps_), rope_, first);
+    auto k = rotate(rms_norm(key, pass.weights.get(name(index, "attn_k_norm")), eps_), rope_, first)
+                 .transpose(1, 2);
     auto v = value.transpose(1, 2);
     if (pass.state) {
       k = pass.state->append("k", k);
@@ -155,7 +181,8 @@ class Qwen35 final : public Architecture {
       pass.state->n_past += n_tokens;
     }
     const auto out = causal_attention(q, k, v) * torch::sigmoid(gate);
-    return pass.linear(name(index, "attn_output"), out.reshape({n_sequences, n_tokens, n_heads_ * head_size_}));
+    return pass.linear(name(index, "attn_output"),
+                       out.reshape({n_sequences, n_tokens, n_heads_ * head_size_}));
   }
 
   /// Gated delta-net. x: [B, T, D], normed → [B, T, D].
@@ -166,27 +193,37 @@ class Qwen35 final : public Architecture {
     if (pass.state) {
       conv = &pass.state->tensors["conv"];
       memory = &pass.state->tensors["memory"];
-      if (!conv->defined()) *conv = torch::zeros({n_sequences, conv_width_ - 1, 2 * key_size + value_size}, x.options());
+      if (!conv->defined())
+        *conv =
+            torch::zeros({n_sequences, conv_width_ - 1, 2 * key_size + value_size}, x.options());
       if (!memory->defined()) {
-        *memory = torch::zeros({n_sequences, n_value_heads_, state_size_, state_size_}, x.options().dtype(torch::kFloat32));
+        *memory = torch::zeros({n_sequences, n_value_heads_, state_size_, state_size_},
+                               x.options().dtype(torch::kFloat32));
       }
       pass.state->n_past += n_tokens;
     }
     const auto projected = pass.linear(name(index, "attn_qkv"), x);
-    const auto mixed = torch::silu(causal_conv(projected, pass.weights.get(name(index, "ssm_conv1d")), conv));
+    const auto mixed =
+        torch::silu(causal_conv(projected, pass.weights.get(name(index, "ssm_conv1d")), conv));
     const auto heads = [&](std::int64_t first, std::int64_t n) {
-      return mixed.narrow(-1, first, n * state_size_).reshape({n_sequences, n_tokens, n, state_size_});
+      return mixed.narrow(-1, first, n * state_size_)
+          .reshape({n_sequences, n_tokens, n, state_size_});
     };
-    const auto q = l2_norm(heads(0, n_key_heads_), eps_) * (1.0 / std::sqrt(static_cast<double>(state_size_)));
+    const auto q =
+        l2_norm(heads(0, n_key_heads_), eps_) * (1.0 / std::sqrt(static_cast<double>(state_size_)));
     const auto k = l2_norm(heads(key_size, n_key_heads_), eps_);
     const auto v = heads(2 * key_size, n_value_heads_);
-    const auto gate = pass.linear(name(index, "attn_gate"), x).view({n_sequences, n_tokens, n_value_heads_, state_size_});
+    const auto gate = pass.linear(name(index, "attn_gate"), x)
+                          .view({n_sequences, n_tokens, n_value_heads_, state_size_});
     const auto beta = torch::sigmoid(pass.linear(name(index, "ssm_beta"), x).to(torch::kFloat32));
     const auto alpha = pass.linear(name(index, "ssm_alpha"), x).to(torch::kFloat32);
-    const auto step = torch::softplus(alpha + pass.weights.get(fmt::format("blk.{}.ssm_dt.bias", index)));
-    const auto log_decay = step * pass.weights.get(fmt::format("blk.{}.ssm_a", index));  // ssm_a is −exp(A_log)
+    const auto step =
+        torch::softplus(alpha + pass.weights.get(fmt::format("blk.{}.ssm_dt.bias", index)));
+    // ssm_a is −exp(A_log)
+    const auto log_decay = step * pass.weights.get(fmt::format("blk.{}.ssm_a", index));
     const auto read = gated_delta_rule(q, k, v, log_decay, beta, memory);
-    const auto out = rms_norm(read, pass.weights.get(name(index, "ssm_norm")), eps_) * torch::silu(gate);
+    const auto out =
+        rms_norm(read, pass.weights.get(name(index, "ssm_norm")), eps_) * torch::silu(gate);
     return pass.linear(name(index, "ssm_out"), out.reshape({n_sequences, n_tokens, value_size}));
   }
 
@@ -201,6 +238,8 @@ class Qwen35 final : public Architecture {
 
 }  // namespace
 
-std::unique_ptr<Architecture> make_qwen35(const gguf::File& file) { return std::make_unique<Qwen35>(file); }
+std::unique_ptr<Architecture> make_qwen35(const gguf::File& file) {
+  return std::make_unique<Qwen35>(file);
+}
 
 }  // namespace spectralquant::model

@@ -10,7 +10,8 @@ torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, doub
 
 torch::Tensor l2_norm(const torch::Tensor& x, double eps) {
   const auto wide = x.to(torch::kFloat32);
-  // Bounding the square keeps the gradient finite for a vector of zeros, where that of the norm is not.
+  // Bounding the square keeps the gradient finite for a vector of zeros, where that of the norm is
+  // not.
   return wide * torch::rsqrt(wide.square().sum(-1, /*keepdim=*/true).clamp_min(eps * eps));
 }
 
@@ -18,7 +19,8 @@ torch::Tensor rotate(const torch::Tensor& x, const Rope& rope, std::int64_t firs
   const auto options = torch::TensorOptions().device(x.device()).dtype(torch::kFloat32);
   const auto n_tokens = x.size(1);
   const auto half = rope.n_dims / 2;
-  const auto frequency = torch::pow(rope.base, torch::arange(0, half, options) * (-2.0 / static_cast<double>(rope.n_dims)));
+  const auto frequency = torch::pow(
+      rope.base, torch::arange(0, half, options) * (-2.0 / static_cast<double>(rope.n_dims)));
   const auto position = torch::arange(first_position, first_position + n_tokens, options);
   const auto angle = (position.unsqueeze(-1) * frequency).unsqueeze(1);  // [T, 1, half]
   const auto cos = angle.cos(), sin = angle.sin();
@@ -27,21 +29,28 @@ torch::Tensor rotate(const torch::Tensor& x, const Rope& rope, std::int64_t firs
   const auto type = x.scalar_type();
   const auto rotated_a = (a * cos - b * sin).to(type), rotated_b = (b * cos + a * sin).to(type);
   if (rope.n_dims == x.size(-1)) return torch::cat({rotated_a, rotated_b}, -1);
-  return torch::cat({rotated_a, rotated_b, x.narrow(-1, rope.n_dims, x.size(-1) - rope.n_dims)}, -1);
+  return torch::cat({rotated_a, rotated_b, x.narrow(-1, rope.n_dims, x.size(-1) - rope.n_dims)},
+                    -1);
 }
 
-torch::Tensor causal_conv(const torch::Tensor& x, const torch::Tensor& weight, torch::Tensor* state) {
+torch::Tensor causal_conv(const torch::Tensor& x, const torch::Tensor& weight,
+                          torch::Tensor* state) {
   const auto n_tokens = x.size(1), n_channels = x.size(2), width = weight.size(1);
-  const auto before = state ? state->to(x.scalar_type()) : torch::zeros({x.size(0), width - 1, n_channels}, x.options());
+  const auto before = state ? state->to(x.scalar_type())
+                            : torch::zeros({x.size(0), width - 1, n_channels}, x.options());
   const auto padded = torch::cat({before, x}, 1);
   if (state) *state = padded.narrow(1, n_tokens, width - 1).clone();
   const auto w = weight.to(x.scalar_type());
-  // A sum of shifted products: with a handful of taps it outruns the general convolution, which transposes on the CPU.
+  // A sum of shifted products: with a handful of taps it outruns the general convolution, which
+  // transposes on the CPU.
   auto y = padded.narrow(1, 0, n_tokens) * w.select(1, 0);
-  for (std::int64_t j = 1; j < width; ++j) y = torch::addcmul(y, padded.narrow(1, j, n_tokens), w.select(1, j));
+  for (std::int64_t j = 1; j < width; ++j)
+    y = torch::addcmul(y, padded.narrow(1, j, n_tokens), w.select(1, j));
   return y;
 }
 
-torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) { return torch::silu(gate) * up; }
+torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
+  return torch::silu(gate) * up;
+}
 
 }  // namespace spectralquant::model

@@ -12,11 +12,13 @@ namespace {
 
 ModelOptions checked(ModelOptions options) {
   if (options.dtype != torch::kFloat32 && options.dtype != torch::kBFloat16) {
-    throw Error(ErrorCode::kBadUsage, fmt::format("compute type {} is not supported", c10::toString(options.dtype)), {},
+    throw Error(ErrorCode::kBadUsage,
+                fmt::format("compute type {} is not supported", c10::toString(options.dtype)), {},
                 "use float32 or bfloat16");
   }
   if (options.device.is_cuda() && !torch::cuda::is_available()) {
-    throw Error(ErrorCode::kFailed, "no CUDA device can be used", {}, "run with --device cpu, or use a libtorch built for CUDA and a GPU");
+    throw Error(ErrorCode::kFailed, "no CUDA device can be used", {},
+                "run with --device cpu, or use a libtorch built for CUDA and a GPU");
   }
   return options;
 }
@@ -28,10 +30,12 @@ torch::Device parse_device(const std::string& name) {
   try {
     device.emplace(name);
   } catch (const c10::Error&) {
-    throw Error(ErrorCode::kBadUsage, fmt::format("unknown device \"{}\"", name), {}, "use cpu, cuda or cuda:1");
+    throw Error(ErrorCode::kBadUsage, fmt::format("unknown device \"{}\"", name), {},
+                "use cpu, cuda or cuda:1");
   }
   if (device->is_cuda() && !torch::cuda::is_available()) {
-    throw Error(ErrorCode::kBadUsage, "this build or this machine has no CUDA device", {}, "use the device cpu");
+    throw Error(ErrorCode::kBadUsage, "this build or this machine has no CUDA device", {},
+                "use the device cpu");
   }
   return *device;
 }
@@ -41,8 +45,10 @@ torch::Tensor BlockState::append(const std::string& name, const torch::Tensor& r
   const auto needed = n_past + rows.size(2);
   const auto capacity = buffer.defined() ? buffer.size(2) : 0;
   if (needed > capacity) {  // doubling: copying costs less than a constant per token in the end
-    auto larger = torch::empty({rows.size(0), rows.size(1), std::max<std::int64_t>(needed, std::max<std::int64_t>(64, 2 * capacity)), rows.size(3)},
-                               rows.options());
+    auto larger = torch::empty(
+        {rows.size(0), rows.size(1),
+         std::max<std::int64_t>(needed, std::max<std::int64_t>(64, 2 * capacity)), rows.size(3)},
+        rows.options());
     if (n_past > 0) larger.narrow(2, 0, n_past).copy_(buffer.narrow(2, 0, n_past));
     buffer = larger;
   }
@@ -58,7 +64,9 @@ torch::Tensor Pass::linear(const std::string& weight_name, const torch::Tensor& 
 }
 
 Model::Model(const gguf::File& file, ModelOptions options)
-    : options_(checked(options)), weights_(file, options_.device, options_.dtype), architecture_(make_architecture(file)) {}
+    : options_(checked(options)),
+      weights_(file, options_.device, options_.dtype),
+      architecture_(make_architecture(file)) {}
 
 torch::Tensor Model::forward(const torch::Tensor& tokens, const Tap* tap) {
   auto x = embed(tokens);
@@ -68,22 +76,26 @@ torch::Tensor Model::forward(const torch::Tensor& tokens, const Tap* tap) {
 
 torch::Tensor Model::embed(const torch::Tensor& tokens) {
   if (tokens.dim() != 2 || tokens.scalar_type() != torch::kInt64 || tokens.numel() == 0) {
-    throw bad_input(fmt::format("tokens must be int64 [sequences, tokens], not {} with {} dimensions", c10::toString(tokens.scalar_type()),
-                                tokens.dim()));
+    throw bad_input(
+        fmt::format("tokens must be int64 [sequences, tokens], not {} with {} dimensions",
+                    c10::toString(tokens.scalar_type()), tokens.dim()));
   }
   // Only where it is free: on a GPU the check would make the host wait for the device.
   if (tokens.device().is_cpu()) {
-    const auto lowest = tokens.min().item<std::int64_t>(), highest = tokens.max().item<std::int64_t>();
+    const auto lowest = tokens.min().item<std::int64_t>(),
+               highest = tokens.max().item<std::int64_t>();
     const auto vocab_size = architecture_->vocab_size();
     if (lowest < 0 || highest >= vocab_size) {
-      throw bad_input(fmt::format("token {} is outside the vocabulary of {}", lowest < 0 ? lowest : highest, vocab_size),
+      throw bad_input(fmt::format("token {} is outside the vocabulary of {}",
+                                  lowest < 0 ? lowest : highest, vocab_size),
                       weights_.file().path(), "the text was tokenized for another model");
     }
   }
   return architecture_->embed(tokens.to(options_.device), Pass{weights_, nullptr, nullptr, {}});
 }
 
-torch::Tensor Model::block(std::int64_t index, const torch::Tensor& x, const Tap* tap, BlockState* state) {
+torch::Tensor Model::block(std::int64_t index, const torch::Tensor& x, const Tap* tap,
+                           BlockState* state) {
   const Pass pass{weights_, tap, state, {}};
   return architecture_->half(index, 1, architecture_->half(index, 0, x, pass), pass);
 }
@@ -92,31 +104,40 @@ torch::Tensor Model::half(std::int64_t index, int half, const torch::Tensor& x, 
   return architecture_->half(index, half, x, Pass{weights_, tap, nullptr, {}});
 }
 
-torch::Tensor Model::input_of(const std::string& weight_name, std::int64_t index, int half, const torch::Tensor& x) {
+torch::Tensor Model::input_of(const std::string& weight_name, std::int64_t index, int half,
+                              const torch::Tensor& x) {
   try {
     architecture_->half(index, half, x, Pass{weights_, nullptr, nullptr, weight_name});
   } catch (Stopped& stopped) {
     return std::move(stopped.input);
   }
-  throw bad_input(fmt::format("half {} of block {} never reads {}", half, index, weight_name), weights_.file().path());
+  throw bad_input(fmt::format("half {} of block {} never reads {}", half, index, weight_name),
+                  weights_.file().path());
 }
 
-torch::Tensor Model::final_norm(const torch::Tensor& x) { return architecture_->final_norm(x, Pass{weights_, nullptr, nullptr, {}}); }
+torch::Tensor Model::final_norm(const torch::Tensor& x) {
+  return architecture_->final_norm(x, Pass{weights_, nullptr, nullptr, {}});
+}
 
 torch::Tensor Model::head(const torch::Tensor& hidden, const Tap* tap) {
   return Pass{weights_, tap, nullptr, {}}.linear(architecture_->head_name(), hidden);
 }
 
-torch::Tensor to_tensor(const std::vector<std::vector<std::int32_t>>& windows, std::size_t first, std::size_t count, torch::Device device) {
+torch::Tensor to_tensor(const std::vector<std::vector<std::int32_t>>& windows, std::size_t first,
+                        std::size_t count, torch::Device device) {
   if (count == 0 || first + count > windows.size()) {
-    throw bad_input(fmt::format("windows {} to {} of {} were asked for", first, first + count, windows.size()));
+    throw bad_input(
+        fmt::format("windows {} to {} of {} were asked for", first, first + count, windows.size()));
   }
   const auto length = windows[first].size();
-  auto tokens = torch::empty({static_cast<std::int64_t>(count), static_cast<std::int64_t>(length)}, torch::kInt64);
+  auto tokens = torch::empty({static_cast<std::int64_t>(count), static_cast<std::int64_t>(length)},
+                             torch::kInt64);
   auto* out = tokens.data_ptr<std::int64_t>();
   for (std::size_t i = first; i < first + count; ++i) {
     if (windows[i].size() != length) {
-      throw bad_input(fmt::format("window {} has {} tokens, window {} has {}: one batch needs equal lengths", i, windows[i].size(), first, length));
+      throw bad_input(
+          fmt::format("window {} has {} tokens, window {} has {}: one batch needs equal lengths", i,
+                      windows[i].size(), first, length));
     }
     out = std::copy(windows[i].begin(), windows[i].end(), out);
   }

@@ -16,7 +16,8 @@
 namespace spectralquant::model {
 namespace {
 
-// Single-core products of 384 x 384 matrices: reference BLAS 1 to 3 GFLOP/s, OpenBLAS above 20 on any x86-64 since 2013.
+// Single-core products of 384 x 384 matrices: reference BLAS 1 to 3 GFLOP/s, OpenBLAS above 20 on
+// any x86-64 since 2013.
 constexpr double kSlowFlopsPerSecond = 6e9;
 
 double measure_flops_per_second() {
@@ -24,7 +25,8 @@ double measure_flops_per_second() {
   constexpr std::int64_t kSize = 384;
   const auto a = torch::ones({kSize, kSize});
   double best = 0;
-  for (int run = 0; run < 3; ++run) {  // the first run pays for warming up; a busy machine disturbs single ones
+  // the first run pays for warming up; a busy machine disturbs single ones
+  for (int run = 0; run < 3; ++run) {
     const auto begin = std::chrono::steady_clock::now();
     const auto c = torch::mm(a, a);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
@@ -34,8 +36,11 @@ double measure_flops_per_second() {
 }
 
 void set_blas_threads(int n_threads) {
-  if (auto* set = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) set(n_threads);
-  if (auto* set = reinterpret_cast<void (*)(long)>(dlsym(RTLD_DEFAULT, "bli_thread_set_num_threads"))) set(n_threads);
+  if (auto* set = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads")))
+    set(n_threads);
+  if (auto* set =
+          reinterpret_cast<void (*)(long)>(dlsym(RTLD_DEFAULT, "bli_thread_set_num_threads")))
+    set(n_threads);
 }
 
 }  // namespace
@@ -54,9 +59,11 @@ bool blas_is_slow() {
   return measure_flops_per_second() < kSlowFlopsPerSecond;
 }
 
-void for_each_in_order(std::size_t n, torch::Device device, const std::function<std::function<void()>(std::size_t)>& work) {
+void for_each_in_order(std::size_t n, torch::Device device,
+                       const std::function<std::function<void()>(std::size_t)>& work) {
   const int n_threads = at::get_num_threads();
-  const std::size_t n_workers = device.is_cpu() ? std::min<std::size_t>(n, static_cast<std::size_t>(n_threads)) : 1;
+  const std::size_t n_workers =
+      device.is_cpu() ? std::min<std::size_t>(n, static_cast<std::size_t>(n_threads)) : 1;
   if (n_workers <= 1) {
     for (std::size_t i = 0; i < n; ++i) work(i)();
     return;

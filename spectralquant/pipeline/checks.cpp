@@ -12,54 +12,87 @@ namespace spectralquant::pipeline {
 
 namespace fs = std::filesystem;
 
-bool has_calibration_text(const CalibrationSource& source) { return !source.files.empty() || source.self_tokens > 0; }
+bool has_calibration_text(const CalibrationSource& source) {
+  return !source.files.empty() || source.self_tokens > 0;
+}
 
 void check_options(const QuantizeOptions& options) {
-  const auto refuse = [](std::string problem, std::string fix) { throw Error(ErrorCode::kBadUsage, std::move(problem), {}, std::move(fix)); };
+  const auto refuse = [](std::string problem, std::string fix) {
+    throw Error(ErrorCode::kBadUsage, std::move(problem), {}, std::move(fix));
+  };
   if (options.input.empty()) refuse("no input file", "name the GGUF file to quantize");
   const CalibrationSource& source = options.calibration;
   const bool has_text = has_calibration_text(source), has_signals = !options.signals_file.empty();
   if (options.method != Method::kPlain) {
-    if (!has_text && !has_signals) refuse("this method needs calibration and none is given", "give text (--calibration FILE), own samples (--calibration self) or signals");
-    if (has_text && has_signals) refuse("calibration text and a signals file are both given", "give one of them");
+    if (!has_text && !has_signals)
+      refuse("this method needs calibration and none is given",
+             "give text (--calibration FILE), own samples (--calibration self) or signals");
+    if (has_text && has_signals)
+      refuse("calibration text and a signals file are both given", "give one of them");
   }
-  if (has_text && source.window_tokens < 2) refuse(fmt::format("calibration windows of {} tokens", source.window_tokens), "use at least 2; 512 is usual");
-  if (source.self_tokens < 0 || source.max_tokens < 0) refuse("a negative number of calibration tokens", "use 0 or more");
-  if (!(options.drift_correction >= 0 && options.drift_correction <= 1)) refuse(fmt::format("drift correction {}", options.drift_correction), "use a share between 0 and 1");
+  if (has_text && source.window_tokens < 2)
+    refuse(fmt::format("calibration windows of {} tokens", source.window_tokens),
+           "use at least 2; 512 is usual");
+  if (source.self_tokens < 0 || source.max_tokens < 0)
+    refuse("a negative number of calibration tokens", "use 0 or more");
+  if (!(options.drift_correction >= 0 && options.drift_correction <= 1))
+    refuse(fmt::format("drift correction {}", options.drift_correction),
+           "use a share between 0 and 1");
   const tune::DistillOptions& tune = options.tune;
-  if (tune.tokens < 0 || tune.batch_tokens < 0) refuse("a negative number of tokens to tune on", "use 0 or more");
-  if (tune.tokens == 0 && !options.start_file.empty()) refuse("a start for tuning is given, and no tokens to tune on", "give both, or neither");
+  if (tune.tokens < 0 || tune.batch_tokens < 0)
+    refuse("a negative number of tokens to tune on", "use 0 or more");
+  if (tune.tokens == 0 && !options.start_file.empty())
+    refuse("a start for tuning is given, and no tokens to tune on", "give both, or neither");
   if (tune.tokens == 0) return;
-  if (options.method == Method::kPlain || !has_text) refuse("tuning needs calibration text", "give text (--calibration FILE) or own samples (--calibration self), and a method that uses it");
-  if (!(tune.rate > 0 && tune.rate <= 100)) refuse(fmt::format("tuning rate {}", tune.rate), "use a factor above 0; 1 is usual");
-  if (!(tune.clip >= 0 && tune.clip < 0.5)) refuse(fmt::format("tuning starts {} of a step from the codes", tune.clip), "use at least 0 and less than 0.5");
-  if (!(tune.own_share >= 0 && tune.own_share <= 1)) refuse(fmt::format("a share of {} own samples", tune.own_share), "use a share between 0 and 1");
-  if (tune.max_epochs < 1 || tune.measurements < 1 || tune.patience < 1) refuse("tuning without a repetition, a measurement or patience", "use at least 1 of each");
+  if (options.method == Method::kPlain || !has_text)
+    refuse("tuning needs calibration text",
+           "give text (--calibration FILE) or own samples (--calibration self), and a method that "
+           "uses it");
+  if (!(tune.rate > 0 && tune.rate <= 100))
+    refuse(fmt::format("tuning rate {}", tune.rate), "use a factor above 0; 1 is usual");
+  if (!(tune.clip >= 0 && tune.clip < 0.5))
+    refuse(fmt::format("tuning starts {} of a step from the codes", tune.clip),
+           "use at least 0 and less than 0.5");
+  if (!(tune.own_share >= 0 && tune.own_share <= 1))
+    refuse(fmt::format("a share of {} own samples", tune.own_share), "use a share between 0 and 1");
+  if (tune.max_epochs < 1 || tune.measurements < 1 || tune.patience < 1)
+    refuse("tuning without a repetition, a measurement or patience", "use at least 1 of each");
 }
 
-void check_input(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options) {
+void check_input(const gguf::File& file, const quantize::Plan& plan,
+                 const QuantizeOptions& options) {
   if (options.method != Method::kSpectral) return;
   for (const auto& planned : plan.tensors) {
-    if (planned.action != quantize::Action::kSolve || planned.source->shape[2] * planned.source->shape[3] == 1) continue;
-    throw bad_input(fmt::format("{} {} is a stack of matrices (experts), which the solver does not take yet", planned.source->name, planned.source->shape_text()),
-                    file.path(), "use plain or imatrix rounding for this model");
+    if (planned.action != quantize::Action::kSolve ||
+        planned.source->shape[2] * planned.source->shape[3] == 1)
+      continue;
+    throw bad_input(
+        fmt::format("{} {} is a stack of matrices (experts), which the solver does not take yet",
+                    planned.source->name, planned.source->shape_text()),
+        file.path(), "use plain or imatrix rounding for this model");
   }
 }
 
-void check_output(const std::string& output, const std::vector<std::string>& inputs, bool overwrite, std::uint64_t output_bytes) {
+void check_output(const std::string& output, const std::vector<std::string>& inputs, bool overwrite,
+                  std::uint64_t output_bytes) {
   const fs::path path(output);
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) throw bad_input("the output is a directory", output, "name a file in it");
+  if (fs::is_directory(path, ignored))
+    throw bad_input("the output is a directory", output, "name a file in it");
   for (const std::string& input : inputs) {
-    if (fs::equivalent(path, input, ignored)) throw bad_input("the output is the input " + input, output, "name another file");
+    if (fs::equivalent(path, input, ignored))
+      throw bad_input("the output is the input " + input, output, "name another file");
   }
-  if (fs::exists(path, ignored) && !overwrite) throw bad_input("the output exists", output, "name another file, or --force to replace it");
+  if (fs::exists(path, ignored) && !overwrite)
+    throw bad_input("the output exists", output, "name another file, or --force to replace it");
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder, ignored)) throw bad_input("the folder of the output does not exist", folder.string(), "create it first");
+  if (!fs::is_directory(folder, ignored))
+    throw bad_input("the folder of the output does not exist", folder.string(), "create it first");
   const fs::space_info space = fs::space(folder, ignored);
   if (!ignored && space.available < output_bytes) {
-    throw bad_input(fmt::format("the disk has {} MB free, the output needs {} MB", space.available / 1000000, output_bytes / 1000000 + 1), output,
-                    "free some space, or write elsewhere");
+    throw bad_input(fmt::format("the disk has {} MB free, the output needs {} MB",
+                                space.available / 1000000, output_bytes / 1000000 + 1),
+                    output, "free some space, or write elsewhere");
   }
 }
 
@@ -69,13 +102,15 @@ std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOpti
   for (const std::string& path : {options.signals_file, options.start_file}) {
     if (!path.empty()) paths.push_back(path);
   }
-  for (std::string& path : text::expand_patterns(options.calibration.files)) paths.push_back(std::move(path));
+  for (std::string& path : text::expand_patterns(options.calibration.files))
+    paths.push_back(std::move(path));
   return paths;
 }
 
 void check_finite(const gguf::File& file, int n_threads, const Progress& progress) {
   report(progress, {"open", file.path(), 0, file.tensors().size(), "tensors"});
-  parallel_for(file.tensors().size(), n_threads, [&](std::size_t i) { gguf::require_finite(file.tensors()[i], file.path()); });
+  parallel_for(file.tensors().size(), n_threads,
+               [&](std::size_t i) { gguf::require_finite(file.tensors()[i], file.path()); });
 }
 
 }  // namespace spectralquant::pipeline

@@ -7,7 +7,8 @@
 
 namespace spectralquant::pipeline {
 
-/// Bytes of values in a type that needs no search: F32, F16, BF16 (rounded to nearest even) or Q8_0.
+/// Bytes of values in a type that needs no search: F32, F16, BF16 (rounded to nearest even) or
+/// Q8_0.
 ///
 /// Shapes   values: n floats; for Q8_0 n is a multiple of 32.
 /// Errors   Error(kBadUsage) for any other type.

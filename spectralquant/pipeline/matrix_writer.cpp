@@ -12,7 +12,9 @@ constexpr std::uint64_t kChunkValues = std::uint64_t{1} << 24;
 
 std::vector<gguf::TensorPlan> output_tensors(const quantize::Plan& plan) {
   std::vector<gguf::TensorPlan> out;
-  for (const auto& planned : plan.tensors) out.push_back({planned.source->name, planned.type, planned.source->n_dims, planned.source->shape});
+  for (const auto& planned : plan.tensors)
+    out.push_back(
+        {planned.source->name, planned.type, planned.source->n_dims, planned.source->shape});
   return out;
 }
 
@@ -25,15 +27,21 @@ gguf::WriteOptions write_options(const gguf::File& input, const QuantizeOptions&
 
 }  // namespace
 
-torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first_row, std::uint64_t n_rows) {
-  torch::Tensor out = torch::empty({static_cast<std::int64_t>(n_rows), static_cast<std::int64_t>(tensor.n_cols())}, torch::kFloat32);
+torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first_row,
+                          std::uint64_t n_rows) {
+  torch::Tensor out =
+      torch::empty({static_cast<std::int64_t>(n_rows), static_cast<std::int64_t>(tensor.n_cols())},
+                   torch::kFloat32);
   gguf::decode(tensor, first_row, n_rows, out.data_ptr<float>());
   return out;
 }
 
-MatrixWriter::MatrixWriter(const gguf::File& input, const quantize::Plan& plan, const gguf::Metadata& metadata, const QuantizeOptions& options)
+MatrixWriter::MatrixWriter(const gguf::File& input, const quantize::Plan& plan,
+                           const gguf::Metadata& metadata, const QuantizeOptions& options)
     : plan_(plan) {
-  if (!options.output.empty()) writer_.emplace(options.output, metadata, output_tensors(plan), write_options(input, options), input.paths());
+  if (!options.output.empty())
+    writer_.emplace(options.output, metadata, output_tensors(plan), write_options(input, options),
+                    input.paths());
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     if (plan.tensors[i].action != quantize::Action::kSolve) continue;
     matrices_.push_back(plan.tensors[i].source);
@@ -46,14 +54,18 @@ const gguf::Tensor* MatrixWriter::find(std::string_view name) const {
   return it == index_.end() ? nullptr : plan_.tensors[it->second].source;
 }
 
-bool MatrixWriter::has(std::string_view name) const { return written_.find(name) != written_.end(); }
+bool MatrixWriter::has(std::string_view name) const {
+  return written_.find(name) != written_.end();
+}
 
-void MatrixWriter::write(const gguf::Tensor& source, std::uint64_t first_row, const quantize::Q4KMatrix& rows) {
+void MatrixWriter::write(const gguf::Tensor& source, std::uint64_t first_row,
+                         const quantize::Q4KMatrix& rows) {
   written_[source.name] = true;
   if (!writer_) return;
   const auto blocks = rows.to_blocks();
   const std::uint64_t row_bytes = source.n_cols() / gguf::kSuperBlock * sizeof(gguf::BlockQ4K);
-  writer_->write(index_.find(source.name)->second, first_row * row_bytes, blocks.data(), blocks.size() * sizeof(gguf::BlockQ4K));
+  writer_->write(index_.find(source.name)->second, first_row * row_bytes, blocks.data(),
+                 blocks.size() * sizeof(gguf::BlockQ4K));
 }
 
 void MatrixWriter::commit() {
@@ -72,8 +84,10 @@ void MatrixWriter::write_rest() {
     const std::uint64_t step = std::max<std::uint64_t>(1, kChunkValues / source->n_cols());
     std::uint64_t offset = 0;
     for (std::uint64_t row = 0; row < source->n_rows(); row += step) {
-      const torch::Tensor values = decode_rows(*source, row, std::min(step, source->n_rows() - row));
-      const auto bytes = encode(type, values.data_ptr<float>(), static_cast<std::size_t>(values.numel()));
+      const torch::Tensor values =
+          decode_rows(*source, row, std::min(step, source->n_rows() - row));
+      const auto bytes =
+          encode(type, values.data_ptr<float>(), static_cast<std::size_t>(values.numel()));
       writer_->write(i, offset, bytes.data(), bytes.size());
       offset += bytes.size();
     }

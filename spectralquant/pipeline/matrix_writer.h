@@ -14,13 +14,15 @@
 namespace spectralquant::pipeline {
 
 /// Rows of a tensor as float32.  Returns  [n_rows, cols].
-torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first_row, std::uint64_t n_rows);
+torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first_row,
+                          std::uint64_t n_rows);
 
-/// The output file while its matrices arrive one by one, in any order. Without a name for the output (where another process writes it)
-/// it only keeps account of what would be written.
+/// The output file while its matrices arrive one by one, in any order. Without a name for the
+/// output (where another process writes it) it only keeps account of what would be written.
 class MatrixWriter {
  public:
-  MatrixWriter(const gguf::File& input, const quantize::Plan& plan, const gguf::Metadata& metadata, const QuantizeOptions& options);
+  MatrixWriter(const gguf::File& input, const quantize::Plan& plan, const gguf::Metadata& metadata,
+               const QuantizeOptions& options);
 
   /// Source of a matrix that is to become Q4_K; nullptr for any other name.
   const gguf::Tensor* find(std::string_view name) const;
@@ -29,7 +31,8 @@ class MatrixWriter {
   bool has(std::string_view name) const;  ///< its first rows were written
 
   void write(const gguf::Tensor& source, std::uint64_t first_row, const quantize::Q4KMatrix& rows);
-  void write_rest();  ///< everything but the matrices: copied, or turned into F32 or the fallback type
+  /// everything but the matrices: copied, or turned into F32 or the fallback type
+  void write_rest();
   void commit();
 
  private:

@@ -8,21 +8,26 @@
 namespace spectralquant::pipeline {
 namespace {
 
-constexpr std::uint32_t kFileTypeQ4KM = 15;          // LLAMA_FTYPE_MOSTLY_Q4_K_M in llama.h
-constexpr std::uint32_t kQuantizationVersion = 2;    // GGML_QNT_VERSION in ggml.h
+constexpr std::uint32_t kFileTypeQ4KM = 15;        // LLAMA_FTYPE_MOSTLY_Q4_K_M in llama.h
+constexpr std::uint32_t kQuantizationVersion = 2;  // GGML_QNT_VERSION in ggml.h
 
 }  // namespace
 
 std::string_view name_of(Method method) {
   switch (method) {
-    case Method::kPlain: return "plain";
-    case Method::kImatrix: return "imatrix";
-    case Method::kSpectral: return "spectral";
+    case Method::kPlain:
+      return "plain";
+    case Method::kImatrix:
+      return "imatrix";
+    case Method::kSpectral:
+      return "spectral";
   }
   return "";
 }
 
-std::string_view name_of(Moments moments) { return moments == Moments::kSequential ? "sequential" : "static"; }
+std::string_view name_of(Moments moments) {
+  return moments == Moments::kSequential ? "sequential" : "static";
+}
 
 std::string options_json(const QuantizeOptions& options) {
   nlohmann::ordered_json json;
@@ -53,29 +58,33 @@ std::string options_json(const QuantizeOptions& options) {
   }
   if (options.tune.tokens > 0) {
     const tune::DistillOptions& tune = options.tune;
-    json["tune"] = {{"tokens", tune.tokens},
-                    {"batch_tokens", tune.batch_tokens},
-                    {"rate", tune.rate},
-                    {"rates", {tune.rates.codes, tune.rates.sub_scales, tune.rates.super_scales, tune.rates.free}},
-                    {"fall", tune.fall},
-                    {"adam", {tune.adam.beta1, tune.adam.beta2, tune.adam.damping}},
-                    {"clip", tune.clip},
-                    {"own_share", tune.own_share},
-                    {"max_epochs", tune.max_epochs},
-                    {"by_block", tune.by_block},
-                    {"bfloat16", tune.bfloat16},
-                    {"measurements", tune.measurements},
-                    {"patience", tune.patience}};
+    json["tune"] = {
+        {"tokens", tune.tokens},
+        {"batch_tokens", tune.batch_tokens},
+        {"rate", tune.rate},
+        {"rates",
+         {tune.rates.codes, tune.rates.sub_scales, tune.rates.super_scales, tune.rates.free}},
+        {"fall", tune.fall},
+        {"adam", {tune.adam.beta1, tune.adam.beta2, tune.adam.damping}},
+        {"clip", tune.clip},
+        {"own_share", tune.own_share},
+        {"max_epochs", tune.max_epochs},
+        {"by_block", tune.by_block},
+        {"bfloat16", tune.bfloat16},
+        {"measurements", tune.measurements},
+        {"patience", tune.patience}};
   }
   if (options.plan.fallback) json["fallback"] = gguf::traits(*options.plan.fallback).name;
   return json.dump();
 }
 
-gguf::Metadata output_metadata(const gguf::File& input, const QuantizeOptions& options, const CalibrationFacts& calibration, int n_threads) {
+gguf::Metadata output_metadata(const gguf::File& input, const QuantizeOptions& options,
+                               const CalibrationFacts& calibration, int n_threads) {
   gguf::Metadata metadata;
   metadata.place = options.output;
   for (const auto& [key, value] : input.metadata().items()) {
-    if (!key.starts_with("spectralquant.")) metadata.set(key, value);  // the Writer leaves split.* out
+    // the Writer leaves split.* out
+    if (!key.starts_with("spectralquant.")) metadata.set(key, value);
   }
   metadata.set("general.file_type", gguf::Value::of_u32(kFileTypeQ4KM));
   metadata.set("general.quantization_version", gguf::Value::of_u32(kQuantizationVersion));
@@ -84,12 +93,15 @@ gguf::Metadata output_metadata(const gguf::File& input, const QuantizeOptions& o
   metadata.set("spectralquant.options", gguf::Value::of_string(options_json(options)));
   metadata.set("spectralquant.seed", gguf::Value::of_u64(options.seed));
   metadata.set("spectralquant.threads", gguf::Value::of_u32(static_cast<std::uint32_t>(n_threads)));
-  if (options.group.size() > 1) metadata.set("spectralquant.processes", gguf::Value::of_u32(static_cast<std::uint32_t>(options.group.size())));
+  if (options.group.size() > 1)
+    metadata.set("spectralquant.processes",
+                 gguf::Value::of_u32(static_cast<std::uint32_t>(options.group.size())));
   metadata.set("spectralquant.model_hash", gguf::Value::of_string(input.hash()));
   if (options.method != Method::kPlain) {
     metadata.set("spectralquant.calibration", gguf::Value::of_string(calibration.description));
     metadata.set("spectralquant.calibration_hash", gguf::Value::of_string(calibration.hash));
-    metadata.set("spectralquant.calibration_tokens", gguf::Value::of_u64(static_cast<std::uint64_t>(calibration.n_tokens)));
+    metadata.set("spectralquant.calibration_tokens",
+                 gguf::Value::of_u64(static_cast<std::uint64_t>(calibration.n_tokens)));
   }
   return metadata;
 }

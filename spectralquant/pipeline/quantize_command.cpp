@@ -17,7 +17,8 @@ using nlohmann::json;
 
 /// A word as a POSIX shell reads it.
 std::string quoted(const std::string& word) {
-  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%";
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%";
   if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
   std::string out = "'";
   for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
@@ -29,7 +30,9 @@ std::vector<std::string> texts_of(const std::string& description) {
   std::vector<std::string> texts;
   for (std::size_t begin = 0; begin <= description.size();) {
     const auto end = std::min(description.find('+', begin), description.size());
-    if (const auto part = description.substr(begin, end - begin); !part.empty() && !part.starts_with("self:")) texts.push_back(part);
+    if (const auto part = description.substr(begin, end - begin);
+        !part.empty() && !part.starts_with("self:"))
+      texts.push_back(part);
     begin = end + 1;
   }
   return texts;
@@ -73,7 +76,8 @@ class Options {
 std::string tuning_flags(Options& tune) {
   const tune::DistillOptions defaults;
   std::string flags = fmt::format(" --tune {}", tune.take<std::int64_t>("tokens", 0));
-  if (const auto batch = tune.take("batch_tokens", defaults.batch_tokens); batch != defaults.batch_tokens)
+  if (const auto batch = tune.take("batch_tokens", defaults.batch_tokens);
+      batch != defaults.batch_tokens)
     flags += fmt::format(" --tune-batch {}", batch);
   const auto number = [&](double value, double usual, const char* flag) {
     if (value != usual) flags += fmt::format(" {} {}", flag, value);
@@ -85,41 +89,52 @@ std::string tuning_flags(Options& tune) {
   if (adam.size() == 3) number(adam[2], defaults.adam.damping, "--tune-damping");
   if (tune.take("by_block", defaults.by_block)) flags += " --tune-blocks";
   if (tune.take("bfloat16", defaults.bfloat16)) flags += " --tune-bfloat16";
-  tune.require_all_taken({"rates", "fall", "max_epochs", "measurements", "patience"});  // no option of the command line sets these
+  // no option of the command line sets these
+  tune.require_all_taken({"rates", "fall", "max_epochs", "measurements", "patience"});
   return flags;
 }
 
 }  // namespace
 
-std::string quantize_command(const gguf::Metadata& metadata, const std::string& input, const std::string& output) {
+std::string quantize_command(const gguf::Metadata& metadata, const std::string& input,
+                             const std::string& output) {
   const auto text = metadata.string_or("spectralquant.options", "");
   json values = json::parse(text, nullptr, false);
   if (!values.is_object())
-    throw bad_input("this file does not say how it was made: it has no options of spectralquant quantize", metadata.place,
-                    "give a file that spectralquant quantize wrote");
+    throw bad_input(
+        "this file does not say how it was made: it has no options of spectralquant quantize",
+        metadata.place, "give a file that spectralquant quantize wrote");
   const QuantizeOptions defaults;
   Options options(std::move(values), metadata.place);
-  std::string command = fmt::format("spectralquant quantize {} -o {}", quoted(input), quoted(output));
+  std::string command =
+      fmt::format("spectralquant quantize {} -o {}", quoted(input), quoted(output));
   const auto method = options.take<std::string>("method", "");
   if (method != name_of(defaults.method)) command += fmt::format(" --method {}", method);
 
   const bool from_signals = options.take("signals", false);
   const auto self_tokens = options.take<std::int64_t>("self_tokens", 0);
-  if (from_signals) command += " --signals SIGNALS.gguf";
+  if (from_signals)
+    command += " --signals SIGNALS.gguf";
   else if (method != name_of(Method::kPlain)) {
     command += " --calibration";
-    for (const auto& name : texts_of(std::string(metadata.string_or("spectralquant.calibration", "")))) command += fmt::format(" {}", quoted(name));
+    for (const auto& name :
+         texts_of(std::string(metadata.string_or("spectralquant.calibration", ""))))
+      command += fmt::format(" {}", quoted(name));
     if (self_tokens > 0) command += fmt::format(" self:{}", self_tokens);
   }
   const auto number = [&](const char* key, std::int64_t usual, const char* flag) {
-    if (const auto value = options.take<std::int64_t>(key, usual); value != usual) command += fmt::format(" {} {}", flag, value);
+    if (const auto value = options.take<std::int64_t>(key, usual); value != usual)
+      command += fmt::format(" {} {}", flag, value);
   };
-  const auto temperature = options.take("self_temperature", 1.0);  // that of files from before there was a choice
-  if (self_tokens > 0 && temperature != defaults.calibration.self_temperature) command += fmt::format(" --self-temperature {}", temperature);
+  // that of files from before there was a choice
+  const auto temperature = options.take("self_temperature", 1.0);
+  if (self_tokens > 0 && temperature != defaults.calibration.self_temperature)
+    command += fmt::format(" --self-temperature {}", temperature);
   number("window_tokens", defaults.calibration.window_tokens, "--window");
   number("max_tokens", defaults.calibration.max_tokens, "--max-tokens");
 
-  if (const auto moments = options.take<std::string>("moments", std::string(name_of(defaults.moments)));
+  if (const auto moments =
+          options.take<std::string>("moments", std::string(name_of(defaults.moments)));
       moments != name_of(defaults.moments) && !from_signals)
     command += fmt::format(" --moments {}", moments);
   if (!options.take("two_sided", true)) command += " --effort fast";
@@ -127,11 +142,13 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
   if (options.take("drift_correction", defaults.drift_correction) == 0) without.push_back("drift");
   Options solver(options.take("solver", json::object()), metadata.place);
   if (!solver.take("feedback", true)) without.push_back("feedback");
-  if (solver.take("live_scale_radius", defaults.solver.live_scale_radius) == 0) without.push_back("live-scales");
+  if (solver.take("live_scale_radius", defaults.solver.live_scale_radius) == 0)
+    without.push_back("live-scales");
   if (solver.take("rounds", defaults.solver.rounds) == 0) without.push_back("sweeps");
   if (!solver.take("scale_search", true)) without.push_back("scale-search");
   if (!solver.take("super_scale_search", true)) without.push_back("super-scales");
-  solver.require_all_taken({"damping", "output_damping", "sweeps"});  // no option of the command line sets these
+  // no option of the command line sets these
+  solver.require_all_taken({"damping", "output_damping", "sweeps"});
   for (const auto& step : without) command += fmt::format(" --without {}", step);
 
   if (!options.take<std::string>("start", "").empty()) command += " --start START.gguf";
@@ -139,11 +156,15 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
     Options taken(tune, metadata.place);
     command += tuning_flags(taken);
   }
-  if (const auto fallback = options.take<std::string>("fallback", ""); !fallback.empty()) command += fmt::format(" --fallback {}", fallback);
-  if (const auto device = options.take<std::string>("device", defaults.device); device != defaults.device)
+  if (const auto fallback = options.take<std::string>("fallback", ""); !fallback.empty())
+    command += fmt::format(" --fallback {}", fallback);
+  if (const auto device = options.take<std::string>("device", defaults.device);
+      device != defaults.device)
     command += fmt::format(" --device {}", device);
-  if (const auto seed = metadata.int_or("spectralquant.seed", 0); seed != 0) command += fmt::format(" --seed {}", seed);
-  if (const auto threads = metadata.int_or("spectralquant.threads", 0); threads != 0) command += fmt::format(" --threads {}", threads);
+  if (const auto seed = metadata.int_or("spectralquant.seed", 0); seed != 0)
+    command += fmt::format(" --seed {}", seed);
+  if (const auto threads = metadata.int_or("spectralquant.threads", 0); threads != 0)
+    command += fmt::format(" --threads {}", threads);
   options.require_all_taken();
   return command;
 }

@@ -33,7 +33,9 @@ constexpr const char* kSolvedFile = "solved.gguf";  ///< in the work folder, wha
 /// Threads of torch's operators and BLAS while a job runs; back to what they were afterwards.
 class TorchThreads {
  public:
-  explicit TorchThreads(int n_threads) : before_(at::get_num_threads()) { model::set_threads(n_threads); }
+  explicit TorchThreads(int n_threads) : before_(at::get_num_threads()) {
+    model::set_threads(n_threads);
+  }
   ~TorchThreads() { model::set_threads(before_); }
   TorchThreads(const TorchThreads&) = delete;
   TorchThreads& operator=(const TorchThreads&) = delete;
@@ -50,86 +52,110 @@ struct Calibration {
   CalibrationFacts facts;
 };
 
-/// Signals from a file must know every matrix; an embedding or a head may be missing, as in a stock imatrix.
-void require_signals_fit(const calibrate::Signals& signals, const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options) {
+/// Signals from a file must know every matrix; an embedding or a head may be missing, as in a stock
+/// imatrix.
+void require_signals_fit(const calibrate::Signals& signals, const gguf::File& file,
+                         const quantize::Plan& plan, const QuantizeOptions& options) {
   if (!signals.model_hash.empty() && signals.model_hash != file.hash()) {
-    throw bad_input("these signals are of another model", options.signals_file, "use signals gathered on this model");
+    throw bad_input("these signals are of another model", options.signals_file,
+                    "use signals gathered on this model");
   }
   std::map<std::string, std::pair<std::int64_t, std::int64_t>> sizes;
   for (const auto& planned : plan.tensors) {
     if (planned.action != quantize::Action::kSolve) continue;
     const gguf::Tensor& source = *planned.source;
-    const bool may_be_missing = source.name == "token_embd.weight" || source.name == "output.weight";
+    const bool may_be_missing =
+        source.name == "token_embd.weight" || source.name == "output.weight";
     if (may_be_missing && !signals.matrices.contains(source.name)) continue;
-    sizes[source.name] = {static_cast<std::int64_t>(source.shape[1]), static_cast<std::int64_t>(source.n_cols())};
+    sizes[source.name] = {static_cast<std::int64_t>(source.shape[1]),
+                          static_cast<std::int64_t>(source.n_cols())};
   }
   calibrate::require_fit(signals, sizes, options.signals_file);
 }
 
 /// Text files or signals: everything of the calibration that is there before the model runs.
-Calibration read_calibration(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options, const Progress& progress) {
+Calibration read_calibration(const gguf::File& file, const quantize::Plan& plan,
+                             const QuantizeOptions& options, const Progress& progress) {
   Calibration out;
   if (options.method == Method::kPlain) return out;
   if (!options.signals_file.empty()) {
-    out.signals = calibrate::is_imatrix(options.signals_file) ? calibrate::load_imatrix(options.signals_file) : calibrate::load_signals(options.signals_file);
+    out.signals = calibrate::is_imatrix(options.signals_file)
+                      ? calibrate::load_imatrix(options.signals_file)
+                      : calibrate::load_signals(options.signals_file);
     require_signals_fit(*out.signals, file, plan, options);
     out.facts = {out.signals->description, out.signals->text_hash, out.signals->n_tokens};
     return out;
   }
-  out.model = std::make_unique<model::Model>(file, model::ModelOptions{.device = device_of(options.device, options.group.local_rank())});
+  out.model = std::make_unique<model::Model>(
+      file, model::ModelOptions{.device = device_of(options.device, options.group.local_rank())});
   out.text = load_text(file, options.calibration, progress);
   return out;
 }
 
-/// The work folder of this job, found again by everything that decides its result. Only the first process has one; the others
-/// are asked whether they do the same job.
-std::optional<WorkFolder> open_work_folder(const gguf::File& file, const Calibration& calibration, const QuantizeOptions& options) {
+/// The work folder of this job, found again by everything that decides its result. Only the first
+/// process has one; the others are asked whether they do the same job.
+std::optional<WorkFolder> open_work_folder(const gguf::File& file, const Calibration& calibration,
+                                           const QuantizeOptions& options) {
   const std::string about = options_json(options);
   Hasher hasher;
-  for (const std::string& part : {std::string(kVersion), about, std::to_string(options.seed), file.hash(), calibration.text.hash,
-                                  options.signals_file.empty() ? std::string() : hash_file(options.signals_file)}) {
+  for (const std::string& part :
+       {std::string(kVersion), about, std::to_string(options.seed), file.hash(),
+        calibration.text.hash,
+        options.signals_file.empty() ? std::string() : hash_file(options.signals_file)}) {
     hasher.update(part).update("\n");
   }
   const std::string key = hasher.hex();
   if (options.group.broadcast(key, 0) != key) {
-    throw bad_input("the processes were given different inputs, texts or options", fmt::format("process {} of {}", options.group.rank(), options.group.size()),
-                    "start all of them with the same command, and with the same files on every machine");
+    throw bad_input(
+        "the processes were given different inputs, texts or options",
+        fmt::format("process {} of {}", options.group.rank(), options.group.size()),
+        "start all of them with the same command, and with the same files on every machine");
   }
   if (!options.group.leads()) return std::nullopt;
   return WorkFolder(options.output, key, about, options.overwrite);
 }
 
-constexpr const char* kSamplesFile = "samples";  ///< token ids of the own samples, int32, window after window
+/// token ids of the own samples, int32, window after window
+constexpr const char* kSamplesFile = "samples";
 
 /// Own samples, the longest part of a calibration: an earlier run may have left them.
-void complete_calibration(Calibration& calibration, WorkFolder* work, const QuantizeOptions& options, const Progress& progress) {
+void complete_calibration(Calibration& calibration, WorkFolder* work,
+                          const QuantizeOptions& options, const Progress& progress) {
   if (!calibration.model) return;
   const CalibrationSource& source = options.calibration;
   if (source.self_tokens > 0) {
-    const auto n = static_cast<std::size_t>(n_samples(source)), length = static_cast<std::size_t>(source.window_tokens);
+    const auto n = static_cast<std::size_t>(n_samples(source)),
+               length = static_cast<std::size_t>(source.window_tokens);
     const std::size_t window_bytes = length * sizeof(std::int32_t);
-    const std::string kept = options.group.broadcast(work ? work->read(kSamplesFile).value_or("") : "", 0);
+    const std::string kept =
+        options.group.broadcast(work ? work->read(kSamplesFile).value_or("") : "", 0);
     calibrate::Windows samples;
     if (kept.size() == n * window_bytes) {
       samples.assign(n, std::vector<std::int32_t>(length));
-      for (std::size_t i = 0; i < n; ++i) std::memcpy(samples[i].data(), kept.data() + i * window_bytes, window_bytes);
-      report(progress, {"sample", options.output, n * length, n * length, "tokens of an earlier run"});
+      for (std::size_t i = 0; i < n; ++i)
+        std::memcpy(samples[i].data(), kept.data() + i * window_bytes, window_bytes);
+      report(progress,
+             {"sample", options.output, n * length, n * length, "tokens of an earlier run"});
     } else {
       samples = write_samples(*calibration.model, source, options.seed, progress, options.group);
       std::string flat;
-      for (const auto& sample : samples) flat.append(reinterpret_cast<const char*>(sample.data()), window_bytes);
+      for (const auto& sample : samples)
+        flat.append(reinterpret_cast<const char*>(sample.data()), window_bytes);
       if (work) work->write(kSamplesFile, flat);
     }
     add_samples(calibration.text, std::move(samples));
   }
-  calibration.facts = {calibration.text.description, calibration.text.hash,
-                       static_cast<std::int64_t>(calibration.text.windows.size()) * source.window_tokens};
+  calibration.facts = {
+      calibration.text.description, calibration.text.hash,
+      static_cast<std::int64_t>(calibration.text.windows.size()) * source.window_tokens};
 }
 
 /// What an earlier run of this job solved, told to all processes.
-std::set<std::string> agree_on_solved(const WorkFolder* work, const quantize::Plan& plan, const distribute::Group& group) {
+std::set<std::string> agree_on_solved(const WorkFolder* work, const quantize::Plan& plan,
+                                      const distribute::Group& group) {
   const std::set<std::string> own = work ? find_solved(*work, plan) : std::set<std::string>();
-  return nlohmann::json::parse(group.broadcast(nlohmann::json(own).dump(), 0)).get<std::set<std::string>>();
+  return nlohmann::json::parse(group.broadcast(nlohmann::json(own).dump(), 0))
+      .get<std::set<std::string>>();
 }
 
 /// At most n_tokens of the windows, spread evenly.
@@ -142,24 +168,33 @@ calibrate::Windows some_of(const calibrate::Windows& windows, std::size_t n_toke
 }
 
 /// Static signals as far as the method needs them.
-calibrate::Signals collect_signals(const Calibration& calibration, const QuantizeOptions& options, const Progress& progress) {
-  const bool sequential = options.method == Method::kSpectral && options.moments == Moments::kSequential;
+calibrate::Signals collect_signals(const Calibration& calibration, const QuantizeOptions& options,
+                                   const Progress& progress) {
+  const bool sequential =
+      options.method == Method::kSpectral && options.moments == Moments::kSequential;
   calibrate::CollectOptions collect;
   collect.seed = options.seed;
   collect.group = options.group;
   collect.output_moments = options.method == Method::kSpectral && options.two_sided;
   collect.only_head = sequential;
-  if (collect.only_head && !collect.output_moments && !calibration.model->architecture().tied()) return {};
-  if (!sequential) return calibrate::collect(*calibration.model, calibration.text.windows, collect, progress);
-  const std::size_t tokens = tokens_of_static_signals(static_cast<std::size_t>(calibration.model->architecture().hidden_size()));
-  return calibrate::collect(*calibration.model, some_of(calibration.text.windows, tokens), collect, progress);
+  if (collect.only_head && !collect.output_moments && !calibration.model->architecture().tied())
+    return {};
+  if (!sequential)
+    return calibrate::collect(*calibration.model, calibration.text.windows, collect, progress);
+  const std::size_t tokens = tokens_of_static_signals(
+      static_cast<std::size_t>(calibration.model->architecture().hidden_size()));
+  return calibrate::collect(*calibration.model, some_of(calibration.text.windows, tokens), collect,
+                            progress);
 }
 
 /// Rounds or solves every matrix, and writes the file.
-void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& calibration, WorkFolder* work) {
+void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& calibration,
+                      WorkFolder* work) {
   const QuantizeOptions& options = run.options;
   const std::set<std::string> solved = agree_on_solved(work, plan, options.group);
-  if (!solved.empty()) report(run.progress, {"resume", options.output, solved.size(), solved.size(), "solved matrices"});
+  if (!solved.empty())
+    report(run.progress,
+           {"resume", options.output, solved.size(), solved.size(), "solved matrices"});
   const auto is_left = [&](const quantize::PlannedTensor& planned) {
     return planned.action == quantize::Action::kSolve && !solved.contains(planned.source->name);
   };
@@ -168,13 +203,16 @@ void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& c
     calibration.signals = collect_signals(calibration, options, run.progress);
   }
   run.times.enter("write");
-  MatrixWriter output(run.file, plan, output_metadata(run.file, options, calibration.facts, at::get_num_threads()), options);
+  MatrixWriter output(run.file, plan,
+                      output_metadata(run.file, options, calibration.facts, at::get_num_threads()),
+                      options);
   output.write_rest();
   Job job{options, run.file, output, work, solved, run.report, run.times, run.progress};
   if (options.method != Method::kSpectral) {
     round_model(job, calibration.signals ? &*calibration.signals : nullptr);
   } else if (calibration.model && options.moments == Moments::kSequential) {
-    solve_sequential(job, *calibration.model, calibration.text.windows, calibration.signals.value_or(calibrate::Signals{}));
+    solve_sequential(job, *calibration.model, calibration.text.windows,
+                     calibration.signals.value_or(calibrate::Signals{}));
   } else {
     solve_static(job, calibration.signals.value_or(calibrate::Signals{}));
   }
@@ -185,7 +223,10 @@ void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& c
 /// A file of this process alone, removed at the end: what the first process has in its work folder.
 class PrivateFile {
  public:
-  PrivateFile() : path_((std::filesystem::temp_directory_path() / fmt::format("spectralquant-{}.gguf", ::getpid())).string()) {}
+  PrivateFile()
+      : path_((std::filesystem::temp_directory_path() /
+               fmt::format("spectralquant-{}.gguf", ::getpid()))
+                  .string()) {}
   ~PrivateFile() { ::unlink(path_.c_str()); }
   PrivateFile(const PrivateFile&) = delete;
   PrivateFile& operator=(const PrivateFile&) = delete;
@@ -200,8 +241,10 @@ void verify(const QuantizeOptions& options, QuantizeReport& report) {
   const gguf::File written = gguf::File::open(options.output);
   const gguf::Inventory inventory = gguf::take_inventory(written);
   if (!inventory.strict && !options.plan.fallback) {
-    const std::string first = inventory.violations.empty() ? "no matrix is Q4_K" : inventory.violations.front();
-    throw Error(ErrorCode::kFailed, "the written file is not strict: " + first, options.output, "please report this as a bug");
+    const std::string first =
+        inventory.violations.empty() ? "no matrix is Q4_K" : inventory.violations.front();
+    throw Error(ErrorCode::kFailed, "the written file is not strict: " + first, options.output,
+                "please report this as a bug");
   }
   report.output_bytes = inventory.file_bytes;
   report.file_bpw = inventory.file_bpw;
@@ -213,7 +256,8 @@ void verify(const QuantizeOptions& options, QuantizeReport& report) {
 
 QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& callers_progress) {
   check_options(options);
-  if (options.output.empty()) throw Error(ErrorCode::kBadUsage, "no output file", {}, "name the file to write");
+  if (options.output.empty())
+    throw Error(ErrorCode::kBadUsage, "no output file", {}, "name the file to write");
   const distribute::Group& group = options.group;
   const Progress progress = group.alone() ? callers_progress : [&](const ProgressEvent& event) {
     group.check();
@@ -246,18 +290,23 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
   std::optional<PrivateFile> copy;
   if (tuned) {
     text = split_text(calibration.text.windows, calibration.text.n_from_files);
-    // Text held aside tells how the file does where it was not fitted: the solver does not see it either.
+    // Text held aside tells how the file does where it was not fitted: the solver does not see it
+    // either.
     calibration.text.windows = text.files;
-    calibration.text.windows.insert(calibration.text.windows.end(), text.own.begin(), text.own.end());
+    calibration.text.windows.insert(calibration.text.windows.end(), text.own.begin(),
+                                    text.own.end());
     if (!work) copy.emplace();
-    solving.output = !options.start_file.empty() ? options.start_file : work ? work->file(kSolvedFile) : copy->path();
+    solving.output = !options.start_file.empty() ? options.start_file
+                     : work                      ? work->file(kSolvedFile)
+                                                 : copy->path();
     solving.overwrite = true;
     solving.tune = {};
   } else if (!work) {
     solving.output.clear();
   }
   const bool solved_before = group.alone() && tuned && work->find(kSolvedFile);
-  if (options.start_file.empty() && !solved_before) solve_and_commit({solving, file, report, times, progress}, plan, calibration, work);
+  if (options.start_file.empty() && !solved_before)
+    solve_and_commit({solving, file, report, times, progress}, plan, calibration, work);
   if (tuned) {
     calibration.model.reset();
     calibration.signals.reset();

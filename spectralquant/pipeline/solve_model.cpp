@@ -18,21 +18,24 @@ using quantize::Q4KMatrix;
 /// Rows are rounded on their own, so a huge matrix can be taken in pieces of this many values.
 constexpr std::uint64_t kPieceValues = std::uint64_t{1} << 24;
 
-/// Share of the mean of diag(H) that is added to it before drift is divided by it (docs/method.md, section 3).
+/// Share of the mean of diag(H) that is added to it before drift is divided by it (docs/method.md,
+/// section 3).
 constexpr double kDriftDamping = 0.02;
 
 /// Share of the mean of a diagonal G that is added to it.
 constexpr double kDiagonalDamping = 0.01;
 
 /// What an error of a matrix costs as far as static signals tell.
-Problem static_problem(const calibrate::Signals& signals, const std::string& name, const torch::Tensor& weights, bool two_sided) {
+Problem static_problem(const calibrate::Signals& signals, const std::string& name,
+                       const torch::Tensor& weights, bool two_sided) {
   Problem problem;
   problem.target = weights;
   const auto it = signals.matrices.find(name);
   const MatrixSignal signal = it == signals.matrices.end() ? MatrixSignal{} : it->second;
   problem.h = signal.h;
   if (!problem.h.defined()) {
-    // An embedding that is only looked up: each row stands alone, and its frequency scales the whole row.
+    // An embedding that is only looked up: each row stands alone, and its frequency scales the
+    // whole row.
     problem.h = two_sided && signal.c.defined() ? signal.c : torch::ones({weights.size(1)});
     return problem;
   }
@@ -43,7 +46,8 @@ Problem static_problem(const calibrate::Signals& signals, const std::string& nam
     problem.c = signal.c;
     problem.frequency = calibrate::smoothed_frequency(signal.frequency, signals.n_tokens);
     // Rows that a diagonal G does not couple are solved each in units of its own g_rr.
-    if (diagonal) problem.frequency = problem.frequency / (signal.g + signal.g.mean() * kDiagonalDamping);
+    if (diagonal)
+      problem.frequency = problem.frequency / (signal.g + signal.g.mean() * kDiagonalDamping);
   }
   return problem;
 }
@@ -51,14 +55,17 @@ Problem static_problem(const calibrate::Signals& signals, const std::string& nam
 /// What an error of a row costs does not depend on the others.
 bool rows_stand_alone(const calibrate::Signals& signals, const std::string& name, bool two_sided) {
   const auto it = signals.matrices.find(name);
-  return !two_sided || it == signals.matrices.end() || !it->second.g.defined() || it->second.g.dim() == 1;
+  return !two_sided || it == signals.matrices.end() || !it->second.g.defined() ||
+         it->second.g.dim() == 1;
 }
 
-/// Corrects targets for what the quantized part in front does to a stage's inputs and to the residual stream:
-/// W + share · D Hq⁻¹, where D is W E[(x_f − x_q) x_qᵀ], or the whole output drift of an output projection.
+/// Corrects targets for what the quantized part in front does to a stage's inputs and to the
+/// residual stream: W + share · D Hq⁻¹, where D is W E[(x_f − x_q) x_qᵀ], or the whole output drift
+/// of an output projection.
 class DriftCorrection {
  public:
-  DriftCorrection(const calibrate::StageMoments& moments, double share, torch::Device device) : moments_(moments), share_(share), device_(device) {
+  DriftCorrection(const calibrate::StageMoments& moments, double share, torch::Device device)
+      : moments_(moments), share_(share), device_(device) {
     if (share == 0 || !(moments.input_drift.defined() || moments.output_drift.defined())) return;
     torch::Tensor h = exact(moments.h);
     const double mean = h.diagonal().mean().item<double>();
@@ -69,14 +76,19 @@ class DriftCorrection {
 
   torch::Tensor target(const torch::Tensor& weights) const {
     if (!factor_.defined()) return weights;
-    const torch::Tensor drift = moments_.output_drift.defined() ? exact(moments_.output_drift) : exact(weights).mm(exact(moments_.input_drift));
+    const torch::Tensor drift = moments_.output_drift.defined()
+                                    ? exact(moments_.output_drift)
+                                    : exact(weights).mm(exact(moments_.input_drift));
     const torch::Tensor correction = torch::cholesky_solve(drift.t(), factor_).t().to(torch::kCPU);
     return (weights + share_ * correction).to(torch::kFloat32).contiguous();
   }
 
  private:
   /// A copy in float64 on the device.
-  torch::Tensor exact(const torch::Tensor& x) const { return x.to(torch::TensorOptions(device_).dtype(torch::kFloat64), /*non_blocking=*/false, /*copy=*/true); }
+  torch::Tensor exact(const torch::Tensor& x) const {
+    return x.to(torch::TensorOptions(device_).dtype(torch::kFloat64), /*non_blocking=*/false,
+                /*copy=*/true);
+  }
 
   const calibrate::StageMoments& moments_;
   double share_;
@@ -98,9 +110,12 @@ void round_model(Job& job, const calibrate::Signals* signals) {
   for (const gguf::Tensor* source : job.output.matrices()) {
     progress.begin(source->name);
     const auto start = std::chrono::steady_clock::now();
-    const torch::Tensor importance = signals ? calibrate::importance(*signals, source->name) : torch::Tensor();
-    const auto it = signals ? signals->matrices.find(source->name) : decltype(signals->matrices.find(source->name)){};
-    const std::uint64_t cols = source->n_cols(), rows_each = source->shape[1], n_matrices = source->n_rows() / rows_each;
+    const torch::Tensor importance =
+        signals ? calibrate::importance(*signals, source->name) : torch::Tensor();
+    const auto it = signals ? signals->matrices.find(source->name)
+                            : decltype(signals->matrices.find(source->name)){};
+    const std::uint64_t cols = source->n_cols(), rows_each = source->shape[1],
+                        n_matrices = source->n_rows() / rows_each;
     MatrixReport report;
     report.name = source->name;
     report.rows = static_cast<std::int64_t>(source->n_rows());
@@ -114,13 +129,17 @@ void round_model(Job& job, const calibrate::Signals* signals) {
         const std::uint64_t n = std::min(step, (m + 1) * rows_each - row);
         Problem problem;
         problem.target = decode_rows(*source, row, n);
-        problem.h = !own.defined() ? torch::ones({report.cols}) : signals->diagonal_only ? own : it->second.h;
+        problem.h = !own.defined()           ? torch::ones({report.cols})
+                    : signals->diagonal_only ? own
+                                             : it->second.h;
         const float* weights = problem.target.data_ptr<float>();
         const auto count = static_cast<std::int64_t>(n);
-        const Q4KMatrix plain = quantize::round_like_llama(weights, count, report.cols, nullptr, job.options.n_threads);
+        const Q4KMatrix plain =
+            quantize::round_like_llama(weights, count, report.cols, nullptr, job.options.n_threads);
         report.plain_objective += quantize::objective(problem, plain);
         if (own.defined()) {
-          const Q4KMatrix weighted = quantize::round_like_llama(weights, count, report.cols, own.data_ptr<float>(), job.options.n_threads);
+          const Q4KMatrix weighted = quantize::round_like_llama(
+              weights, count, report.cols, own.data_ptr<float>(), job.options.n_threads);
           report.imatrix_objective += quantize::objective(problem, weighted);
           job.output.write(*source, row, weighted);
         } else {
@@ -140,12 +159,16 @@ void round_model(Job& job, const calibrate::Signals* signals) {
 void solve_static(Job& job, const calibrate::Signals& signals) {
   SolveProgress progress(job);
   job.times.enter("solve");
-  // So many at once that the processes finish at about the same time, and not so many that their results would fill the memory.
+  // So many at once that the processes finish at about the same time, and not so many that their
+  // results would fill the memory.
   const auto at_once = static_cast<std::size_t>(4 * job.options.group.size());
   std::vector<Task> tasks;
   for (const gguf::Tensor* source : job.output.matrices()) {
-    tasks.push_back({source, [&job, &signals, source] {
-                       return static_problem(signals, source->name, decode_rows(*source, 0, source->n_rows()), job.options.two_sided);
+    tasks.push_back({source,
+                     [&job, &signals, source] {
+                       return static_problem(signals, source->name,
+                                             decode_rows(*source, 0, source->n_rows()),
+                                             job.options.two_sided);
                      },
                      rows_stand_alone(signals, source->name, job.options.two_sided)});
     if (tasks.size() < at_once && source != job.output.matrices().back()) continue;
@@ -154,9 +177,12 @@ void solve_static(Job& job, const calibrate::Signals& signals) {
   }
 }
 
-void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& windows, const calibrate::Signals& signals) {
+void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& windows,
+                      const calibrate::Signals& signals) {
   SolveProgress progress(job);
-  const auto weights_of = [](const gguf::Tensor& source) { return decode_rows(source, 0, source.n_rows()); };
+  const auto weights_of = [](const gguf::Tensor& source) {
+    return decode_rows(source, 0, source.n_rows());
+  };
   std::vector<std::string> in_place;  // weights of the current block that were set
   const auto put = [&](const std::string& name, const Q4KMatrix& matrix) {
     model.weights().set(name, decoded(matrix).to(model.device(), model.dtype()));
@@ -166,12 +192,18 @@ void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& w
   const std::string embedding = model.architecture().embedding_name();
   job.times.enter("solve");
   if (const gguf::Tensor* source = job.output.find(embedding)) {
-    const auto problem = [&] { return static_problem(signals, embedding, weights_of(*source), job.options.two_sided); };
-    solve_and_write(job, progress, {{source, problem, rows_stand_alone(signals, embedding, job.options.two_sided)}}, put);
+    const auto problem = [&] {
+      return static_problem(signals, embedding, weights_of(*source), job.options.two_sided);
+    };
+    solve_and_write(
+        job, progress,
+        {{source, problem, rows_stand_alone(signals, embedding, job.options.two_sided)}}, put);
     in_place.clear();  // stays
   }
 
-  const auto is_done = [&](const gguf::Tensor& matrix) { return job.output.has(matrix.name) || job.solved.contains(matrix.name); };
+  const auto is_done = [&](const gguf::Tensor& matrix) {
+    return job.output.has(matrix.name) || job.solved.contains(matrix.name);
+  };
   calibrate::WalkOptions options;
   options.group = job.options.group;
   options.drift = job.options.drift_correction > 0;
@@ -193,10 +225,16 @@ void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& w
     std::vector<Task> tasks;
     for (const std::string& name : moments.names) {
       const gguf::Tensor* source = job.output.find(name);
-      if (!source || job.output.has(name)) continue;  // kept in another type; or the tied head, solved as embedding
-      tasks.push_back({source, [&, source] {
-                         if (!correction) correction.emplace(moments, job.options.drift_correction, model.device());
-                         Problem problem = static_problem(signals, source->name, correction->target(weights_of(*source)), job.options.two_sided);
+      // kept in another type; or the tied head, solved as embedding
+      if (!source || job.output.has(name)) continue;
+      tasks.push_back({source,
+                       [&, source] {
+                         if (!correction)
+                           correction.emplace(moments, job.options.drift_correction,
+                                              model.device());
+                         Problem problem = static_problem(signals, source->name,
+                                                          correction->target(weights_of(*source)),
+                                                          job.options.two_sided);
                          problem.h = moments.h;
                          return problem;
                        },
@@ -206,15 +244,20 @@ void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& w
     job.times.enter("walk");
   };
   const auto& matrices = job.output.matrices();
-  if (!std::all_of(matrices.begin(), matrices.end(), [&](const gguf::Tensor* matrix) { return is_done(*matrix); })) {
+  if (!std::all_of(matrices.begin(), matrices.end(),
+                   [&](const gguf::Tensor* matrix) { return is_done(*matrix); })) {
     job.times.enter("walk");
     calibrate::walk(model, windows, options, solve_stage);
   }
-  // All of them if an earlier run had solved all; and matrices that a forward pass never reads, such as extra prediction heads.
+  // All of them if an earlier run had solved all; and matrices that a forward pass never reads,
+  // such as extra prediction heads.
   job.times.enter("solve");
   for (const gguf::Tensor* source : matrices) {
     if (job.output.has(source->name)) continue;
-    solve_and_write(job, progress, {{source, [&] { return static_problem({}, source->name, weights_of(*source), false); }, true}});
+    solve_and_write(
+        job, progress,
+        {{source, [&] { return static_problem({}, source->name, weights_of(*source), false); },
+          true}});
   }
 }
 

@@ -16,8 +16,9 @@ struct Job {
   const QuantizeOptions& options;
   const gguf::File& file;
   MatrixWriter& output;
-  WorkFolder* work;                    ///< solved matrices are kept there, and taken from there; nullptr but in the first process
-  const std::set<std::string>& solved; ///< what an earlier run of this job left there
+  /// solved matrices are kept there, and taken from there; nullptr but in the first process
+  WorkFolder* work;
+  const std::set<std::string>& solved;  ///< what an earlier run of this job left there
   QuantizeReport& report;
   PhaseTimes& times;
   const Progress& progress;
@@ -26,11 +27,13 @@ struct Job {
 /// llama.cpp's rounding of every matrix, weighted by diag(H) where `signals` has it; null: plain.
 void round_model(Job& job, const calibrate::Signals* signals);
 
-/// Every matrix solved under static signals. A matrix without a signal is solved for the least squared error.
+/// Every matrix solved under static signals. A matrix without a signal is solved for the least
+/// squared error.
 void solve_static(Job& job, const calibrate::Signals& signals);
 
 /// The embedding, then matrix by matrix along the walk, targets corrected for the drift in front.
 /// `signals`: of the head at least when it is tied; with output moments when two-sided.
-void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& windows, const calibrate::Signals& signals);
+void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& windows,
+                      const calibrate::Signals& signals);
 
 }  // namespace spectralquant::pipeline

@@ -21,8 +21,12 @@ quantize::SolverOptions solver_options(const QuantizeOptions& options) {
   return solver;
 }
 
-std::int64_t rows_of(const gguf::Tensor& source) { return static_cast<std::int64_t>(source.n_rows()); }
-std::int64_t cols_of(const gguf::Tensor& source) { return static_cast<std::int64_t>(source.n_cols()); }
+std::int64_t rows_of(const gguf::Tensor& source) {
+  return static_cast<std::int64_t>(source.n_rows());
+}
+std::int64_t cols_of(const gguf::Tensor& source) {
+  return static_cast<std::int64_t>(source.n_cols());
+}
 
 /// The device that matrices are solved on: the model's, where this build has kernels for it.
 torch::Device solver_device(const Job& job) {
@@ -36,8 +40,9 @@ constexpr std::uint64_t kSmallestSplit = std::uint64_t{1} << 16;
 SolvedMatrix solve_matrix(const Job& job, const std::string& name, const Problem& problem) {
   const auto start = std::chrono::steady_clock::now();
   const torch::Device device = solver_device(job);
-  quantize::Solution solution = device.is_cpu() ? quantize::solve(problem, solver_options(job.options))
-                                                : quantize::solve_batched(problem, solver_options(job.options), device);
+  quantize::Solution solution =
+      device.is_cpu() ? quantize::solve(problem, solver_options(job.options))
+                      : quantize::solve_batched(problem, solver_options(job.options), device);
   SolvedMatrix out;
   out.report.name = name;
   out.report.rows = problem.target.size(0);
@@ -46,7 +51,8 @@ SolvedMatrix solve_matrix(const Job& job, const std::string& name, const Problem
   out.report.objective = solution.objective;
   out.report.plain_objective = solution.plain_objective;
   out.report.imatrix_objective = solution.imatrix_objective;
-  if (const double all = energy(problem, device); all > 0) out.report.relative_error = solution.objective / all;
+  if (const double all = energy(problem, device); all > 0)
+    out.report.relative_error = solution.objective / all;
   out.matrix = std::move(solution.matrix);
   return out;
 }
@@ -59,10 +65,12 @@ Problem some_rows(const Problem& whole, std::int64_t first, std::int64_t last) {
   return part;
 }
 
-SolvedMatrix received(const Job& job, const std::string& bytes, const std::string& name, std::int64_t rows, std::int64_t cols) {
+SolvedMatrix received(const Job& job, const std::string& bytes, const std::string& name,
+                      std::int64_t rows, std::int64_t cols) {
   auto solved = SolvedMatrix::from_bytes(bytes, name, rows, cols);
   if (solved) return std::move(*solved);
-  throw Error(ErrorCode::kFailed, "the solved matrix " + name + " was damaged on its way", job.options.output, "start again with the same command");
+  throw Error(ErrorCode::kFailed, "the solved matrix " + name + " was damaged on its way",
+              job.options.output, "start again with the same command");
 }
 
 /// Some rows in each process; the same bytes as in one.
@@ -76,7 +84,8 @@ SolvedMatrix solve_by_rows(const Job& job, const Task& task) {
   };
   const int own = group.rank();
   const auto [own_first, own_last] = rows_of_process(own);
-  const std::string own_bytes = solve_matrix(job, name, some_rows(task.problem(), own_first, own_last)).to_bytes();
+  const std::string own_bytes =
+      solve_matrix(job, name, some_rows(task.problem(), own_first, own_last)).to_bytes();
   SolvedMatrix whole;
   whole.report.name = name;
   whole.report.rows = rows;
@@ -86,8 +95,12 @@ SolvedMatrix solve_by_rows(const Job& job, const Task& task) {
   for (int rank = 0; rank < group.size(); ++rank) {
     const auto [first, last] = rows_of_process(rank);
     const std::int64_t n = last - first;
-    const SolvedMatrix part = received(job, group.broadcast(rank == own ? own_bytes : "", rank), name, n, cols);
-    const auto put = [&, first = first](const auto& from, auto& to) { std::copy(from.begin(), from.end(), to.begin() + first * static_cast<std::int64_t>(from.size()) / n); };
+    const SolvedMatrix part =
+        received(job, group.broadcast(rank == own ? own_bytes : "", rank), name, n, cols);
+    const auto put = [&, first = first](const auto& from, auto& to) {
+      std::copy(from.begin(), from.end(),
+                to.begin() + first * static_cast<std::int64_t>(from.size()) / n);
+    };
     put(part.matrix.code, whole.matrix.code);
     put(part.matrix.scale, whole.matrix.scale);
     put(part.matrix.min, whole.matrix.min);
@@ -106,13 +119,16 @@ SolvedMatrix solve_by_rows(const Job& job, const Task& task) {
 /// Which process solves which task: the dearest first, each to whoever has the least to do.
 std::vector<int> share_out(const std::vector<Task>& tasks, const Job& job) {
   const auto cost = [&](std::size_t i) {
-    const double rows = static_cast<double>(tasks[i].source->n_rows()), cols = static_cast<double>(tasks[i].source->n_cols());
-    const bool shared = tasks[i].rows_stand_alone || job.solved.contains(tasks[i].source->name);  // by all, or done
+    const double rows = static_cast<double>(tasks[i].source->n_rows()),
+                 cols = static_cast<double>(tasks[i].source->n_cols());
+    // by all, or done
+    const bool shared = tasks[i].rows_stand_alone || job.solved.contains(tasks[i].source->name);
     return shared ? 0.0 : rows * cols * (rows + cols);
   };
   std::vector<std::size_t> order(tasks.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return cost(a) > cost(b); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return cost(a) > cost(b); });
   std::vector<double> load(static_cast<std::size_t>(job.options.group.size()), 0);
   std::vector<int> owners(tasks.size());
   for (const std::size_t i : order) {
@@ -129,7 +145,9 @@ SolveProgress::SolveProgress(const Job& job) : job_(job) {
   for (const gguf::Tensor* matrix : job.output.matrices()) total_ += matrix->n_values();
 }
 
-void SolveProgress::begin(std::string_view name) const { report(job_.progress, {"solve", name, done_, total_, "weights"}); }
+void SolveProgress::begin(std::string_view name) const {
+  report(job_.progress, {"solve", name, done_, total_, "weights"});
+}
 
 void SolveProgress::end(const gguf::Tensor& matrix) {
   done_ += matrix.n_values();
@@ -137,10 +155,12 @@ void SolveProgress::end(const gguf::Tensor& matrix) {
 }
 
 double energy(const Problem& problem, torch::Device device) {
-  return quantize::objective_on(problem, Q4KMatrix(problem.target.size(0), problem.target.size(1)), device);
+  return quantize::objective_on(problem, Q4KMatrix(problem.target.size(0), problem.target.size(1)),
+                                device);
 }
 
-void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>& tasks, const Put& put) {
+void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>& tasks,
+                     const Put& put) {
   const distribute::Group& group = job.options.group;
   const std::vector<int> owners = share_out(tasks, job);
   const auto solve = [&](const Task& task) {
@@ -148,11 +168,14 @@ void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>&
     return solve_matrix(job, task.source->name, task.problem());
   };
   const auto by_rows = [&](const Task& task) {
-    return task.rows_stand_alone && task.source->n_values() >= kSmallestSplit && rows_of(*task.source) >= group.size();
+    return task.rows_stand_alone && task.source->n_values() >= kSmallestSplit &&
+           rows_of(*task.source) >= group.size();
   };
   std::vector<std::string> own(tasks.size());
   for (std::size_t i = 0; i < tasks.size(); ++i) {
-    if (group.alone() || owners[i] != group.rank() || by_rows(tasks[i]) || job.solved.contains(tasks[i].source->name)) continue;
+    if (group.alone() || owners[i] != group.rank() || by_rows(tasks[i]) ||
+        job.solved.contains(tasks[i].source->name))
+      continue;
     own[i] = solve(tasks[i]).to_bytes();
   }
   for (std::size_t i = 0; i < tasks.size(); ++i) {
@@ -161,14 +184,16 @@ void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>&
     SolvedMatrix solved;
     if (before) {
       const std::string kept = job.work ? job.work->read(source.name).value_or("") : "";
-      solved = received(job, group.broadcast(kept, 0), source.name, rows_of(source), cols_of(source));
+      solved =
+          received(job, group.broadcast(kept, 0), source.name, rows_of(source), cols_of(source));
       ++job.report.resumed;
     } else if (group.alone()) {
       solved = solve(tasks[i]);
     } else if (by_rows(tasks[i])) {
       solved = solve_by_rows(job, tasks[i]);
     } else {
-      solved = received(job, group.broadcast(std::move(own[i]), owners[i]), source.name, rows_of(source), cols_of(source));
+      solved = received(job, group.broadcast(std::move(own[i]), owners[i]), source.name,
+                        rows_of(source), cols_of(source));
     }
     if (!before && job.work) job.work->write(source.name, solved.to_bytes());
     job.output.write(source, 0, solved.matrix);
@@ -184,7 +209,8 @@ std::set<std::string> find_solved(const WorkFolder& work, const quantize::Plan& 
     if (planned.action != quantize::Action::kSolve) continue;
     const gguf::Tensor& source = *planned.source;
     const auto bytes = work.read(source.name);
-    if (bytes && SolvedMatrix::from_bytes(*bytes, source.name, rows_of(source), cols_of(source))) names.insert(source.name);
+    if (bytes && SolvedMatrix::from_bytes(*bytes, source.name, rows_of(source), cols_of(source)))
+      names.insert(source.name);
   }
   return names;
 }

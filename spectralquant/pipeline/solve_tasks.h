@@ -25,15 +25,17 @@ class SolveProgress {
 struct Task {
   const gguf::Tensor* source;
   std::function<quantize::Problem()> problem;
-  bool rows_stand_alone = false;  ///< no output moment couples them: processes may solve some rows each
+  /// no output moment couples them: processes may solve some rows each
+  bool rows_stand_alone = false;
 };
 
 /// Called with each matrix once it is written, in the order of the tasks.
 using Put = std::function<void(const std::string& name, const quantize::Q4KMatrix& matrix)>;
 
-/// Solves matrices, each in one process or some rows in each, or takes them from the work folder; all processes get all of them.
-/// The first keeps and writes them as they come.
-void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>& tasks, const Put& put = {});
+/// Solves matrices, each in one process or some rows in each, or takes them from the work folder;
+/// all processes get all of them. The first keeps and writes them as they come.
+void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>& tasks,
+                     const Put& put = {});
 
 /// Names of the plan's matrices that an earlier run of this job solved.
 std::set<std::string> find_solved(const WorkFolder& work, const quantize::Plan& plan);

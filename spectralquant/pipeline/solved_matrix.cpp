@@ -8,7 +8,8 @@ namespace spectralquant::pipeline {
 
 std::string SolvedMatrix::to_bytes() const {
   const std::vector<gguf::BlockQ4K> blocks = matrix.to_blocks();
-  const std::string_view body(reinterpret_cast<const char*>(blocks.data()), blocks.size() * sizeof blocks[0]);
+  const std::string_view body(reinterpret_cast<const char*>(blocks.data()),
+                              blocks.size() * sizeof blocks[0]);
   const nlohmann::ordered_json head = {{"name", report.name},
                                        {"rows", matrix.rows},
                                        {"cols", matrix.cols},
@@ -21,24 +22,34 @@ std::string SolvedMatrix::to_bytes() const {
   return head.dump() + "\n" + std::string(body);
 }
 
-std::optional<SolvedMatrix> SolvedMatrix::from_bytes(std::string_view bytes, std::string_view name, std::int64_t rows, std::int64_t cols) {
+std::optional<SolvedMatrix> SolvedMatrix::from_bytes(std::string_view bytes, std::string_view name,
+                                                     std::int64_t rows, std::int64_t cols) {
   const std::size_t line = bytes.find('\n');
   if (line == std::string_view::npos) return std::nullopt;
-  const auto head = nlohmann::json::parse(bytes.substr(0, line), nullptr, /*allow_exceptions=*/false);
+  const auto head =
+      nlohmann::json::parse(bytes.substr(0, line), nullptr, /*allow_exceptions=*/false);
   const std::string_view body = bytes.substr(line + 1);
   SolvedMatrix out;
   try {  // a head without one of the values is as good as none
-    out.report = {head.at("name"),           head.at("rows"),
-                  head.at("cols"),           head.at("relative_error"),
-                  head.at("plain_objective"), head.at("imatrix_objective"),
-                  head.at("objective"),      head.at("seconds")};
+    out.report = {head.at("name"),
+                  head.at("rows"),
+                  head.at("cols"),
+                  head.at("relative_error"),
+                  head.at("plain_objective"),
+                  head.at("imatrix_objective"),
+                  head.at("objective"),
+                  head.at("seconds")};
     if (head.at("hash") != hash_hex(body)) return std::nullopt;
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
   }
-  const std::size_t n_blocks = static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols / gguf::kSuperBlock);
-  if (out.report.name != name || out.report.rows != rows || out.report.cols != cols || body.size() != n_blocks * sizeof(gguf::BlockQ4K)) return std::nullopt;
-  out.matrix = quantize::Q4KMatrix::from_blocks(reinterpret_cast<const gguf::BlockQ4K*>(body.data()), rows, cols);
+  const std::size_t n_blocks =
+      static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols / gguf::kSuperBlock);
+  if (out.report.name != name || out.report.rows != rows || out.report.cols != cols ||
+      body.size() != n_blocks * sizeof(gguf::BlockQ4K))
+    return std::nullopt;
+  out.matrix = quantize::Q4KMatrix::from_blocks(
+      reinterpret_cast<const gguf::BlockQ4K*>(body.data()), rows, cols);
   return out;
 }
 

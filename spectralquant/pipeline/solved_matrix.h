@@ -13,10 +13,12 @@ struct SolvedMatrix {
   MatrixReport report;
   quantize::Q4KMatrix matrix;
 
-  /// Bytes to keep or to send: a line of JSON (the report, and a hash of what follows), then the Q4_K blocks as they stand in the file.
+  /// Bytes to keep or to send: a line of JSON (the report, and a hash of what follows), then the
+  /// Q4_K blocks as they stand in the file.
   std::string to_bytes() const;
   /// nullopt unless `bytes` are whole and of a matrix of this name and size.
-  static std::optional<SolvedMatrix> from_bytes(std::string_view bytes, std::string_view name, std::int64_t rows, std::int64_t cols);
+  static std::optional<SolvedMatrix> from_bytes(std::string_view bytes, std::string_view name,
+                                                std::int64_t rows, std::int64_t cols);
 };
 
 }  // namespace spectralquant::pipeline

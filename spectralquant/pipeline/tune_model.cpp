@@ -13,7 +13,8 @@
 namespace spectralquant::pipeline {
 namespace {
 
-/// Of the calibration text: every so many windows one is held aside, and no more tokens than tell two states apart.
+/// Of the calibration text: every so many windows one is held aside, and no more tokens than tell
+/// two states apart.
 constexpr std::size_t kHeldAsideEvery = 16, kHeldAsideTokens = 32768;
 
 /// Seeds of samples drawn for tuning; calibration's own are drawn from the seed itself.
@@ -24,14 +25,19 @@ void sample_more(const Run& run, tune::Text& text, torch::Device device) {
   const tune::DistillOptions& options = run.options.tune;
   const auto window_tokens = static_cast<std::int64_t>(text.held_aside.front().size());
   const std::int64_t n_windows = tune::run_windows(options, window_tokens, device);
-  const std::int64_t own = tune::mix(n_windows, static_cast<std::int64_t>(text.files.size()), options.own_share, options.max_epochs).own_windows;
-  const std::int64_t missing = (own + options.max_epochs - 1) / options.max_epochs - static_cast<std::int64_t>(text.own.size());
+  const std::int64_t own = tune::mix(n_windows, static_cast<std::int64_t>(text.files.size()),
+                                     options.own_share, options.max_epochs)
+                               .own_windows;
+  const std::int64_t missing = (own + options.max_epochs - 1) / options.max_epochs -
+                               static_cast<std::int64_t>(text.own.size());
   if (missing <= 0) return;
   run.times.enter("sample");
   model::Model model(run.file, {device, options.bfloat16 ? torch::kBFloat16 : torch::kFloat32});
-  model::SamplingOptions sampling = sampling_options(run.file, run.options.calibration, run.options.seed + kTuningSeed);
+  model::SamplingOptions sampling =
+      sampling_options(run.file, run.options.calibration, run.options.seed + kTuningSeed);
   sampling.group = run.options.group;
-  for (auto& window : model::sample(model, missing, sampling, run.progress)) text.own.push_back(std::move(window));
+  for (auto& window : model::sample(model, missing, sampling, run.progress))
+    text.own.push_back(std::move(window));
 }
 
 nlohmann::ordered_json to_json(const tune::DistillReport& report) {
@@ -46,22 +52,30 @@ nlohmann::ordered_json to_json(const tune::DistillReport& report) {
 
 void require_start(const std::string& path, const quantize::Plan& plan) {
   const gguf::File file = gguf::File::open(path);
-  const auto refuse = [&](const std::string& problem) { throw bad_input(problem, path, "start from a quantization of this very model"); };
+  const auto refuse = [&](const std::string& problem) {
+    throw bad_input(problem, path, "start from a quantization of this very model");
+  };
   for (const quantize::PlannedTensor& planned : plan.tensors) {
     const std::string& name = planned.source->name;
     const gguf::Tensor* tensor = file.find(name);
-    if (!tensor || tensor->shape != planned.source->shape) refuse(fmt::format("the start of tuning has no {} {}", name, planned.source->shape_text()));
+    if (!tensor || tensor->shape != planned.source->shape)
+      refuse(fmt::format("the start of tuning has no {} {}", name, planned.source->shape_text()));
     if (tensor->type != planned.type) {
-      refuse(fmt::format("{} is {} in the start of tuning, not {}", name, gguf::traits(tensor->type).name, gguf::traits(planned.type).name));
+      refuse(fmt::format("{} is {} in the start of tuning, not {}", name,
+                         gguf::traits(tensor->type).name, gguf::traits(planned.type).name));
     }
   }
-  if (file.tensors().size() != plan.tensors.size()) refuse("the start of tuning has tensors that the model lacks");
+  if (file.tensors().size() != plan.tensors.size())
+    refuse("the start of tuning has tensors that the model lacks");
 }
 
 tune::Text split_text(const calibrate::Windows& windows, std::size_t n_from_files) {
-  if (windows.size() < 2) throw Error(ErrorCode::kBadUsage, "one window of calibration text is too little for tuning", {}, "give more text, or shorter windows");
+  if (windows.size() < 2)
+    throw Error(ErrorCode::kBadUsage, "one window of calibration text is too little for tuning", {},
+                "give more text, or shorter windows");
   tune::Text text;
-  const std::size_t every = std::max({std::size_t{2}, std::min(kHeldAsideEvery, windows.size()), windows.size() * windows.front().size() / kHeldAsideTokens});
+  const std::size_t every = std::max({std::size_t{2}, std::min(kHeldAsideEvery, windows.size()),
+                                      windows.size() * windows.front().size() / kHeldAsideTokens});
   for (std::size_t i = 0; i < windows.size(); ++i) {
     const bool aside = i % every == every / 2;
     (aside ? text.held_aside : i < n_from_files ? text.files : text.own).push_back(windows[i]);
@@ -69,7 +83,8 @@ tune::Text split_text(const calibrate::Windows& windows, std::size_t n_from_file
   return text;
 }
 
-void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder* work, tune::Text text, gguf::Metadata metadata) {
+void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder* work,
+                     tune::Text text, gguf::Metadata metadata) {
   const QuantizeOptions& options = run.options;
   const torch::Device device = device_of(options.device, options.group.local_rank());
   const gguf::File solved = gguf::File::open(solved_path);
@@ -80,13 +95,17 @@ void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder*
   tuning.group = options.group;
   tune::DistillReport& report = run.report.tuning.emplace();
   const tune::TensorBytes tuned =
-      tuning.by_block ? tune::distill_blocks(run.file, solved, text, tuning, device, report, run.progress)
-                      : tune::distill(run.file, solved, text, tuning, device, work ? work->file("checkpoint.gguf") : "", solved.hash(), report, run.progress);
+      tuning.by_block
+          ? tune::distill_blocks(run.file, solved, text, tuning, device, report, run.progress)
+          : tune::distill(run.file, solved, text, tuning, device,
+                          work ? work->file("checkpoint.gguf") : "", solved.hash(), report,
+                          run.progress);
   if (!work) return;
   run.times.enter("write");
   metadata.set("spectralquant.tuning", gguf::Value::of_string(to_json(report).dump()));
   std::vector<gguf::TensorPlan> plans;
-  for (const gguf::Tensor& tensor : solved.tensors()) plans.push_back({tensor.name, tensor.type, tensor.n_dims, tensor.shape});
+  for (const gguf::Tensor& tensor : solved.tensors())
+    plans.push_back({tensor.name, tensor.type, tensor.n_dims, tensor.shape});
   gguf::WriteOptions write;
   write.overwrite = options.overwrite;
   write.alignment = solved.alignment();

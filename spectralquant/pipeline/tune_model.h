@@ -17,15 +17,19 @@ struct Run {
   const Progress& progress;
 };
 
-/// Errors   Error(kBadInput) unless the file has the tensors of the plan, in its types: what a start of tuning has to be.
+/// Errors   Error(kBadInput) unless the file has the tensors of the plan, in its types: what a
+///          start of tuning has to be.
 void require_start(const std::string& path, const quantize::Plan& plan);
 
-/// Splits calibration windows, those of files first, into text to train on and text to hold aside: a sixteenth, spread evenly.
+/// Splits calibration windows, those of files first, into text to train on and text to hold aside:
+/// a sixteenth, spread evenly.
 /// Errors   Error(kBadUsage) if there are fewer than two windows.
 tune::Text split_text(const calibrate::Windows& windows, std::size_t n_from_files);
 
-/// Tunes the solved file against the original and writes the output. Lets the model write as many further samples as its share of
-/// the text needs. work: of the first process, which writes; nullptr in the others.
-void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder* work, tune::Text text, gguf::Metadata metadata);
+/// Tunes the solved file against the original and writes the output. Lets the model write as many
+/// further samples as its share of the text needs. work: of the first process, which writes;
+/// nullptr in the others.
+void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder* work,
+                     tune::Text text, gguf::Metadata metadata);
 
 }  // namespace spectralquant::pipeline

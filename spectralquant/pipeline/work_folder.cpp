@@ -41,7 +41,8 @@ std::optional<std::string> read_file(const std::string& path) {
 
 /// Names of the files in a folder, which has no folders in it.
 ///
-/// By hand: PyTorch's own libtorch exports parts of another std::filesystem, and its directory iterators crash.
+/// By hand: PyTorch's own libtorch exports parts of another std::filesystem, and its directory
+/// iterators crash.
 std::vector<std::string> list(const std::string& folder) {
   std::vector<std::string> names;
   DIR* stream = ::opendir(folder.c_str());
@@ -58,25 +59,31 @@ std::string key_of(const std::string& folder) {
   const auto text = read_file(folder + "/" + kJobFile);
   if (!text) return "";
   const auto json = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
-  return json.is_object() && json.contains("key") && json["key"].is_string() ? json["key"].get<std::string>() : "";
+  return json.is_object() && json.contains("key") && json["key"].is_string()
+             ? json["key"].get<std::string>()
+             : "";
 }
 
 }  // namespace
 
-WorkFolder::WorkFolder(const std::string& output, std::string key, std::string about, bool start_over)
+WorkFolder::WorkFolder(const std::string& output, std::string key, std::string about,
+                       bool start_over)
     : path_(output + ".work"), key_(std::move(key)), about_(std::move(about)) {
   std::error_code ignored;
   if (!fs::exists(path_, ignored)) return;
   if (!fs::is_directory(path_, ignored)) {
-    throw bad_input(path_ + " is in the way: a folder of this name keeps what a run has finished", path_, "move it, or choose another output");
+    throw bad_input(path_ + " is in the way: a folder of this name keeps what a run has finished",
+                    path_, "move it, or choose another output");
   }
   if (key_of(path_) == key_) {
     continued_ = made_ = true;
   } else if (start_over || list(path_).empty()) {
     remove();
   } else {
-    throw bad_input("an unfinished run with another input, other text or other options left its work here", path_,
-                    "give its options again to continue it, --force to throw its work away, or another output");
+    throw bad_input(
+        "an unfinished run with another input, other text or other options left its work here",
+        path_,
+        "give its options again to continue it, --force to throw its work away, or another output");
   }
 }
 
@@ -96,15 +103,20 @@ std::string WorkFolder::file(std::string_view name) {
   if (!made_) {
     std::error_code error;
     fs::create_directory(path_, error);
-    if (error) throw Error(ErrorCode::kFailed, "cannot create " + path_ + ": " + error.message(), path_, "check the folder's permissions and the disk");
-    const nlohmann::ordered_json job = {{"key", key_}, {"about", nlohmann::ordered_json::parse(about_, nullptr, false)}};
+    if (error)
+      throw Error(ErrorCode::kFailed, "cannot create " + path_ + ": " + error.message(), path_,
+                  "check the folder's permissions and the disk");
+    const nlohmann::ordered_json job = {
+        {"key", key_}, {"about", nlohmann::ordered_json::parse(about_, nullptr, false)}};
     write_file(path_ + "/" + kJobFile, job.dump(2) + "\n");
     made_ = true;
   }
   return path_ + "/" + file_name(name);
 }
 
-void WorkFolder::write(std::string_view name, std::string_view bytes) { write_file(file(name), bytes); }
+void WorkFolder::write(std::string_view name, std::string_view bytes) {
+  write_file(file(name), bytes);
+}
 
 void WorkFolder::remove() {
   for (const std::string& name : list(path_)) ::unlink((path_ + "/" + name).c_str());

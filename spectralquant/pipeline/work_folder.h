@@ -5,15 +5,18 @@
 
 namespace spectralquant::pipeline {
 
-/// Where a job keeps what it has finished until its output stands: the folder OUT.gguf.work/ beside OUT.gguf.
+/// Where a job keeps what it has finished until its output stands: the folder OUT.gguf.work/ beside
+/// OUT.gguf.
 ///
-/// A killed run leaves it behind; the same command finds it and continues. Its file `job.json` says which job it belongs to.
-/// Nothing is created before the first write().
+/// A killed run leaves it behind; the same command finds it and continues. Its file `job.json` says
+/// which job it belongs to. Nothing is created before the first write().
 class WorkFolder {
  public:
-  /// `key`: hash of everything that decides the result; `about`: the same as JSON, for people who look into the folder.
+  /// `key`: hash of everything that decides the result; `about`: the same as JSON, for people who
+  /// look into the folder.
   ///
-  /// Errors   Error(kBadInput) if the folder holds another job's work, unless `start_over`, which removes it.
+  /// Errors   Error(kBadInput) if the folder holds another job's work, unless `start_over`, which
+  ///          removes it.
   WorkFolder(const std::string& output, std::string key, std::string about, bool start_over);
 
   const std::string& path() const { return path_; }
@@ -25,7 +28,8 @@ class WorkFolder {
   std::optional<std::string> read(std::string_view name) const;
   /// Path for a file that is to be written, atomically, by the caller. Makes the folder.
   std::string file(std::string_view name);
-  /// Writes a file atomically, replacing an older one.  Errors  Error(kBadInput) if the disk is full.
+  /// Writes a file atomically, replacing an older one.  Errors  Error(kBadInput) if the disk is
+  /// full.
   void write(std::string_view name, std::string_view bytes);
   /// The job is done: the folder and all in it are removed.
   void remove();

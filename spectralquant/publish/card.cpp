@@ -35,7 +35,9 @@ struct Facts {
   std::string file_name, stem, original;
 };
 
-std::string meta(const Facts& facts, const char* key) { return std::string(facts.metadata.string_or(key, "")); }
+std::string meta(const Facts& facts, const char* key) {
+  return std::string(facts.metadata.string_or(key, ""));
+}
 
 /// A figure of a model on a suite, {"kld", "mean"} or {"kld_p99"}; NaN where there is none.
 double figure(const json& model, const json& suite, std::initializer_list<const char*> path) {
@@ -51,10 +53,13 @@ double figure(const json& model, const json& suite, std::initializer_list<const 
 }
 
 double number(const json& model, const char* key) {
-  return model.contains(key) && model[key].is_number() ? model[key].get<double>() : std::numeric_limits<double>::quiet_NaN();
+  return model.contains(key) && model[key].is_number() ? model[key].get<double>()
+                                                       : std::numeric_limits<double>::quiet_NaN();
 }
 
-bool flag(const json& model, const char* key) { return model.contains(key) && model[key].is_boolean() && model[key].get<bool>(); }
+bool flag(const json& model, const char* key) {
+  return model.contains(key) && model[key].is_boolean() && model[key].get<bool>();
+}
 
 /// "–" for what is no number.
 std::string shown(double x, int digits, const char* unit = "") {
@@ -62,11 +67,16 @@ std::string shown(double x, int digits, const char* unit = "") {
 }
 
 /// A YAML scalar; JSON strings are YAML.
-std::string yaml(const std::string& text) { return json(text).dump(-1, ' ', false, json::error_handler_t::replace); }
+std::string yaml(const std::string& text) {
+  return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
+}
 
-/// Text between Markdown's own signs: names come from files. An underscore inside a word is none of them.
+/// Text between Markdown's own signs: names come from files. An underscore inside a word is none of
+/// them.
 std::string plain(const std::string& text) {
-  const auto in_word = [&](std::size_t i) { return i < text.size() && std::isalnum(static_cast<unsigned char>(text[i])) != 0; };
+  const auto in_word = [&](std::size_t i) {
+    return i < text.size() && std::isalnum(static_cast<unsigned char>(text[i])) != 0;
+  };
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -99,49 +109,71 @@ std::string repository_of(std::string url) {
 /// The model this file is a quantization of.
 std::string base_model(const Facts& facts) {
   if (!facts.options.base_model.empty()) return facts.options.base_model;
-  for (const char* key : {"general.source.repo_url", "general.repo_url", "general.source.url", "general.url"})
-    if (const auto repository = repository_of(meta(facts, key)); !repository.empty()) return repository;
+  for (const char* key :
+       {"general.source.repo_url", "general.repo_url", "general.source.url", "general.url"})
+    if (const auto repository = repository_of(meta(facts, key)); !repository.empty())
+      return repository;
   return "";
 }
 
 std::string header(const Facts& facts) {
   std::string out = "---\n";
   const auto license = meta(facts, "general.license"), base = base_model(facts);
-  out += license.empty() ? fmt::format("{}license (the original's applies)\n", kOpen) : fmt::format("license: {}\n", yaml(license));
+  out += license.empty() ? fmt::format("{}license (the original's applies)\n", kOpen)
+                         : fmt::format("license: {}\n", yaml(license));
   for (const char* key : {"name", "link"})
-    if (const auto text = meta(facts, fmt::format("general.license.{}", key).c_str()); !text.empty())
+    if (const auto text = meta(facts, fmt::format("general.license.{}", key).c_str());
+        !text.empty())
       out += fmt::format("license_{}: {}\n", key, yaml(text));
   out += base.empty() ? fmt::format("{}base_model (give it with --base-model OWNER/NAME)\n", kOpen)
                       : fmt::format("base_model: {}\nbase_model_relation: quantized\n", yaml(base));
-  if (const auto* languages = facts.metadata.find("general.languages"); languages && !languages->strings().empty()) {
+  if (const auto* languages = facts.metadata.find("general.languages");
+      languages && !languages->strings().empty()) {
     out += "language:\n";
-    for (const auto language : languages->strings()) out += fmt::format("- {}\n", yaml(std::string(language)));
+    for (const auto language : languages->strings())
+      out += fmt::format("- {}\n", yaml(std::string(language)));
   }
-  out += fmt::format("quantized_by: {}\n", yaml(facts.options.quantized_by.empty() ? "SpectralQuant" : facts.options.quantized_by));
-  return out + "pipeline_tag: text-generation\ntags:\n- gguf\n- q4_k_m\n- llama.cpp\n- spectralquant\n---\n";
+  out += fmt::format(
+      "quantized_by: {}\n",
+      yaml(facts.options.quantized_by.empty() ? "SpectralQuant" : facts.options.quantized_by));
+  return out +
+         "pipeline_tag: text-generation\ntags:\n- gguf\n- q4_k_m\n- llama.cpp\n- "
+         "spectralquant\n---\n";
 }
 
-std::string counted(std::uint64_t n, const char* one, const char* many) { return fmt::format("{} {}", n, n == 1 ? one : many); }
+std::string counted(std::uint64_t n, const char* one, const char* many) {
+  return fmt::format("{} {}", n, n == 1 ? one : many);
+}
 
 std::string what_it_is(const Facts& facts) {
   const auto& inventory = facts.inventory;
   const auto name = meta(facts, "general.name");
   std::string out = fmt::format("\n# {}\n\n", plain(facts.stem));
-  out += fmt::format("{} as GGUF for llama.cpp and everything built on it", name.empty() ? plain(facts.original) : plain(name));
-  const std::uint64_t n_matrices = inventory.types.contains(gguf::Type::Q4_K) ? inventory.types.at(gguf::Type::Q4_K).n_tensors : 0;
+  out += fmt::format("{} as GGUF for llama.cpp and everything built on it",
+                     name.empty() ? plain(facts.original) : plain(name));
+  const std::uint64_t n_matrices = inventory.types.contains(gguf::Type::Q4_K)
+                                       ? inventory.types.at(gguf::Type::Q4_K).n_tensors
+                                       : 0;
   if (inventory.strict) {
-    out += fmt::format(", in strict Q4_K_M: each of its {} is Q4_K, {:.2f} bits a weight, with no matrix of a wider type beside them.\n",
-                       counted(n_matrices, "matrix", "matrices"), inventory.matrix_bpw);
+    out += fmt::format(
+        ", in strict Q4_K_M: each of its {} is Q4_K, {:.2f} bits a weight, with no matrix of a "
+        "wider type beside them.\n",
+        counted(n_matrices, "matrix", "matrices"), inventory.matrix_bpw);
   } else {
-    out += fmt::format(", in Q4_K_M with exceptions: {}.\n", counted(inventory.violations.size(), "matrix is not Q4_K", "matrices are not Q4_K"));
-    for (const auto& violation : inventory.violations) out += fmt::format("- {}\n", plain(violation));
+    out += fmt::format(
+        ", in Q4_K_M with exceptions: {}.\n",
+        counted(inventory.violations.size(), "matrix is not Q4_K", "matrices are not Q4_K"));
+    for (const auto& violation : inventory.violations)
+      out += fmt::format("- {}\n", plain(violation));
   }
   out += "\n| | |\n|---|---|\n";
   out += fmt::format("| file | `{}` |\n", facts.file_name);
-  out += fmt::format("| size | {:.2f} MiB, {:.2f} bits a weight over all {} weights |\n", inventory.file_bytes / double(1 << 20),
-                     inventory.file_bpw, inventory.n_values);
-  out += fmt::format("| architecture | {}, {} kept in floating point (norms and other small ones) |\n", plain(facts.file.architecture()),
-                     counted(inventory.kept.size(), "tensor", "tensors"));
+  out +=
+      fmt::format("| size | {:.2f} MiB, {:.2f} bits a weight over all {} weights |\n",
+                  inventory.file_bytes / double(1 << 20), inventory.file_bpw, inventory.n_values);
+  out += fmt::format(
+      "| architecture | {}, {} kept in floating point (norms and other small ones) |\n",
+      plain(facts.file.architecture()), counted(inventory.kept.size(), "tensor", "tensors"));
   return out + fmt::format("| XXH3-128 | `{}` |\n", (*facts.row)["hash"].get<std::string>());
 }
 
@@ -154,25 +186,32 @@ std::string table(const Facts& facts) {
   }
   std::vector<const json*> models;
   for (const auto& model : facts.results["models"]) models.push_back(&model);
-  const auto size = [](const json* model) { return std::isfinite(number(*model, "mebibytes")) ? number(*model, "mebibytes") : 0.0; };
-  std::stable_sort(models.begin(), models.end(), [&](const json* a, const json* b) { return size(a) < size(b); });
+  const auto size = [](const json* model) {
+    return std::isfinite(number(*model, "mebibytes")) ? number(*model, "mebibytes") : 0.0;
+  };
+  std::stable_sort(models.begin(), models.end(),
+                   [&](const json* a, const json* b) { return size(a) < size(b); });
   std::string out = head + "\n" + rule + "\n";
   for (const json* model : models) {
     const bool is_reference = flag(*model, "reference");
     const std::string name = plain((*model)["name"]);
-    out += fmt::format("| {} | {} | {} |", model == facts.row ? fmt::format("**{}**", name) : name, shown(number(*model, "file_bpw"), 2),
-                       shown(number(*model, "mebibytes"), 2));
+    out += fmt::format("| {} | {} | {} |", model == facts.row ? fmt::format("**{}**", name) : name,
+                       shown(number(*model, "file_bpw"), 2), shown(number(*model, "mebibytes"), 2));
     for (const auto& suite : facts.results["suites"]) {
-      const auto cell = [&](std::initializer_list<const char*> path, int digits, double factor = 1, const char* unit = "") {
-        return is_reference ? std::string("–") : shown(factor * figure(*model, suite, path), digits, unit);
+      const auto cell = [&](std::initializer_list<const char*> path, int digits, double factor = 1,
+                            const char* unit = "") {
+        return is_reference ? std::string("–")
+                            : shown(factor * figure(*model, suite, path), digits, unit);
       };
-      out += fmt::format(" {} | {} | {} | {} |", cell({"kld", "mean"}, 4), cell({"kld_p99"}, 3), cell({"same_top", "mean"}, 1, 100, " %"),
+      out += fmt::format(" {} | {} | {} | {} |", cell({"kld", "mean"}, 4), cell({"kld_p99"}, 3),
+                         cell({"same_top", "mean"}, 1, 100, " %"),
                          shown(figure(*model, suite, {"loss", "mean"}), 4));
     }
     out += "\n";
   }
   return out +
-         "\nKLD: mean KL(original ‖ file), nats a token; 99 %: 99 tokens of 100 are below. Same top: both put the same token first. "
+         "\nKLD: mean KL(original ‖ file), nats a token; 99 %: 99 tokens of 100 are below. Same "
+         "top: both put the same token first. "
          "Loss: nats a token on the text itself. BPW: bits per weight of the whole file.\n";
 }
 
@@ -182,9 +221,12 @@ std::string scores(const Facts& facts) {
     const double mean = figure(*facts.row, suite, {"kld", "mean"});
     if (!std::isfinite(mean)) continue;
     out += fmt::format(
-        "- {}: KL divergence to the original {:.4f} nats a token (95 %: {} to {}); the same token first at {} of {:.0f} positions.\n",
-        plain(suite["name"]), mean, shown(figure(*facts.row, suite, {"kld", "low"}), 4), shown(figure(*facts.row, suite, {"kld", "high"}), 4),
-        shown(100 * figure(*facts.row, suite, {"same_top", "mean"}), 1, " %"), figure(*facts.row, suite, {"tokens"}));
+        "- {}: KL divergence to the original {:.4f} nats a token (95 %: {} to {}); the same token "
+        "first at {} of {:.0f} positions.\n",
+        plain(suite["name"]), mean, shown(figure(*facts.row, suite, {"kld", "low"}), 4),
+        shown(figure(*facts.row, suite, {"kld", "high"}), 4),
+        shown(100 * figure(*facts.row, suite, {"same_top", "mean"}), 1, " %"),
+        figure(*facts.row, suite, {"tokens"}));
   }
   return out + "\n" + table(facts);
 }
@@ -192,29 +234,38 @@ std::string scores(const Facts& facts) {
 /// Share of a source, where the metadata say it: own samples by number, texts by the rest.
 std::string sources(const Facts& facts) {
   const auto description = meta(facts, "spectralquant.calibration");
-  const auto tokens = static_cast<std::uint64_t>(facts.metadata.int_or("spectralquant.calibration_tokens", 0));
+  const auto tokens =
+      static_cast<std::uint64_t>(facts.metadata.int_or("spectralquant.calibration_tokens", 0));
   if (description.empty() || tokens == 0) return "";
   std::vector<std::string> texts;
   std::uint64_t own = 0;
   for (std::size_t begin = 0; begin <= description.size();) {
     const auto end = std::min(description.find('+', begin), description.size());
     const auto part = description.substr(begin, end - begin);
-    if (part.starts_with("self:")) own = std::strtoull(part.c_str() + 5, nullptr, 10);
-    else if (!part.empty()) texts.push_back(part);
+    if (part.starts_with("self:"))
+      own = std::strtoull(part.c_str() + 5, nullptr, 10);
+    else if (!part.empty())
+      texts.push_back(part);
     begin = end + 1;
   }
   std::string out = "\n| calibrated on | tokens | share |\n|---|---:|---:|\n";
-  const auto line = [&](const std::string& what, std::uint64_t n) { out += fmt::format("| {} | {} | {:.0f} % |\n", what, n, 100.0 * n / tokens); };
-  if (!texts.empty()) line(plain(fmt::format("{}", fmt::join(texts, ", "))), tokens - std::min(own, tokens));
+  const auto line = [&](const std::string& what, std::uint64_t n) {
+    out += fmt::format("| {} | {} | {:.0f} % |\n", what, n, 100.0 * n / tokens);
+  };
+  if (!texts.empty())
+    line(plain(fmt::format("{}", fmt::join(texts, ", "))), tokens - std::min(own, tokens));
   if (own > 0) line("text the model wrote itself", own);
   return out;
 }
 
 std::string how_it_was_made(const Facts& facts) {
   const auto method = meta(facts, "spectralquant.method");
-  std::string out = fmt::format("\n## How it was made\n\nBy SpectralQuant {}, method `{}`. ", plain(meta(facts, "spectralquant.version")), method);
+  std::string out = fmt::format("\n## How it was made\n\nBy SpectralQuant {}, method `{}`. ",
+                                plain(meta(facts, "spectralquant.version")), method);
   if (method == "spectral")
-    out += "The rounding error of every matrix is shaped so that it falls where the original's output distribution hardly feels it. ";
+    out +=
+        "The rounding error of every matrix is shaped so that it falls where the original's output "
+        "distribution hardly feels it. ";
   out += "What was used stands in the file's metadata:\n";
   out += sources(facts);
   out += "\n| key | value |\n|---|---|\n";
@@ -226,7 +277,9 @@ std::string how_it_was_made(const Facts& facts) {
   return out;
 }
 
-std::string fenced(const std::string& language, const std::string& lines) { return fmt::format("```{}\n{}```\n", language, lines); }
+std::string fenced(const std::string& language, const std::string& lines) {
+  return fmt::format("```{}\n{}```\n", language, lines);
+}
 
 std::string how_to_run(const Facts& facts) {
   const auto context = facts.metadata.int_or(facts.file.architecture() + ".context_length", 0);
@@ -237,12 +290,13 @@ std::string how_to_run(const Facts& facts) {
     out += fmt::format("The model was made for up to {} tokens of context.{}\n\n", context,
                        chats ? "" : " The file holds no chat template: it continues text.");
   out += "llama.cpp:\n\n";
-  out +=
-      fenced("sh", fmt::format("llama-cli -m '{0}'{1}\nllama-server -m '{0}' --port 8080\n", file, chats ? "" : " -p 'Once upon a time' -n 128"));
+  out += fenced("sh", fmt::format("llama-cli -m '{0}'{1}\nllama-server -m '{0}' --port 8080\n",
+                                  file, chats ? "" : " -p 'Once upon a time' -n 128"));
   out += "\nOllama, with a file named `Modelfile`:\n\n";
   out += fenced("", fmt::format("FROM ./{}\n", file));
   out += "\n";
-  out += fenced("sh", fmt::format("ollama create '{0}' -f Modelfile\nollama run '{0}'\n", facts.stem));
+  out +=
+      fenced("sh", fmt::format("ollama create '{0}' -f Modelfile\nollama run '{0}'\n", facts.stem));
   out += "\nLM Studio:\n\n";
   out += fenced("sh", fmt::format("lms import '{}'\n", file));
   return out;
@@ -250,40 +304,52 @@ std::string how_to_run(const Facts& facts) {
 
 std::string limits(const Facts& facts) {
   std::string out =
-      "\n## Limits\n\n- It is the original with less precision: what the original cannot do or gets wrong, this file cannot either. Its licence "
+      "\n## Limits\n\n- It is the original with less precision: what the original cannot do or "
+      "gets wrong, this file cannot either. Its licence "
       "and terms apply.\n";
   for (const auto& suite : facts.results["suites"]) {
     const double p99 = figure(*facts.row, suite, {"kld_p99"});
     if (!std::isfinite(p99)) continue;
     out += fmt::format(
-        "- On {}, {} of the positions have another token first than the original; one token in a hundred has a KL divergence above {:.3f}, "
+        "- On {}, {} of the positions have another token first than the original; one token in a "
+        "hundred has a KL divergence above {:.3f}, "
         "the worst {}.\n",
-        plain(suite["name"]), shown(100 * (1 - figure(*facts.row, suite, {"same_top", "mean"})), 1, " %"), p99,
+        plain(suite["name"]),
+        shown(100 * (1 - figure(*facts.row, suite, {"same_top", "mean"})), 1, " %"), p99,
         shown(figure(*facts.row, suite, {"kld_max"}), 2));
   }
-  if (const auto found = facts.results.find("overlap"); found != facts.results.end() && found->is_array()) {
+  if (const auto found = facts.results.find("overlap");
+      found != facts.results.end() && found->is_array()) {
     std::set<std::string> said;
     for (const auto& overlap : *found)
-      if (const auto label = overlap["label"].get<std::string>(); label != "never seen" && said.insert(overlap["suite"]).second)
-        out += fmt::format("- The suite {} is no independent text: {} ({}).\n", plain(overlap["suite"]), plain(label),
-                           plain(std::filesystem::path(overlap["calibration"].get<std::string>()).filename()));
+      if (const auto label = overlap["label"].get<std::string>();
+          label != "never seen" && said.insert(overlap["suite"]).second)
+        out += fmt::format(
+            "- The suite {} is no independent text: {} ({}).\n", plain(overlap["suite"]),
+            plain(label),
+            plain(std::filesystem::path(overlap["calibration"].get<std::string>()).filename()));
   }
   return out +
-         "- Scores are computed in float32 on the file's decoded weights. llama.cpp rounds activations too, which adds a little to every "
+         "- Scores are computed in float32 on the file's decoded weights. llama.cpp rounds "
+         "activations too, which adds a little to every "
          "divergence, whatever the file.\n"
          "- Texts of another kind or language than the suites' were not scored.\n";
 }
 
 /// The command that scored the files, as far as the results say it.
 std::string eval_command(const Facts& facts) {
-  const auto name = [](const std::string& path) { return std::filesystem::path(path).filename().string(); };
+  const auto name = [](const std::string& path) {
+    return std::filesystem::path(path).filename().string();
+  };
   std::string command = fmt::format("spectralquant eval --reference {}", facts.original);
   for (const auto& model : facts.results["models"])
     if (!flag(model, "reference")) command += fmt::format(" {}", name(model["path"]));
-  if (const auto baseline = facts.results.value("baseline", ""); !baseline.empty()) command += fmt::format(" --baseline {}", baseline);
+  if (const auto baseline = facts.results.value("baseline", ""); !baseline.empty())
+    command += fmt::format(" --baseline {}", baseline);
   for (const auto& suite : facts.results["suites"]) {
     const std::string protocol = suite["protocol"];
-    command += fmt::format(" \\\n    --suite {}={}{}", suite["name"].get<std::string>(), name(suite["file"]),
+    command += fmt::format(" \\\n    --suite {}={}{}", suite["name"].get<std::string>(),
+                           name(suite["file"]),
                            protocol == "documents" ? "" : fmt::format(":{}", protocol));
   }
   return command + "\n";
@@ -291,9 +357,11 @@ std::string eval_command(const Facts& facts) {
 
 std::string how_to_reproduce(const Facts& facts) {
   std::string out = "\n## How to make it again\n\n";
-  out += fenced("sh", pipeline::quantize_command(facts.metadata, facts.original, facts.file_name) + "\n");
+  out += fenced("sh",
+                pipeline::quantize_command(facts.metadata, facts.original, facts.file_name) + "\n");
   out += fmt::format("\nThe original has XXH3-128 `{}`", meta(facts, "spectralquant.model_hash"));
-  if (const auto hash = meta(facts, "spectralquant.calibration_hash"); !hash.empty()) out += fmt::format(", the tokens calibrated on `{}`", hash);
+  if (const auto hash = meta(facts, "spectralquant.calibration_hash"); !hash.empty())
+    out += fmt::format(", the tokens calibrated on `{}`", hash);
   out += ". The same bytes come out on the same build and kind of processor. The table:\n\n";
   return out + fenced("sh", eval_command(facts));
 }
@@ -306,10 +374,12 @@ const json* find_candidate(const json& results, const std::string& hash) {
 
 }  // namespace
 
-std::string to_card(const gguf::File& model, const Source& results_source, const CardOptions& options) {
+std::string to_card(const gguf::File& model, const Source& results_source,
+                    const CardOptions& options) {
   if (!model.metadata().find("spectralquant.version"))
-    throw bad_input("this file was not made by spectralquant quantize: it does not say how it was made", model.path(),
-                    "give a file that spectralquant quantize wrote");
+    throw bad_input(
+        "this file was not made by spectralquant quantize: it does not say how it was made",
+        model.path(), "give a file that spectralquant quantize wrote");
   Facts facts{.file = model,
               .metadata = model.metadata(),
               .options = options,
@@ -320,12 +390,17 @@ std::string to_card(const gguf::File& model, const Source& results_source, const
               .original = "ORIGINAL.gguf"};
   facts.row = find_candidate(facts.results, model.hash());
   if (!facts.row) {
-    throw bad_input(fmt::format("the results have no scores of this file ({})", model.hash()), results_source.place,
-                    fmt::format("score it: spectralquant eval --reference ORIGINAL.gguf {} --suite ... --json", model.path()));
+    throw bad_input(
+        fmt::format("the results have no scores of this file ({})", model.hash()),
+        results_source.place,
+        fmt::format("score it: spectralquant eval --reference ORIGINAL.gguf {} --suite ... --json",
+                    model.path()));
   }
   for (const auto& entry : facts.results["models"])
-    if (flag(entry, "reference")) facts.original = std::filesystem::path(entry["path"].get<std::string>()).filename().string();
-  return header(facts) + what_it_is(facts) + scores(facts) + how_it_was_made(facts) + how_to_run(facts) + limits(facts) + how_to_reproduce(facts);
+    if (flag(entry, "reference"))
+      facts.original = std::filesystem::path(entry["path"].get<std::string>()).filename().string();
+  return header(facts) + what_it_is(facts) + scores(facts) + how_it_was_made(facts) +
+         how_to_run(facts) + limits(facts) + how_to_reproduce(facts);
 }
 
 }  // namespace spectralquant::publish

@@ -17,7 +17,8 @@ using nlohmann::json;
 
 constexpr int kFormat = 1;  // the highest "format" of eval's JSON whose fields are known here
 constexpr const char* kMakeResults = "give the output of: spectralquant eval ... --json";
-constexpr const char* kMakeSpectra = "give the output of: spectralquant inspect FILE --signals SIGNALS --json";
+constexpr const char* kMakeSpectra =
+    "give the output of: spectralquant inspect FILE --signals SIGNALS --json";
 
 /// Line and column of a byte, from 1.
 std::string line_and_column(const std::string& text, std::size_t byte) {
@@ -31,7 +32,9 @@ json parse(const Source& source, const char* fix) {
   try {
     return json::parse(source.text);
   } catch (const json::parse_error& error) {
-    throw bad_input("this is no JSON", fmt::format("{}, {}", source.place, line_and_column(source.text, error.byte)), fix);
+    throw bad_input("this is no JSON",
+                    fmt::format("{}, {}", source.place, line_and_column(source.text, error.byte)),
+                    fix);
   }
 }
 
@@ -41,7 +44,8 @@ class Check {
   Check(const Source& source, const char* fix) : place_(source.place), fix_(fix) {}
 
   [[noreturn]] void fail(const std::string& pointer, const std::string& problem) const {
-    throw bad_input(problem, fmt::format("{}, {}", place_, pointer.empty() ? "at the top" : pointer), fix_);
+    throw bad_input(problem,
+                    fmt::format("{}, {}", place_, pointer.empty() ? "at the top" : pointer), fix_);
   }
 
   /// Objects of the list `key`; empty if it is absent and may be.
@@ -61,22 +65,28 @@ class Check {
     }
   }
 
-  void text(const json& parent, const std::string& pointer, std::initializer_list<const char*> keys) const {
+  void text(const json& parent, const std::string& pointer,
+            std::initializer_list<const char*> keys) const {
     for (const char* key : keys)
-      if (const auto found = parent.find(key); found == parent.end() || !found->is_string()) fail(pointer + "/" + key, "this must be a text");
+      if (const auto found = parent.find(key); found == parent.end() || !found->is_string())
+        fail(pointer + "/" + key, "this must be a text");
   }
 
-  void numbers(const json& parent, const std::string& pointer, std::initializer_list<const char*> keys) const {
+  void numbers(const json& parent, const std::string& pointer,
+               std::initializer_list<const char*> keys) const {
     for (const char* key : keys)
-      if (const auto found = parent.find(key); found != parent.end() && !found->is_null() && !found->is_number())
+      if (const auto found = parent.find(key);
+          found != parent.end() && !found->is_null() && !found->is_number())
         fail(pointer + "/" + key, "this must be a number");
   }
 
-  void intervals(const json& parent, const std::string& pointer, std::initializer_list<const char*> keys) const {
+  void intervals(const json& parent, const std::string& pointer,
+                 std::initializer_list<const char*> keys) const {
     for (const char* key : keys) {
       const auto found = parent.find(key);
       if (found == parent.end() || found->is_null()) continue;
-      if (!found->is_object()) fail(pointer + "/" + key, "this must be an interval {mean, low, high}");
+      if (!found->is_object())
+        fail(pointer + "/" + key, "this must be an interval {mean, low, high}");
       numbers(*found, pointer + "/" + key, {"mean", "low", "high"});
     }
   }
@@ -90,7 +100,8 @@ void check_model(const Check& check, const json& model, const std::string& at) {
   check.text(model, at, {"name", "path", "hash"});
   check.numbers(model, at, {"file_bpw", "matrix_bpw", "mebibytes"});
   const auto scores = model.find("scores");
-  if (scores == model.end() || !scores->is_object()) check.fail(at + "/scores", "this must be an object with one entry a suite");
+  if (scores == model.end() || !scores->is_object())
+    check.fail(at + "/scores", "this must be an object with one entry a suite");
   for (const auto& [suite, score] : scores->items()) {
     const std::string place = at + "/scores/" + suite;
     if (!score.is_object()) check.fail(place, "this must be an object");
@@ -113,26 +124,40 @@ json parse_results(const Source& source) {
   const Check check(source, kMakeResults);
   if (!results.is_object()) check.fail("", "this is not what eval prints: an object was expected");
   if (const auto format = results.find("format");
-      format != results.end() && (!format->is_number_integer() || format->get<std::int64_t>() > kFormat))
+      format != results.end() &&
+      (!format->is_number_integer() || format->get<std::int64_t>() > kFormat))
     throw bad_input("these results are of a newer format than this program knows", source.place,
                     "use the spectralquant that made them, or a newer one");
-  const auto both = [&](const json& entry, const std::string& at) { check.text(entry, at, {"model", "suite"}); };
-  check.each(results, "", "suites", true, [&](const json& suite, const std::string& at) { check.text(suite, at, {"name", "file", "protocol"}); });
-  check.each(results, "", "models", true, [&](const json& model, const std::string& at) { check_model(check, model, at); });
-  check.each(results, "", "pairs", false, [&](const json& pair, const std::string& at) { check.text(pair, at, {"suite", "a", "b"}); });
+  const auto both = [&](const json& entry, const std::string& at) {
+    check.text(entry, at, {"model", "suite"});
+  };
+  check.each(results, "", "suites", true, [&](const json& suite, const std::string& at) {
+    check.text(suite, at, {"name", "file", "protocol"});
+  });
+  check.each(results, "", "models", true,
+             [&](const json& model, const std::string& at) { check_model(check, model, at); });
+  check.each(results, "", "pairs", false, [&](const json& pair, const std::string& at) {
+    check.text(pair, at, {"suite", "a", "b"});
+  });
   check.each(results, "", "overlap", false, [&](const json& overlap, const std::string& at) {
     check.text(overlap, at, {"calibration", "suite", "label"});
   });
-  for (const char* key : {"alignment", "continuations", "details"}) check.each(results, "", key, false, both);
-  check.each(results, "", "choices", false, [&](const json& choices, const std::string& at) { check.text(choices, at, {"name"}); });
+  for (const char* key : {"alignment", "continuations", "details"})
+    check.each(results, "", key, false, both);
+  check.each(results, "", "choices", false, [&](const json& choices, const std::string& at) {
+    check.text(choices, at, {"name"});
+  });
   return results;
 }
 
 json parse_spectra(const Source& source) {
   json spectra = parse(source, kMakeSpectra);
   const Check check(source, kMakeSpectra);
-  if (!spectra.is_object()) check.fail("", "this is not what inspect --signals prints: an object was expected");
-  const auto named = [&](const json& entry, const std::string& at) { check.text(entry, at, {"name"}); };
+  if (!spectra.is_object())
+    check.fail("", "this is not what inspect --signals prints: an object was expected");
+  const auto named = [&](const json& entry, const std::string& at) {
+    check.text(entry, at, {"name"});
+  };
   check.each(spectra, "", "variants", false, named);
   check.each(spectra, "", "blocks", false, named);
   check.each(spectra, "", "matrices", true, named);

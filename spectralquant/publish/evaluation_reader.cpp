@@ -49,14 +49,16 @@ const json& list(const json& parent, const char* key) {
 }
 
 std::optional<evaluate::Seen> seen(const std::string& label) {
-  for (const auto seen : {evaluate::Seen::kCalibratedOn, evaluate::Seen::kSameSource, evaluate::Seen::kNever})
+  for (const auto seen :
+       {evaluate::Seen::kCalibratedOn, evaluate::Seen::kSameSource, evaluate::Seen::kNever})
     if (name_of(seen) == label) return seen;
   return std::nullopt;
 }
 
 evaluate::Verdict verdict(const json& parent, const char* key) {
   const auto found = parent.find(key);
-  const std::string name = found != parent.end() && found->is_object() ? text(*found, "verdict") : "";
+  const std::string name =
+      found != parent.end() && found->is_object() ? text(*found, "verdict") : "";
   for (const auto verdict : {evaluate::Verdict::kBetter, evaluate::Verdict::kWorse})
     if (name_of(verdict) == name) return verdict;
   return evaluate::Verdict::kNotDistinguishable;
@@ -96,8 +98,9 @@ class Reader {
 
  private:
   [[noreturn]] void fail(const std::string& what, const std::string& name) const {
-    throw bad_input(fmt::format("an entry is about the {} \"{}\", which is none of these results", what, name), place_,
-                    "give what eval --json printed, unchanged");
+    throw bad_input(
+        fmt::format("an entry is about the {} \"{}\", which is none of these results", what, name),
+        place_, "give what eval --json printed, unchanged");
   }
   std::size_t row(const std::string& name) const {
     for (std::size_t r = 0; r < out_.table.rows.size(); ++r)
@@ -139,7 +142,8 @@ class Reader {
       row.strict = flag(entry, "strict");
       row.is_reference = flag(entry, "reference");
       row.is_baseline = row.name == table.baseline;
-      for (const auto& suite : table.suites) row.scores.push_back(score_of(entry["scores"].value(suite.name, json::object())));
+      for (const auto& suite : table.suites)
+        row.scores.push_back(score_of(entry["scores"].value(suite.name, json::object())));
       table.rows.push_back(std::move(row));
     }
   }
@@ -156,7 +160,8 @@ class Reader {
         comparison.enough = flag(*kld, "enough");
         comparison.tokens_needed = count(*kld, "tokens_needed");
       }
-      out_.pairs.push_back({suite(text(entry, "suite")), row(text(entry, "a")), row(text(entry, "b")), comparison});
+      out_.pairs.push_back(
+          {suite(text(entry, "suite")), row(text(entry, "a")), row(text(entry, "b")), comparison});
     }
   }
 
@@ -172,7 +177,8 @@ class Reader {
       overlap.source_auc = number(entry, "source_auc");
       overlap.has_source_auc = overlap.source_auc == overlap.source_auc;  // not NaN
       for (const auto& m : list(entry, "matches"))
-        overlap.matches.push_back({text(m, "suite_place"), text(m, "calibration_place"), number(m, "similarity"), text(m, "text")});
+        overlap.matches.push_back({text(m, "suite_place"), text(m, "calibration_place"),
+                                   number(m, "similarity"), text(m, "text")});
       out_.overlaps.push_back(std::move(overlap));
     }
   }
@@ -180,7 +186,8 @@ class Reader {
   void read_alignments() {
     for (const auto& entry : list(results_, "alignment")) {
       const auto r = row(text(entry, "model"));
-      if (out_.alignments.empty() || out_.alignments.back().row != r) out_.alignments.push_back({r, {}});
+      if (out_.alignments.empty() || out_.alignments.back().row != r)
+        out_.alignments.push_back({r, {}});
       evaluate::Alignment alignment;
       alignment.suite = text(entry, "suite");
       alignment.below_reference = flag(entry, "below_reference");
@@ -197,7 +204,8 @@ class Reader {
       written.row = row(text(entry, "model"));
       written.n_prompts = static_cast<std::size_t>(count(entry, "prompts"));
       written.n_tokens = count(entry, "tokens");
-      if (const double median = number(entry, "median"); median == median) written.divergence.median = median;
+      if (const double median = number(entry, "median"); median == median)
+        written.divergence.median = median;
       written.divergence.identical = number(entry, "identical");
       written.divergence.agreement = number(entry, "agreement");
       out_.continuations.push_back(std::move(written));
@@ -230,6 +238,8 @@ class Reader {
 
 }  // namespace
 
-evaluate::Evaluation evaluation_of(const json& results, const std::string& place) { return Reader(results, place).read(); }
+evaluate::Evaluation evaluation_of(const json& results, const std::string& place) {
+  return Reader(results, place).read();
+}
 
 }  // namespace spectralquant::publish

@@ -17,7 +17,8 @@ namespace {
 using nlohmann::json;
 
 /// Keys whose texts are paths, or begin with one ("folder/texts.jsonl:12").
-const std::set<std::string> kPathKeys = {"path", "file", "place", "suite_place", "calibration_place", "calibration", "text_file"};
+const std::set<std::string> kPathKeys = {
+    "path", "file", "place", "suite_place", "calibration_place", "calibration", "text_file"};
 
 std::string file_name(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
 
@@ -32,22 +33,27 @@ void make_compact(json& value) {
   if (value.is_object()) {
     value.erase("eigenvalues");  // the curve holds what is drawn
     for (auto& [key, child] : value.items()) {
-      if (child.is_string() && kPathKeys.contains(key)) child = file_name(child.get<std::string>());
-      else make_compact(child);
+      if (child.is_string() && kPathKeys.contains(key))
+        child = file_name(child.get<std::string>());
+      else
+        make_compact(child);
     }
   } else if (value.is_array()) {
     for (auto& child : value) make_compact(child);
   }
 }
 
-/// JSON that may stand inside a script element: nothing in it can end the element or begin a comment.
+/// JSON that may stand inside a script element: nothing in it can end the element or begin a
+/// comment.
 std::string embedded(const json& value) {
   const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
   std::string out;
   out.reserve(text.size());
   for (const char c : text) {
-    if (c == '<') out += "\\u003c";
-    else out += c;
+    if (c == '<')
+      out += "\\u003c";
+    else
+      out += c;
   }
   return out;
 }
@@ -75,24 +81,31 @@ std::string escaped(const std::string& text) {
   return out;
 }
 
-std::string counted(std::size_t n, const char* noun) { return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s"); }
+std::string counted(std::size_t n, const char* noun) {
+  return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s");
+}
 
 /// What the file is, for the browser's tab and for search.
 std::string title_of(const json& results) {
   std::string original = "a model";
   std::size_t n_candidates = 0;
   for (const auto& model : results["models"]) {
-    if (model.value("reference", false)) original = model["name"].get<std::string>();
-    else ++n_candidates;
+    if (model.value("reference", false))
+      original = model["name"].get<std::string>();
+    else
+      ++n_candidates;
   }
-  return fmt::format("{}: {} scored on {} – SpectralQuant report", original, counted(n_candidates, "quantization"),
+  return fmt::format("{}: {} scored on {} – SpectralQuant report", original,
+                     counted(n_candidates, "quantization"),
                      counted(results["suites"].size(), "suite"));
 }
 
-/// Keeps the first `n_documents` texts to browse and the `n_worst` worst tokens of every candidate and suite.
+/// Keeps the first `n_documents` texts to browse and the `n_worst` worst tokens of every candidate
+/// and suite.
 json with_fewer_details(json results, std::size_t n_documents, std::size_t n_worst) {
   for (auto& entry : results["details"]) {
-    for (const auto& [key, most] : {std::pair{"documents", n_documents}, std::pair{"worst", n_worst}}) {
+    for (const auto& [key, most] :
+         {std::pair{"documents", n_documents}, std::pair{"worst", n_worst}}) {
       const auto list = entry.find(key);
       if (list != entry.end() && list->is_array() && list->size() > most)
         list->erase(list->begin() + static_cast<std::ptrdiff_t>(most), list->end());
@@ -101,7 +114,8 @@ json with_fewer_details(json results, std::size_t n_documents, std::size_t n_wor
   return results;
 }
 
-/// Puts texts into the places of the template. What is put in is not searched again: a name may hold "{{results}}".
+/// Puts texts into the places of the template. What is put in is not searched again: a name may
+/// hold "{{results}}".
 std::string filled(std::string_view page, const std::map<std::string_view, std::string>& values) {
   std::string out;
   while (true) {
@@ -129,16 +143,21 @@ std::string to_html(const Source& results_source, const Source* spectra_source) 
   make_compact(results);
   make_compact(spectra);
   const std::string title = escaped(title_of(results)), spectra_text = embedded(spectra);
-  constexpr std::array<std::pair<std::size_t, std::size_t>, 6> kDetails = {{{8, 40}, {4, 40}, {2, 30}, {1, 20}, {1, 8}, {0, 0}}};
+  constexpr std::array<std::pair<std::size_t, std::size_t>, 6> kDetails = {
+      {{8, 40}, {4, 40}, {2, 30}, {1, 20}, {1, 8}, {0, 0}}};
   std::size_t size_bytes = 0;
   for (const auto& [n_documents, n_worst] : kDetails) {
     const std::string page = filled(
-        page_template(), {{"title", title}, {"results", embedded(with_fewer_details(results, n_documents, n_worst))}, {"spectra", spectra_text}});
+        page_template(), {{"title", title},
+                          {"results", embedded(with_fewer_details(results, n_documents, n_worst))},
+                          {"spectra", spectra_text}});
     if (page.size() < kMaxPageBytes) return page;
     size_bytes = page.size();
   }
   throw bad_input(
-      fmt::format("the report would take {:.1f} MB even without texts to browse; {:.0f} MB is the most", size_bytes / 1e6, kMaxPageBytes / 1e6),
+      fmt::format(
+          "the report would take {:.1f} MB even without texts to browse; {:.0f} MB is the most",
+          size_bytes / 1e6, kMaxPageBytes / 1e6),
       results_source.place, "score fewer candidates or suites in one run, or leave --spectra out");
 }
 

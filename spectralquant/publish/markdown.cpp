@@ -6,6 +6,8 @@
 
 namespace spectralquant::publish {
 
-std::string to_markdown(const Source& results) { return evaluate::to_markdown(evaluation_of(parse_results(results), results.place)); }
+std::string to_markdown(const Source& results) {
+  return evaluate::to_markdown(evaluation_of(parse_results(results), results.place));
+}
 
 }  // namespace spectralquant::publish

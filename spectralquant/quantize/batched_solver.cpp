@@ -18,8 +18,9 @@ using warp::kFactorFloats;
 using warp::kLanes;
 constexpr std::int64_t kSuperColumns = warp::kSuper;
 
-/// Rows coupled by G are proposed in interleaved groups, so large that the squared correlations of a row with the others of its group
-/// add up to this: more, and moves that were good alone are bad together. Each group costs launches, so their number is bounded.
+/// Rows coupled by G are proposed in interleaved groups, so large that the squared correlations of
+/// a row with the others of its group add up to this: more, and moves that were good alone are bad
+/// together. Each group costs launches, so their number is bounded.
 constexpr double kGroupCorrelation = 0.3;
 constexpr std::int64_t kMaxGroups = 48;
 /// Rows whose exact objective is taken at once: bounds the float64 copies of a large embedding.
@@ -28,30 +29,35 @@ constexpr std::int64_t kObjectiveRows = 16384;
 /// Candidates of the sweeps: the 32 pairs nearest to (0, 0).
 constexpr int kNearRadius = 4;
 
-/// (scale, min) pairs within ± radius, the nearest first, filled up to whole sets of 32 with (0, 0). [2, n_sets · 32] on the device.
+/// (scale, min) pairs within ± radius, the nearest first, filled up to whole sets of 32 with (0,
+/// 0). [2, n_sets · 32] on the device.
 Tensor pairs_within(int radius, int max_sets, torch::Device device) {
   std::vector<float> scale, min;
   for (int distance = 0; distance <= 2 * radius; ++distance) {
     for (int a = -radius; a <= radius; ++a) {
       for (int c = -radius; c <= radius; ++c) {
-        if (std::abs(a) + std::abs(c) == distance) scale.push_back(static_cast<float>(a)), min.push_back(static_cast<float>(c));
+        if (std::abs(a) + std::abs(c) == distance)
+          scale.push_back(static_cast<float>(a)), min.push_back(static_cast<float>(c));
       }
     }
   }
-  const std::size_t n = std::min<std::size_t>((scale.size() + kLanes - 1) / kLanes, max_sets) * kLanes;
+  const std::size_t n =
+      std::min<std::size_t>((scale.size() + kLanes - 1) / kLanes, max_sets) * kLanes;
   scale.resize(n, 0.f);
   min.resize(n, 0.f);
   return torch::stack({torch::tensor(scale), torch::tensor(min)}).to(device);
 }
 
 warp::Offsets view(const Tensor& pairs) {
-  return {pairs[0].data_ptr<float>(), pairs[1].data_ptr<float>(), static_cast<int>(pairs.size(1) / kLanes)};
+  return {pairs[0].data_ptr<float>(), pairs[1].data_ptr<float>(),
+          static_cast<int>(pairs.size(1) / kLanes)};
 }
 
 /// u upper with inverse(a) = uᵀ u, for a stack [.., n, n] of positive definite matrices; float64.
 Tensor inverse_factor_of(const Tensor& a) {
   const Tensor b = torch::linalg_cholesky(a.flip({-2, -1})).flip({-2, -1});  // a = b bᵀ, b upper
-  return torch::linalg_solve_triangular(b, torch::eye(a.size(-1), a.options()).expand_as(a), /*upper=*/true, /*left=*/true, /*unitriangular=*/false);
+  return torch::linalg_solve_triangular(b, torch::eye(a.size(-1), a.options()).expand_as(a),
+                                        /*upper=*/true, /*left=*/true, /*unitriangular=*/false);
 }
 
 /// The same with more damping until it works.
@@ -73,17 +79,24 @@ struct State {
   Tensor target, error, code, scale, min, d, dmin;
 
   State(const Tensor& t, std::int64_t rows, std::int64_t cols)
-      : target(t), error(torch::empty_like(t)), code(torch::zeros({rows, cols}, t.options().dtype(torch::kUInt8))),
-        scale(torch::zeros({rows, cols / kLanes}, code.options())), min(torch::zeros_like(scale)),
-        d(torch::zeros({rows, cols / kSuperColumns}, t.options())), dmin(torch::zeros_like(d)) {}
+      : target(t),
+        error(torch::empty_like(t)),
+        code(torch::zeros({rows, cols}, t.options().dtype(torch::kUInt8))),
+        scale(torch::zeros({rows, cols / kLanes}, code.options())),
+        min(torch::zeros_like(scale)),
+        d(torch::zeros({rows, cols / kSuperColumns}, t.options())),
+        dmin(torch::zeros_like(d)) {}
 
   warp::Cells cells() const {
-    return {target.data_ptr<float>(), error.data_ptr<float>(), code.data_ptr<std::uint8_t>(), scale.data_ptr<std::uint8_t>(), min.data_ptr<std::uint8_t>(),
-            d.data_ptr<float>(), dmin.data_ptr<float>(), target.size(1)};
+    return {target.data_ptr<float>(),      error.data_ptr<float>(),
+            code.data_ptr<std::uint8_t>(), scale.data_ptr<std::uint8_t>(),
+            min.data_ptr<std::uint8_t>(),  d.data_ptr<float>(),
+            dmin.data_ptr<float>(),        target.size(1)};
   }
   State copy() const {
     State out = *this;
-    for (Tensor* t : {&out.error, &out.code, &out.scale, &out.min, &out.d, &out.dmin}) *t = t->clone();
+    for (Tensor* t : {&out.error, &out.code, &out.scale, &out.min, &out.d, &out.dmin})
+      *t = t->clone();
     return out;
   }
   Q4KMatrix matrix() const {
@@ -94,7 +107,8 @@ struct State {
     };
     const auto take_half = [](const Tensor& from, std::vector<std::uint16_t>& to) {
       const Tensor cpu = from.to(torch::kCPU).contiguous();
-      std::transform(cpu.data_ptr<float>(), cpu.data_ptr<float>() + cpu.numel(), to.begin(), [](float x) { return gguf::float_to_half(x); });
+      std::transform(cpu.data_ptr<float>(), cpu.data_ptr<float>() + cpu.numel(), to.begin(),
+                     [](float x) { return gguf::float_to_half(x); });
     };
     take(code, out.code);
     take(scale, out.scale);
@@ -110,18 +124,29 @@ struct ProposalTensors {
   Tensor code, scale, min, d, dmin, delta, gain;
 
   ProposalTensors(std::int64_t n, std::int64_t width, const Tensor& like)
-      : code(torch::empty({n, width}, like.options().dtype(torch::kUInt8))), scale(torch::empty({n, width / kLanes}, code.options())), min(torch::empty_like(scale)),
-        d(torch::empty({n}, like.options())), dmin(torch::empty_like(d)), delta(torch::empty({n, width}, like.options())), gain(torch::empty_like(d)) {}
+      : code(torch::empty({n, width}, like.options().dtype(torch::kUInt8))),
+        scale(torch::empty({n, width / kLanes}, code.options())),
+        min(torch::empty_like(scale)),
+        d(torch::empty({n}, like.options())),
+        dmin(torch::empty_like(d)),
+        delta(torch::empty({n, width}, like.options())),
+        gain(torch::empty_like(d)) {}
   warp::Proposal view() const {
-    return {code.data_ptr<std::uint8_t>(), scale.data_ptr<std::uint8_t>(), min.data_ptr<std::uint8_t>(), d.data_ptr<float>(), dmin.data_ptr<float>(),
-            delta.data_ptr<float>(), gain.data_ptr<float>()};
+    return {code.data_ptr<std::uint8_t>(), scale.data_ptr<std::uint8_t>(),
+            min.data_ptr<std::uint8_t>(),  d.data_ptr<float>(),
+            dmin.data_ptr<float>(),        delta.data_ptr<float>(),
+            gain.data_ptr<float>()};
   }
 };
 
-/// Exact objective of an error: tr(G E H Eᵀ) + Σ f e C eᵀ, in float64. error: [R, C] float32; h: [C, C] or [C].
-double exact_objective(const Tensor& error, const Tensor& c_error, const Tensor& h, const Tensor& g, const Tensor& frequency, const Tensor& c) {
+/// Exact objective of an error: tr(G E H Eᵀ) + Σ f e C eᵀ, in float64. error: [R, C] float32; h:
+/// [C, C] or [C].
+double exact_objective(const Tensor& error, const Tensor& c_error, const Tensor& h, const Tensor& g,
+                       const Tensor& frequency, const Tensor& c) {
   double total = 0;
-  const auto times = [](const Tensor& e, const Tensor& moment) { return moment.dim() == 1 ? e * moment : e.mm(moment); };
+  const auto times = [](const Tensor& e, const Tensor& moment) {
+    return moment.dim() == 1 ? e * moment : e.mm(moment);
+  };
   const Tensor h64 = h.to(torch::kFloat64);
   if (g.defined()) {
     const Tensor e = error.to(torch::kFloat64);
@@ -135,7 +160,8 @@ double exact_objective(const Tensor& error, const Tensor& c_error, const Tensor&
   if (!c.defined()) return total;
   const Tensor c64 = c.to(torch::kFloat64);
   for (std::int64_t r = 0; r < error.size(0); r += kObjectiveRows) {
-    const Tensor e = c_error.slice(0, r, r + kObjectiveRows).to(torch::kFloat64), f = frequency.slice(0, r, r + kObjectiveRows).to(torch::kFloat64);
+    const Tensor e = c_error.slice(0, r, r + kObjectiveRows).to(torch::kFloat64),
+                 f = frequency.slice(0, r, r + kObjectiveRows).to(torch::kFloat64);
     total += ((e * e.mm(c64)).sum(1) * f).sum().item<double>();
   }
   return total;
@@ -145,7 +171,9 @@ class BatchedSolver {
  public:
   BatchedSolver(const Problem& problem, const SolverOptions& options, torch::Device device)
       : options_(options), device_(device), launcher_{!device.is_cpu(), options.n_threads} {
-    const auto here = [&](const Tensor& t) { return t.defined() ? t.to(device, torch::kFloat32).contiguous() : Tensor(); };
+    const auto here = [&](const Tensor& t) {
+      return t.defined() ? t.to(device, torch::kFloat32).contiguous() : Tensor();
+    };
     target_ = here(problem.target);
     h_exact_ = here(problem.h);
     g_exact_ = here(problem.g);
@@ -153,7 +181,8 @@ class BatchedSolver {
     frequency_ = here(problem.frequency);
     rows_ = target_.size(0);
     cols_ = target_.size(1);
-    if (problem.c_target.defined()) c_shift_ = target_ - here(problem.c_target);  // error against c_target is error + this
+    // error against c_target is error + this
+    if (problem.c_target.defined()) c_shift_ = target_ - here(problem.c_target);
     near_ = pairs_within(kNearRadius, 1, device);
     wide_ = pairs_within(std::max(0, options.live_scale_radius), 1 << 10, device);
     damp();
@@ -162,8 +191,11 @@ class BatchedSolver {
 
   /// False when the moments say nothing or too little for this solver.
   static bool can_solve(const Problem& problem) {
-    const auto positive = [](const Tensor& diagonal) { return diagonal.to(torch::kFloat64).mean().item<double>() > 0; };
-    return problem.h.dim() == 2 && positive(problem.h.diagonal()) && (!problem.g.defined() || positive(problem.g.diagonal()));
+    const auto positive = [](const Tensor& diagonal) {
+      return diagonal.to(torch::kFloat64).mean().item<double>() > 0;
+    };
+    return problem.h.dim() == 2 && positive(problem.h.diagonal()) &&
+           (!problem.g.defined() || positive(problem.g.diagonal()));
   }
 
   State rounded(bool weighted) {
@@ -186,13 +218,15 @@ class BatchedSolver {
       Tensor h = h_.to(torch::kFloat64);
       if (c_.defined()) h = h + bucket_weight_[bucket] * c_.to(torch::kFloat64);
       const Tensor u = safe_inverse_factor(h).to(torch::kFloat32);
-      const warp::Rows rows{index.defined() ? index.data_ptr<std::int32_t>() : nullptr, 0, 1, index.defined() ? index.numel() : rows_};
+      const warp::Rows rows{index.defined() ? index.data_ptr<std::int32_t>() : nullptr, 0, 1,
+                            index.defined() ? index.numel() : rows_};
       const Tensor index64 = index.defined() ? index.to(torch::kInt64) : Tensor();
       Tensor tau = target_.clone(), error = torch::empty({rows.n, kLanes}, target_.options());
       for (std::int64_t b = 0; b < cols_ / kLanes; ++b) {
         const std::int64_t first = b * kLanes, behind = first + kLanes;
         const Tensor block = u.slice(0, first, behind).slice(1, first, behind).contiguous();
-        launcher_.start_block(state.cells(), rows, b, tau.data_ptr<float>(), block.data_ptr<float>(), view(wide_), error.data_ptr<float>());
+        launcher_.start_block(state.cells(), rows, b, tau.data_ptr<float>(),
+                              block.data_ptr<float>(), view(wide_), error.data_ptr<float>());
         if (behind == cols_) continue;
         const Tensor push = u.slice(0, first, behind).slice(1, behind);
         if (index64.defined()) {
@@ -205,7 +239,8 @@ class BatchedSolver {
     launcher_.decode(state.cells(), all_rows());
   }
 
-  /// One round. Groups of coupled rows are taken one after the other, each through all its steps: later rows make good what earlier ones left.
+  /// One round. Groups of coupled rows are taken one after the other, each through all its steps:
+  /// later rows make good what earlier ones left.
   void improve(State& state) {
     const std::int64_t n_groups = coupled() ? groups_ : 1;
     Tensor eh;
@@ -221,7 +256,8 @@ class BatchedSolver {
         for (std::int64_t b = 0; b < cols_ / kLanes; ++b) move(state, group, b * kLanes, kLanes);
       }
       if (options_.super_scale_search) {
-        for (std::int64_t s = 0; s < cols_ / kSuperColumns; ++s) move(state, group, s * kSuperColumns, kSuperColumns);
+        for (std::int64_t s = 0; s < cols_ / kSuperColumns; ++s)
+          move(state, group, s * kSuperColumns, kSuperColumns);
       }
       if (coupled()) group.of(eh).copy_(group.of(state.error).mm(h_));
     }
@@ -238,12 +274,18 @@ class BatchedSolver {
     h_.diagonal().add_(std::max(options_.damping, 1e-6) * h_mean);
     Tensor g_diagonal = torch::ones({rows_}, target_.options());
     if (g_exact_.defined()) {
-      g_diagonal = g_exact_.diagonal() + std::max(options_.output_damping, 1e-6) * g_exact_.diagonal().mean();
+      g_diagonal = g_exact_.diagonal() +
+                   std::max(options_.output_damping, 1e-6) * g_exact_.diagonal().mean();
       coupling_ = g_exact_ / g_diagonal.unsqueeze(1);
       coupling_.diagonal().fill_(1);
-      const double squares = (coupling_ * coupling_.t()).sum().item<double>() - static_cast<double>(rows_);  // of correlations, pairs twice
-      const double of_pair = std::max(1e-12, squares / (static_cast<double>(rows_) * std::max<double>(1, rows_ - 1.)));
-      groups_ = std::clamp<std::int64_t>(static_cast<std::int64_t>(rows_ / (1 + kGroupCorrelation / of_pair)) + 1, 1, std::min(kMaxGroups, rows_));
+      // of correlations, pairs twice
+      const double squares =
+          (coupling_ * coupling_.t()).sum().item<double>() - static_cast<double>(rows_);
+      const double of_pair =
+          std::max(1e-12, squares / (static_cast<double>(rows_) * std::max<double>(1, rows_ - 1.)));
+      groups_ = std::clamp<std::int64_t>(
+          static_cast<std::int64_t>(rows_ / (1 + kGroupCorrelation / of_pair)) + 1, 1,
+          std::min(kMaxGroups, rows_));
     }
     bucket_weight_ = {0};
     bucket_rows_ = {Tensor()};
@@ -269,33 +311,43 @@ class BatchedSolver {
   /// Block factors of every bucket: [buckets, C/32, kFactorFloats].
   void factor_blocks() {
     const auto blocks_of = [&](const Tensor& m) {
-      return m.view({cols_ / kLanes, kLanes, cols_ / kLanes, kLanes}).diagonal(0, 0, 2).permute({2, 0, 1}).to(torch::kFloat64);
+      return m.view({cols_ / kLanes, kLanes, cols_ / kLanes, kLanes})
+          .diagonal(0, 0, 2)
+          .permute({2, 0, 1})
+          .to(torch::kFloat64);
     };
     std::vector<Tensor> all;
     for (const double weight : bucket_weight_) {
       Tensor h = blocks_of(h_);
       if (c_.defined()) h = h + weight * blocks_of(c_);
       const Tensor u = safe_inverse_factor(h);
-      all.push_back(torch::stack({h, u, u.transpose(1, 2)}, 1).to(torch::kFloat32).reshape({cols_ / kLanes, kFactorFloats}));
+      all.push_back(torch::stack({h, u, u.transpose(1, 2)}, 1)
+                        .to(torch::kFloat32)
+                        .reshape({cols_ / kLanes, kFactorFloats}));
     }
     factors_ = torch::stack(all).contiguous();
   }
 
-  /// Rows first, first + stride, …; with G: half the gradient [n, C] and the error [n, C] when their turn began, and their coupling [n, n].
+  /// Rows first, first + stride, …; with G: half the gradient [n, C] and the error [n, C] when
+  /// their turn began, and their coupling [n, n].
   struct Group {
     std::int64_t first, stride, n;
     Tensor gradient, before, coupling;
     Tensor of(const Tensor& t) const { return t.slice(0, first, t.size(0), stride); }
   };
 
-  /// One pass over a group's rows for columns [first, first + width): a block's cells, or a super-block's scales.
+  /// One pass over a group's rows for columns [first, first + width): a block's cells, or a
+  /// super-block's scales.
   void move(State& state, const Group& group, std::int64_t first, std::int64_t width) {
     const Tensor h_columns = h_.slice(1, first, first + width).contiguous();
     const Tensor error = group.of(state.error);
-    Tensor m = coupled() ? group.gradient.slice(1, first, first + width) + group.coupling.mm((error - group.before).mm(h_columns)) : error.mm(h_columns);
+    Tensor m = coupled() ? group.gradient.slice(1, first, first + width) +
+                               group.coupling.mm((error - group.before).mm(h_columns))
+                         : error.mm(h_columns);
     if (c_.defined()) {
       const Tensor c_error = c_shift_.defined() ? error + group.of(c_shift_) : error;
-      m = m + c_error.mm(c_.slice(1, first, first + width).contiguous()) * group.of(weight_).unsqueeze(1);
+      m = m + c_error.mm(c_.slice(1, first, first + width).contiguous()) *
+                  group.of(weight_).unsqueeze(1);
     }
     m = m.contiguous();
     const Tensor factors = factors_.slice(1, first / kLanes, (first + width) / kLanes).contiguous();
@@ -303,28 +355,35 @@ class BatchedSolver {
     const warp::Rows rows{nullptr, group.first, group.stride, group.n};
     const ProposalTensors proposal(rows.n, width, target_);
     if (width == kLanes) {
-      launcher_.propose_block(state.cells(), rows, first / kLanes, m.data_ptr<float>(), factors.data_ptr<float>(), bucket, view(near_),
-                              options_.scale_search, proposal.view());
+      launcher_.propose_block(state.cells(), rows, first / kLanes, m.data_ptr<float>(),
+                              factors.data_ptr<float>(), bucket, view(near_), options_.scale_search,
+                              proposal.view());
     } else {
       const Tensor h_super = super_moments(first);
-      launcher_.propose_super(state.cells(), rows, first / kSuperColumns, m.data_ptr<float>(), factors.data_ptr<float>(), h_super.data_ptr<float>(),
-                              bucket, view(near_), proposal.view());
+      launcher_.propose_super(state.cells(), rows, first / kSuperColumns, m.data_ptr<float>(),
+                              factors.data_ptr<float>(), h_super.data_ptr<float>(), bucket,
+                              view(near_), proposal.view());
     }
-    // Pairs of rows of the group: a row's share counts each of its pairs whole, the other row's too, which makes up for half of m.
+    // Pairs of rows of the group: a row's share counts each of its pairs whole, the other row's
+    // too, which makes up for half of m.
     Tensor change = proposal.gain;
     if (coupled()) {
       const Tensor moved = proposal.delta.mm(h_columns.slice(0, first, first + width));
       change = change + ((group.coupling.mm(moved) - moved) * proposal.delta).sum(1);
     }
     const Tensor accept = (change < 0).to(torch::kUInt8);
-    launcher_.commit(state.cells(), rows, first, static_cast<int>(width), accept.data_ptr<std::uint8_t>(), proposal.view());
+    launcher_.commit(state.cells(), rows, first, static_cast<int>(width),
+                     accept.data_ptr<std::uint8_t>(), proposal.view());
   }
 
   /// H of every bucket within a super-block: [buckets, 256, 256].
   Tensor super_moments(std::int64_t first) const {
-    const auto part = [&](const Tensor& m) { return m.slice(0, first, first + kSuperColumns).slice(1, first, first + kSuperColumns); };
+    const auto part = [&](const Tensor& m) {
+      return m.slice(0, first, first + kSuperColumns).slice(1, first, first + kSuperColumns);
+    };
     std::vector<Tensor> all;
-    for (const double weight : bucket_weight_) all.push_back(c_.defined() ? part(h_) + weight * part(c_) : part(h_));
+    for (const double weight : bucket_weight_)
+      all.push_back(c_.defined() ? part(h_) + weight * part(c_) : part(h_));
     return torch::stack(all).contiguous();
   }
 
@@ -333,9 +392,10 @@ class BatchedSolver {
   warp::Launcher launcher_;
   std::int64_t rows_ = 0, cols_ = 0, groups_ = 1;
   Tensor target_, h_exact_, g_exact_, c_exact_, frequency_, c_shift_;  ///< as given
-  Tensor h_, c_, coupling_, weight_;         ///< h_ damped; coupling_ = G in units of each row's g_rr; weight_ of c_ by row
-  std::vector<double> bucket_weight_;        ///< weights of c_, rounded
-  std::vector<Tensor> bucket_rows_;          ///< int32; undefined: all rows
+  /// h_ damped; coupling_ = G in units of each row's g_rr; weight_ of c_ by row
+  Tensor h_, c_, coupling_, weight_;
+  std::vector<double> bucket_weight_;  ///< weights of c_, rounded
+  std::vector<Tensor> bucket_rows_;    ///< int32; undefined: all rows
   Tensor bucket_, factors_, near_, wide_;
 };
 
@@ -353,7 +413,8 @@ Solution solve_batched(const Problem& problem, const SolverOptions& options, tor
   torch::NoGradGuard no_grad;
   { const Quadratic checked(problem); }
   if (!BatchedSolver::can_solve(problem)) return solve(problem, options);
-  const c10::DeviceGuard guard(device);  // kernels are launched on the present device, which need not be the tensors' own
+  // kernels are launched on the present device, which need not be the tensors' own
+  const c10::DeviceGuard guard(device);
   BatchedSolver solver(problem, options, device);
   Solution solution;
   const State plain = solver.rounded(false);
@@ -387,8 +448,10 @@ double objective_on(const Problem& problem, const Q4KMatrix& candidate, torch::D
   candidate.decode(0, candidate.rows, values.data_ptr<float>());
   const auto here = [&](const Tensor& t) { return t.defined() ? t.to(device) : Tensor(); };
   values = values.to(device);
-  const Tensor error = values - here(problem.target), c_error = problem.c_target.defined() ? values - here(problem.c_target) : error;
-  return exact_objective(error, c_error, here(problem.h), here(problem.g), here(problem.frequency), here(problem.c));
+  const Tensor error = values - here(problem.target),
+               c_error = problem.c_target.defined() ? values - here(problem.c_target) : error;
+  return exact_objective(error, c_error, here(problem.h), here(problem.g), here(problem.frequency),
+                         here(problem.c));
 }
 
 }  // namespace spectralquant::quantize

@@ -6,12 +6,14 @@
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/quantize/row_solver.h"
 
-// With J the reversal of all indices and J a J = l lᵀ (Cholesky), inverse(a) = uᵀ u for u = J l⁻¹ J.
+// With J the reversal of all indices and J a J = l lᵀ (Cholesky), inverse(a) = uᵀ u for u = J l⁻¹
+// J.
 
 namespace spectralquant::quantize {
 namespace {
 
-constexpr double kSmallestPivot = 1e-10;  ///< relative to the diagonal; below it the factor would be noise
+/// relative to the diagonal; below it the factor would be noise
+constexpr double kSmallestPivot = 1e-10;
 
 /// A small lower-triangular tile, and its inverse.
 struct Tile {
@@ -68,7 +70,8 @@ std::vector<float> inverse_factor(const float* a, std::int64_t n, int n_threads)
     }
     auto update = [&](std::int64_t i) {  // tile (i, k) -= Σ_p l(i, p) l(k, p)ᵀ
       double product[kTile * kTile], *tile = column + i * kTile * n;
-      kernels.multiply_double(l.data() + i * kTile * n, n, kTile, k * kTile, above.data(), kTile, 0, kTile, product, kTile);
+      kernels.multiply_double(l.data() + i * kTile * n, n, kTile, k * kTile, above.data(), kTile, 0,
+                              kTile, product, kTile);
       for (std::int64_t r = 0; r < kTile; ++r) {
         for (std::int64_t j = 0; j < kTile; ++j) tile[r * n + j] -= product[r * kTile + j];
       }
@@ -78,26 +81,31 @@ std::vector<float> inverse_factor(const float* a, std::int64_t n, int n_threads)
     invert_tile(column + k * kTile * n, n, inverse[k]);
     double transposed[kTile * kTile];
     for (std::int64_t i = 0; i < kTile; ++i) {
-      for (std::int64_t j = 0; j < kTile; ++j) transposed[j * kTile + i] = inverse[k].inverse[i * kTile + j];
+      for (std::int64_t j = 0; j < kTile; ++j)
+        transposed[j * kTile + i] = inverse[k].inverse[i * kTile + j];
     }
     parallel_for(static_cast<std::size_t>(tiles - k - 1), n_threads, [&](std::size_t item) {
       const std::int64_t i = k + 1 + static_cast<std::int64_t>(item);
       update(i);
       double product[kTile * kTile], *tile = column + i * kTile * n;
       kernels.multiply_double(tile, n, kTile, kTile, transposed, kTile, 0, kTile, product, kTile);
-      for (std::int64_t r = 0; r < kTile; ++r) std::copy_n(product + r * kTile, kTile, tile + r * n);
+      for (std::int64_t r = 0; r < kTile; ++r)
+        std::copy_n(product + r * kTile, kTile, tile + r * n);
     });
   }
-  // l⁻¹ in place, one tile row after the other: row i needs its own l and the finished rows above it.
+  // l⁻¹ in place, one tile row after the other: row i needs its own l and the finished rows above
+  // it.
   for (std::int64_t i = 0; i < tiles; ++i) {
     double* row = l.data() + i * kTile * n;
     std::vector<double> finished(static_cast<std::size_t>(kTile * i * kTile));
     parallel_for(static_cast<std::size_t>(i), n_threads, [&](std::size_t item) {
       const std::int64_t j = static_cast<std::int64_t>(item) * kTile;
       double product[kTile * kTile];
-      kernels.multiply_double(row + j, n, kTile, i * kTile - j, l.data() + j * n + j, n, 0, kTile, product, kTile);
+      kernels.multiply_double(row + j, n, kTile, i * kTile - j, l.data() + j * n + j, n, 0, kTile,
+                              product, kTile);
       for (double& x : product) x = -x;
-      kernels.multiply_double(inverse[i].inverse, kTile, kTile, kTile, product, kTile, 0, kTile, finished.data() + j, i * kTile);
+      kernels.multiply_double(inverse[i].inverse, kTile, kTile, kTile, product, kTile, 0, kTile,
+                              finished.data() + j, i * kTile);
     });
     for (std::int64_t r = 0; r < kTile; ++r) {
       std::copy_n(finished.data() + r * i * kTile, i * kTile, row + r * n);
@@ -106,7 +114,8 @@ std::vector<float> inverse_factor(const float* a, std::int64_t n, int n_threads)
   }
   std::vector<float> u(static_cast<std::size_t>(n * n));
   for (std::int64_t i = 0; i < n; ++i) {
-    for (std::int64_t j = i; j < n; ++j) u[tiled_index(i, j, n)] = static_cast<float>(l[(n - 1 - i) * n + (n - 1 - j)]);
+    for (std::int64_t j = i; j < n; ++j)
+      u[tiled_index(i, j, n)] = static_cast<float>(l[(n - 1 - i) * n + (n - 1 - j)]);
   }
   return u;
 }

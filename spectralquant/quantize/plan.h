@@ -22,20 +22,22 @@ struct PlannedTensor {
 };
 
 struct PlanOptions {
-  std::optional<gguf::Type> fallback;  ///< for matrices whose columns are no multiple of 256: F16, BF16, F32 or Q8_0
+  /// for matrices whose columns are no multiple of 256: F16, BF16, F32 or Q8_0
+  std::optional<gguf::Type> fallback;
 };
 
 /// What becomes of every tensor: matrices → Q4_K; what must stay in floating point → F32.
 struct Plan {
   std::vector<PlannedTensor> tensors;  ///< in file order
-  std::uint64_t output_bytes = 0;  ///< of all tensors, without header and padding
-  double file_bpw = 0;             ///< 8 · output_bytes / parameters, F32 tensors counted
-  double matrix_bpw = 0;           ///< of the matrices alone: 4.5 without fallbacks
-  std::int64_t largest_cols = 0;   ///< of the matrices that become Q4_K
+  std::uint64_t output_bytes = 0;      ///< of all tensors, without header and padding
+  double file_bpw = 0;                 ///< 8 · output_bytes / parameters, F32 tensors counted
+  double matrix_bpw = 0;               ///< of the matrices alone: 4.5 without fallbacks
+  std::int64_t largest_cols = 0;       ///< of the matrices that become Q4_K
 };
 
-/// Errors   Error(kBadInput): a matrix cannot be Q4_K and no fallback is given (names the first one and how many),
-///          the input is quantized already, it has no matrix at all. Error(kBadUsage): another fallback type.
+/// Errors   Error(kBadInput): a matrix cannot be Q4_K and no fallback is given (names the first one
+///          and how many), the input is quantized already, it has no matrix at all.
+///          Error(kBadUsage): another fallback type.
 Plan make_plan(const gguf::File& file, const PlanOptions& options = {});
 
 }  // namespace spectralquant::quantize

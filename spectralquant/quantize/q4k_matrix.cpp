@@ -16,8 +16,9 @@ constexpr std::int64_t kSuper = 256, kBlock = 32, kBlocks = kSuper / kBlock;
 
 Q4KMatrix::Q4KMatrix(std::int64_t rows, std::int64_t cols) : rows(rows), cols(cols) {
   if (rows < 0 || cols < 0 || cols % kSuper != 0) {
-    throw bad_input("a matrix of " + std::to_string(rows) + " rows and " + std::to_string(cols) + " columns cannot be Q4_K", {},
-                    "Q4_K needs a multiple of 256 columns");
+    throw bad_input("a matrix of " + std::to_string(rows) + " rows and " + std::to_string(cols) +
+                        " columns cannot be Q4_K",
+                    {}, "Q4_K needs a multiple of 256 columns");
   }
   const std::size_t n = static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols);
   code.resize(n);
@@ -63,11 +64,13 @@ std::vector<gguf::BlockQ4K> Q4KMatrix::to_blocks(int n_threads) const {
   return blocks;
 }
 
-Q4KMatrix Q4KMatrix::from_blocks(const gguf::BlockQ4K* blocks, std::int64_t rows, std::int64_t cols) {
+Q4KMatrix Q4KMatrix::from_blocks(const gguf::BlockQ4K* blocks, std::int64_t rows,
+                                 std::int64_t cols) {
   Q4KMatrix matrix(rows, cols);
   for (std::size_t i = 0; i < matrix.d.size(); ++i) {
     gguf::BlockQ4K block;
-    std::memcpy(&block, reinterpret_cast<const char*>(blocks) + i * sizeof block, sizeof block);  // may be unaligned: mapped
+    // may be unaligned: mapped
+    std::memcpy(&block, reinterpret_cast<const char*>(blocks) + i * sizeof block, sizeof block);
     matrix.put(static_cast<std::int64_t>(i), gguf::unpack(block));
   }
   return matrix;

@@ -8,8 +8,10 @@ namespace spectralquant::quantize {
 
 /// A quantized matrix: exactly what the decoder will see, never a float shadow.
 ///
-/// value(r, c) = f16(d) · scale · code − f16(dmin) · min, with d, dmin per 256 columns, scale and min per 32.
-/// Shapes   code [rows × cols]; scale, min [rows × cols/32]; d, dmin [rows × cols/256], all row-major.
+/// value(r, c) = f16(d) · scale · code − f16(dmin) · min, with d, dmin per 256 columns, scale and
+/// min per 32.
+/// Shapes   code [rows × cols]; scale, min [rows × cols/32]; d, dmin [rows × cols/256], all
+///          row-major.
 struct Q4KMatrix {
   std::int64_t rows = 0, cols = 0;  ///< cols is a multiple of 256
   std::vector<std::uint8_t> code;   ///< 0..15

@@ -15,23 +15,28 @@ namespace {
 
 std::string shape_of(const torch::Tensor& tensor) {
   std::string text = "[";
-  for (std::int64_t i = 0; i < tensor.dim(); ++i) text += fmt::format("{}{}", i ? ", " : "", tensor.size(i));
+  for (std::int64_t i = 0; i < tensor.dim(); ++i)
+    text += fmt::format("{}{}", i ? ", " : "", tensor.size(i));
   return text + "]";
 }
 
 /// float32, contiguous, on the CPU, finite, of the expected shape.
-torch::Tensor checked(const torch::Tensor& tensor, const char* name, std::vector<std::int64_t> shape) {
+torch::Tensor checked(const torch::Tensor& tensor, const char* name,
+                      std::vector<std::int64_t> shape) {
   if (tensor.sizes() != torch::IntArrayRef(shape)) {
     std::string expected;
-    for (const std::int64_t n : shape) expected += fmt::format("{}{}", expected.empty() ? "" : ", ", n);
-    throw bad_input(fmt::format("{} is {}, expected [{}]", name, shape_of(tensor), expected), "the problem given to the solver",
+    for (const std::int64_t n : shape)
+      expected += fmt::format("{}{}", expected.empty() ? "" : ", ", n);
+    throw bad_input(fmt::format("{} is {}, expected [{}]", name, shape_of(tensor), expected),
+                    "the problem given to the solver",
                     "give moments of the same matrix as the target");
   }
   const torch::Tensor result = tensor.detach().to(torch::kCPU, torch::kFloat).contiguous();
   const float* data = result.data_ptr<float>();
   for (std::int64_t i = 0; i < result.numel(); ++i) {
     if (!std::isfinite(data[i])) {
-      throw bad_input(fmt::format("{} holds NaN or infinity", name), fmt::format("value {} of {}", i, result.numel()),
+      throw bad_input(fmt::format("{} holds NaN or infinity", name),
+                      fmt::format("value {} of {}", i, result.numel()),
                       "check the model's weights and the text of the calibration");
     }
   }
@@ -46,7 +51,8 @@ torch::Tensor checked_moment(const torch::Tensor& tensor, const char* name, std:
   const float* data = result.data_ptr<float>();
   for (std::int64_t i = 0; i < n; ++i) {
     if (data[i * n + i] < 0) {
-      throw bad_input(fmt::format("{} has a negative value on its diagonal", name), fmt::format("row {}", i), "a second moment is never negative");
+      throw bad_input(fmt::format("{} has a negative value on its diagonal", name),
+                      fmt::format("row {}", i), "a second moment is never negative");
     }
   }
   return result;
@@ -56,7 +62,8 @@ torch::Tensor checked_weights(const torch::Tensor& tensor, const char* name, std
   torch::Tensor result = checked(tensor, name, {n});
   for (std::int64_t i = 0; i < n; ++i) {
     if (result.data_ptr<float>()[i] < 0) {
-      throw bad_input(fmt::format("{} is negative", name), fmt::format("value {}", i), "a second moment or a frequency is never negative");
+      throw bad_input(fmt::format("{} is negative", name), fmt::format("value {}", i),
+                      "a second moment or a frequency is never negative");
     }
   }
   return result;
@@ -66,17 +73,23 @@ torch::Tensor checked_weights(const torch::Tensor& tensor, const char* name, std
 
 Quadratic::Quadratic(const Problem& problem) {
   if (!problem.target.defined() || problem.target.dim() != 2) {
-    throw bad_input("the target is no matrix", "the problem given to the solver", "give [rows, cols]");
+    throw bad_input("the target is no matrix", "the problem given to the solver",
+                    "give [rows, cols]");
   }
   rows_ = problem.target.size(0);
   cols_ = problem.target.size(1);
   if (rows_ < 1 || cols_ < 1 || cols_ % kSuper != 0) {
-    throw bad_input(fmt::format("a matrix of {} rows and {} columns cannot be Q4_K", rows_, cols_), {}, "Q4_K needs a multiple of 256 columns");
+    throw bad_input(fmt::format("a matrix of {} rows and {} columns cannot be Q4_K", rows_, cols_),
+                    {}, "Q4_K needs a multiple of 256 columns");
   }
   target_ = checked(problem.target, "the target", {rows_, cols_});
-  if (!problem.h.defined()) throw bad_input("h is missing", "the problem given to the solver", "give input moments [cols, cols] or [cols]");
-  if (problem.c.defined() != problem.frequency.defined() || (problem.c_target.defined() && !problem.c.defined())) {
-    throw bad_input("frequency and c come together, and c_target only with them", "the problem given to the solver", "give both or none");
+  if (!problem.h.defined())
+    throw bad_input("h is missing", "the problem given to the solver",
+                    "give input moments [cols, cols] or [cols]");
+  if (problem.c.defined() != problem.frequency.defined() ||
+      (problem.c_target.defined() && !problem.c.defined())) {
+    throw bad_input("frequency and c come together, and c_target only with them",
+                    "the problem given to the solver", "give both or none");
   }
   diagonal_ = problem.h.dim() == 1;
   h_ = diagonal_ ? checked_weights(problem.h, "h", cols_) : checked_moment(problem.h, "h", cols_);
@@ -84,7 +97,8 @@ Quadratic::Quadratic(const Problem& problem) {
   if (problem.c.defined()) {
     c_ = checked_moment(problem.c, "c", cols_);
     frequency_ = checked_weights(problem.frequency, "frequency", rows_);
-    if (problem.c_target.defined()) c_target_ = checked(problem.c_target, "c_target", {rows_, cols_});
+    if (problem.c_target.defined())
+      c_target_ = checked(problem.c_target, "c_target", {rows_, cols_});
     if (diagonal_) {  // the second term couples the columns anyway
       h_ = torch::diag(h_).contiguous();
       diagonal_ = false;
@@ -101,15 +115,17 @@ std::vector<float> Quadratic::h_diagonal() const {
 std::vector<float> tiled(const float* matrix, std::int64_t n) {
   std::vector<float> result(n * n);
   for (std::int64_t j = 0; j < n; j += kTile) {
-    for (std::int64_t i = 0; i < n; ++i) std::copy_n(matrix + i * n + j, kTile, result.data() + tiled_index(i, j, n));
+    for (std::int64_t i = 0; i < n; ++i)
+      std::copy_n(matrix + i * n + j, kTile, result.data() + tiled_index(i, j, n));
   }
   return result;
 }
 
 std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_threads) const {
   if (candidate.rows != rows_ || candidate.cols != cols_) {
-    throw bad_input(fmt::format("the candidate is {} x {}, the target {} x {}", candidate.rows, candidate.cols, rows_, cols_), {},
-                    "compare matrices of the same shape");
+    throw bad_input(fmt::format("the candidate is {} x {}, the target {} x {}", candidate.rows,
+                                candidate.cols, rows_, cols_),
+                    {}, "compare matrices of the same shape");
   }
   const RowKernels& kernels = row_kernels();
   const std::int64_t rows = rows_, cols = cols_;
@@ -118,10 +134,12 @@ std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_
   std::vector<double> all_e, all_eh;
   if (two_sided()) all_e.resize(rows * cols), all_eh.resize(rows * cols);
   const std::int64_t bundles = (rows + kBundle - 1) / kBundle;
-  const std::vector<float> tiled_h = diagonal_ ? std::vector<float>{} : tiled(h(), cols), tiled_c = tied() ? tiled(c(), cols) : std::vector<float>{};
+  const std::vector<float> tiled_h = diagonal_ ? std::vector<float>{} : tiled(h(), cols),
+                           tiled_c = tied() ? tiled(c(), cols) : std::vector<float>{};
   auto times = [&](const double* e, int n, const std::vector<float>& matrix, double* out) {
     for (std::int64_t j = 0; j < cols; j += kTile) {
-      kernels.multiply_exact(e, cols, n, cols, matrix.data() + j * cols, kTile, 0, kTile, out + j, cols);
+      kernels.multiply_exact(e, cols, n, cols, matrix.data() + j * cols, kTile, 0, kTile, out + j,
+                             cols);
     }
   };
   parallel_for(static_cast<std::size_t>(bundles), n_threads, [&](std::size_t bundle) {
@@ -130,7 +148,8 @@ std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_
     std::vector<float> value(n * cols);
     std::vector<double> e(n * cols), product(n * cols);
     candidate.decode(first, n, value.data());
-    for (std::int64_t i = 0; i < n * cols; ++i) e[i] = static_cast<double>(value[i]) - target()[first * cols + i];
+    for (std::int64_t i = 0; i < n * cols; ++i)
+      e[i] = static_cast<double>(value[i]) - target()[first * cols + i];
     if (diagonal_) {
       for (std::int64_t i = 0; i < n * cols; ++i) product[i] = e[i] * h()[i % cols];
     } else {
@@ -139,7 +158,8 @@ std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_
     if (two_sided()) {
       std::copy(e.begin(), e.end(), all_e.begin() + first * cols);
       for (int r = 0; r < n; ++r) {
-        for (std::int64_t j = 0; j < cols; j += kTile) std::copy_n(&product[r * cols + j], kTile, &all_eh[tiled_index(first + r, j, rows)]);
+        for (std::int64_t j = 0; j < cols; j += kTile)
+          std::copy_n(&product[r * cols + j], kTile, &all_eh[tiled_index(first + r, j, rows)]);
       }
     } else {
       for (int r = 0; r < n; ++r) {
@@ -149,7 +169,8 @@ std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_
       }
     }
     if (tied()) {
-      for (std::int64_t i = 0; i < n * cols; ++i) e[i] = static_cast<double>(value[i]) - c_target()[first * cols + i];
+      for (std::int64_t i = 0; i < n * cols; ++i)
+        e[i] = static_cast<double>(value[i]) - c_target()[first * cols + i];
       times(e.data(), n, tiled_c, product.data());
       for (int r = 0; r < n; ++r) {
         double sum = 0;
@@ -166,14 +187,17 @@ std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_
       const std::int64_t depth = first + n;
       std::vector<double> weights(n * depth), product(n * cols);
       for (int r = 0; r < n; ++r) {
-        for (std::int64_t k = 0; k <= first + r; ++k) weights[r * depth + k] = (k < first + r ? 2. : 1.) * g()[(first + r) * rows + k];
+        for (std::int64_t k = 0; k <= first + r; ++k)
+          weights[r * depth + k] = (k < first + r ? 2. : 1.) * g()[(first + r) * rows + k];
       }
       for (std::int64_t j = 0; j < cols; j += kTile) {
-        kernels.multiply_double(weights.data(), depth, n, depth, all_eh.data() + j * rows, kTile, 0, kTile, product.data() + j, cols);
+        kernels.multiply_double(weights.data(), depth, n, depth, all_eh.data() + j * rows, kTile, 0,
+                                kTile, product.data() + j, cols);
       }
       for (int r = 0; r < n; ++r) {
         double sum = 0;
-        for (std::int64_t i = 0; i < cols; ++i) sum += all_e[(first + r) * cols + i] * product[r * cols + i];
+        for (std::int64_t i = 0; i < cols; ++i)
+          sum += all_e[(first + r) * cols + i] * product[r * cols + i];
         result[first + r] += sum;
       }
     });
@@ -190,6 +214,8 @@ double sum(const std::vector<double>& values) {
   return total;
 }
 
-double objective(const Problem& problem, const Q4KMatrix& candidate) { return sum(Quadratic(problem).row_objectives(candidate, 0)); }
+double objective(const Problem& problem, const Q4KMatrix& candidate) {
+  return sum(Quadratic(problem).row_objectives(candidate, 0));
+}
 
 }  // namespace spectralquant::quantize

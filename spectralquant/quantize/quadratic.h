@@ -9,7 +9,8 @@
 
 namespace spectralquant::quantize {
 
-/// A Problem that passed all checks, laid out for the kernels: float32 on the CPU, contiguous, moments symmetric.
+/// A Problem that passed all checks, laid out for the kernels: float32 on the CPU, contiguous,
+/// moments symmetric.
 ///
 /// Errors   Error(kBadInput): see solve().
 class Quadratic {
@@ -18,18 +19,23 @@ class Quadratic {
 
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }
-  bool diagonal() const { return diagonal_; }    ///< h is [cols]; never together with c
+  bool diagonal() const { return diagonal_; }  ///< h is [cols]; never together with c
   bool two_sided() const { return g_.defined(); }
   bool tied() const { return c_.defined(); }
   const float* target() const { return target_.data_ptr<float>(); }
   const float* h() const { return h_.data_ptr<float>(); }
   const float* g() const { return g_.defined() ? g_.data_ptr<float>() : nullptr; }
   const float* c() const { return c_.defined() ? c_.data_ptr<float>() : nullptr; }
-  const float* frequency() const { return frequency_.defined() ? frequency_.data_ptr<float>() : nullptr; }
-  const float* c_target() const { return c_target_.defined() ? c_target_.data_ptr<float>() : target(); }
+  const float* frequency() const {
+    return frequency_.defined() ? frequency_.data_ptr<float>() : nullptr;
+  }
+  const float* c_target() const {
+    return c_target_.defined() ? c_target_.data_ptr<float>() : target();
+  }
   std::vector<float> h_diagonal() const;
 
-  /// Each row's share of the exact objective (with g: in some split); their sum, in order, is objective(). A row that decodes to NaN or infinity costs infinity.
+  /// Each row's share of the exact objective (with g: in some split); their sum, in order, is
+  /// objective(). A row that decodes to NaN or infinity costs infinity.
   std::vector<double> row_objectives(const Q4KMatrix& candidate, int n_threads) const;
 
  private:

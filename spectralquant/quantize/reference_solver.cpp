@@ -14,8 +14,9 @@ namespace {
 constexpr int kBlock = 32, kSuper = 256;
 constexpr double kRatios[] = {0.96, 0.985, 1.015, 1.04};
 // The (scale, min) steps of the block search: the pair itself, its neighbours, the nearest beyond.
-constexpr int kSteps[16][2] = {{0, 0},  {1, 0}, {-1, 0},  {0, 1},  {0, -1}, {1, 1},  {-1, -1}, {1, -1},
-                               {-1, 1}, {2, 1}, {-2, -1}, {2, 0}, {-2, 0}, {0, 2}, {0, -2},  {1, 2}};
+constexpr int kSteps[16][2] = {{0, 0},   {1, 0},  {-1, 0}, {0, 1}, {0, -1},  {1, 1},
+                               {-1, -1}, {1, -1}, {-1, 1}, {2, 1}, {-2, -1}, {2, 0},
+                               {-2, 0},  {0, 2},  {0, -2}, {1, 2}};
 
 using Vector = std::vector<double>;
 
@@ -63,10 +64,13 @@ Matrix part(const Matrix& a, int first, int n) {
 
 double nearest_code(double x) { return std::clamp(std::nearbyint(x), 0., 15.); }
 double to_half(double x) {
-  return x > 65504 ? 65504. : static_cast<double>(gguf::half_to_float(gguf::float_to_half(static_cast<float>(x))));
+  return x > 65504
+             ? 65504.
+             : static_cast<double>(gguf::half_to_float(gguf::float_to_half(static_cast<float>(x))));
 }
 
-/// One row and its quadratic form: e hr eᵀ + 2 <m0, e>; m is half its gradient at the present values.
+/// One row and its quadratic form: e hr eᵀ + 2 <m0, e>; m is half its gradient at the present
+/// values.
 struct Row {
   const Matrix* form;  ///< hr
   Vector code, value, m, d, dmin;
@@ -111,8 +115,10 @@ struct Row {
   }
 };
 
-/// Rounds `target` (32 values) column by column, each error made good by the columns behind. Returns the loss Σ e².
-double feedback(const Matrix& u, Vector target, double step, double offset, Vector& code, Vector& error) {
+/// Rounds `target` (32 values) column by column, each error made good by the columns behind.
+/// Returns the loss Σ e².
+double feedback(const Matrix& u, Vector target, double step, double offset, Vector& code,
+                Vector& error) {
   double loss = 0;
   for (int i = 0; i < kBlock; ++i) {
     code[i] = step > 0 ? nearest_code((target[i] + offset) / step) : 0;
@@ -123,7 +129,8 @@ double feedback(const Matrix& u, Vector target, double step, double offset, Vect
   return loss;
 }
 
-/// Feedback over the row; in every block (scale, min) within ± radius of the rounded ones, on the row as compensated so far.
+/// Feedback over the row; in every block (scale, min) within ± radius of the rounded ones, on the
+/// row as compensated so far.
 void start(Row& row, Vector target, const Matrix& u, int radius) {
   for (int b = 0; b < u.n / kBlock; ++b) {
     const Matrix block = part(u, b * kBlock, kBlock);
@@ -135,13 +142,16 @@ void start(Row& row, Vector target, const Matrix& u, int radius) {
       for (int c = -radius; c <= radius; ++c) {
         const int scale = scale0 + a, min = min0 + c;
         if ((a || c) && (scale < 1 || scale > 63 || min < 0 || min > 63)) continue;
-        const double loss = feedback(block, w, row.d[b / 8] * scale, row.dmin[b / 8] * min, code, error);
-        if (loss < best) best = loss, best_code = code, best_error = error, row.scale[b] = scale, row.min[b] = min;
+        const double loss =
+            feedback(block, w, row.d[b / 8] * scale, row.dmin[b / 8] * min, code, error);
+        if (loss < best)
+          best = loss, best_code = code, best_error = error, row.scale[b] = scale, row.min[b] = min;
       }
     }
     for (int i = 0; i < kBlock; ++i) {
       row.code[b * kBlock + i] = best_code[i];
-      for (int j = (b + 1) * kBlock; j < u.n; ++j) target[j] -= best_error[i] * u(b * kBlock + i, j);
+      for (int j = (b + 1) * kBlock; j < u.n; ++j)
+        target[j] -= best_error[i] * u(b * kBlock + i, j);
     }
   }
 }
@@ -157,8 +167,8 @@ void descend(Row& row, int b) {
   }
 }
 
-/// Moves block b to the best (scale, min) near (scale0, min0) under d, dmin already set in the row; unless `force`, only if it gains.
-/// Returns the change of the objective.
+/// Moves block b to the best (scale, min) near (scale0, min0) under d, dmin already set in the row;
+/// unless `force`, only if it gains. Returns the change of the objective.
 double search_block(Row& row, int b, int scale0, int min0, bool force, int polish) {
   const Row before = row;
   const Matrix h = part(*row.form, b * kBlock, kBlock), u = inverse_root(h);
@@ -176,7 +186,8 @@ double search_block(Row& row, int b, int scale0, int min0, bool force, int polis
   for (const auto& step : kSteps) {
     int scale = scale0 + step[0], min = min0 + step[1];
     if (scale < 1 || scale > 63 || min < 0 || min > 63) scale = scale0, min = min0;
-    const double loss = feedback(u, target, row.d[b / 8] * scale, row.dmin[b / 8] * min, code, error);
+    const double loss =
+        feedback(u, target, row.d[b / 8] * scale, row.dmin[b / 8] * min, code, error);
     if (loss < best) best = loss, best_code = code, row.scale[b] = scale, row.min[b] = min;
   }
   if (!force && best >= now) {
@@ -189,7 +200,8 @@ double search_block(Row& row, int b, int scale0, int min0, bool force, int polis
   }
   for (int k = 0; k < polish; ++k) descend(row, b);
   double gain = 0;  // 2 <m, Δ> + Δ h Δᵀ = <m + m', Δ>
-  for (int i = b * kBlock; i < (b + 1) * kBlock; ++i) gain += (before.m[i] + row.m[i]) * (row.value[i] - before.value[i]);
+  for (int i = b * kBlock; i < (b + 1) * kBlock; ++i)
+    gain += (before.m[i] + row.m[i]) * (row.value[i] - before.value[i]);
   if (!force && gain >= 0) {
     row = before;
     return 0;
@@ -210,9 +222,11 @@ void search_super(Row& row, int s) {
     double gain = 0;
     for (int b = s * 8; b < s * 8 + 8; ++b) {
       auto rescaled = [&](int number, double from, double to) {
-        return to > 0 ? static_cast<int>(std::clamp(std::nearbyint(number * from / to), 0., 63.)) : 0;
+        return to > 0 ? static_cast<int>(std::clamp(std::nearbyint(number * from / to), 0., 63.))
+                      : 0;
       };
-      gain += search_block(row, b, rescaled(row.scale[b], before.d[s], row.d[s]), rescaled(row.min[b], before.dmin[s], row.dmin[s]), true, 1);
+      gain += search_block(row, b, rescaled(row.scale[b], before.d[s], row.d[s]),
+                           rescaled(row.min[b], before.dmin[s], row.dmin[s]), true, 1);
     }
     if (!(gain < 0)) row = before;
   }
@@ -244,19 +258,22 @@ Solution solve_reference(const Problem& problem, const SolverOptions& options) {
   Matrix h(cols), c(cols), g(rows);
   for (int i = 0; i < cols; ++i) {
     for (int j = 0; j < cols; ++j) {
-      h(i, j) = q.diagonal() ? (i == j ? q.h()[i] : 0) : q.h()[static_cast<std::size_t>(i) * cols + j];
+      h(i, j) =
+          q.diagonal() ? (i == j ? q.h()[i] : 0) : q.h()[static_cast<std::size_t>(i) * cols + j];
       c(i, j) = q.tied() ? q.c()[static_cast<std::size_t>(i) * cols + j] : 0;
     }
   }
   for (int i = 0; i < rows; ++i) {
-    for (int j = 0; j < rows; ++j) g(i, j) = q.two_sided() ? q.g()[static_cast<std::size_t>(i) * rows + j] : i == j;
+    for (int j = 0; j < rows; ++j)
+      g(i, j) = q.two_sided() ? q.g()[static_cast<std::size_t>(i) * rows + j] : i == j;
   }
   Solution solution;
   const Q4KMatrix plain = round_like_llama(q.target(), rows, cols, nullptr, 1);
   const Q4KMatrix weighted = round_like_llama(q.target(), rows, cols, q.h_diagonal().data(), 1);
   solution.matrix = plain;
   if (mean_diagonal(h) > 0 && mean_diagonal(g) > 0) {
-    const double ridge = options.damping * mean_diagonal(h), output_ridge = q.two_sided() ? options.output_damping * mean_diagonal(g) : 0;
+    const double ridge = options.damping * mean_diagonal(h),
+                 output_ridge = q.two_sided() ? options.output_damping * mean_diagonal(g) : 0;
     for (int i = 0; i < cols; ++i) h(i, i) += ridge;
     for (int r = 0; r < rows; ++r) g(r, r) += output_ridge;
     solution.matrix = weighted;
@@ -271,7 +288,8 @@ Solution solve_reference(const Problem& problem, const SolverOptions& options) {
       for (int r = 0; r < rows; ++r) {
         Row row(h, solution.matrix, r);
         const Vector target(q.target() + r * cols, q.target() + (r + 1) * cols);
-        start(row, target, q.tied() ? inverse_root(form_of_row(r)) : shared, options.live_scale_radius);
+        start(row, target, q.tied() ? inverse_root(form_of_row(r)) : shared,
+              options.live_scale_radius);
         row.store(solution.matrix, r);
       }
     }
@@ -280,7 +298,8 @@ Solution solve_reference(const Problem& problem, const SolverOptions& options) {
     std::vector<float> value(cols);
     auto read_error = [&](int r) {
       solution.matrix.decode(r, 1, value.data());
-      for (int i = 0; i < cols; ++i) error[r][i] = static_cast<double>(value[i]) - q.target()[r * cols + i];
+      for (int i = 0; i < cols; ++i)
+        error[r][i] = static_cast<double>(value[i]) - q.target()[r * cols + i];
     };
     for (int r = 0; r < rows; ++r) read_error(r);
     for (int round = 0; round < options.rounds; ++round) {
@@ -302,7 +321,8 @@ Solution solve_reference(const Problem& problem, const SolverOptions& options) {
     }
   }
   solution.objective = sum(q.row_objectives(solution.matrix, 1));
-  if (!(mean_diagonal(h) > 0 && mean_diagonal(g) > 0)) solution.objective_start = solution.objective;
+  if (!(mean_diagonal(h) > 0 && mean_diagonal(g) > 0))
+    solution.objective_start = solution.objective;
   for (const Q4KMatrix* other : {&plain, &weighted}) {
     const double cost = sum(q.row_objectives(*other, 1));
     if (cost < solution.objective) solution.objective = cost, solution.matrix = *other;

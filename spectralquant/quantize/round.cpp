@@ -7,8 +7,8 @@
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/gguf/codec/half.h"
 
-// Everything here is float32 and in llama.cpp's order of operations: the point is its bits, not the best rounding.
-// Where an intermediate wraps around in 8 bits there, it does so here.
+// Everything here is float32 and in llama.cpp's order of operations: the point is its bits, not the
+// best rounding. Where an intermediate wraps around in 8 bits there, it does so here.
 
 namespace spectralquant::quantize {
 namespace {
@@ -34,8 +34,10 @@ struct BlockFit {
   float scale = 0, min = 0;  ///< value ≈ scale · code − min, min >= 0
 };
 
-/// Weighted least squares of (scale, min) over the codes that each trial scale gives; the best is kept.
-BlockFit fit_block(const float* x, const float* weight, const ScaleSearch& search, std::uint8_t* code) {
+/// Weighted least squares of (scale, min) over the codes that each trial scale gives; the best is
+/// kept.
+BlockFit fit_block(const float* x, const float* weight, const ScaleSearch& search,
+                   std::uint8_t* code) {
   float low = x[0], high = x[0], sum_w = weight[0], sum_wx = weight[0] * x[0];
   for (int i = 1; i < kBlock; ++i) {
     low = x[i] < low ? x[i] : low;
@@ -51,7 +53,8 @@ BlockFit fit_block(const float* x, const float* weight, const ScaleSearch& searc
   float inverse = kMaxCode / (high - low);
   float scale = 1 / inverse, best_error = 0;
   for (int i = 0; i < kBlock; ++i) {
-    code[i] = static_cast<std::uint8_t>(std::clamp(nearest_int(inverse * (x[i] - low)), 0, kMaxCode));
+    code[i] =
+        static_cast<std::uint8_t>(std::clamp(nearest_int(inverse * (x[i] - low)), 0, kMaxCode));
     const float error = scale * code[i] + low - x[i];
     best_error += weight[i] * (error * error);
   }
@@ -91,7 +94,8 @@ BlockFit fit_block(const float* x, const float* weight, const ScaleSearch& searc
   return {scale, -low};
 }
 
-/// Importance only: the super-scale that best renders the eight scales (or mins), and their 6-bit codes.
+/// Importance only: the super-scale that best renders the eight scales (or mins), and their 6-bit
+/// codes.
 float fit_super_scale(const float* x, const float* weight, std::uint8_t* code) {
   float highest = 0;
   for (int i = 0; i < kBlocks; ++i) highest = highest > x[i] ? highest : x[i];
@@ -154,7 +158,8 @@ float divide_by_largest(const float* x, std::uint8_t* code) {
   for (int i = 0; i < kBlocks; ++i) highest = x[i] > highest ? x[i] : highest;
   const float inverse = highest > 0 ? kMaxScale / highest : 0;
   for (int i = 0; i < kBlocks; ++i) {
-    code[i] = std::min(static_cast<std::uint8_t>(nearest_int(inverse * x[i])), std::uint8_t{kMaxScale});
+    code[i] =
+        std::min(static_cast<std::uint8_t>(nearest_int(inverse * x[i])), std::uint8_t{kMaxScale});
   }
   return highest / kMaxScale;
 }
@@ -195,15 +200,16 @@ gguf::UnpackedQ4K round_super_block(const float* x, const float* importance) {
   }
   out.d = gguf::float_to_half(d);
   out.dmin = gguf::float_to_half(dmin);
-  // A scale code above 63 (a negative scale wrapped around) spills into its neighbour in the packed bytes: round
-  // against what the decoder will read.
+  // A scale code above 63 (a negative scale wrapped around) spills into its neighbour in the packed
+  // bytes: round against what the decoder will read.
   out = gguf::unpack(gguf::pack(out));
   for (int b = 0; b < kBlocks; ++b) {
     const float step = gguf::half_to_float(out.d) * out.scale[b];
     if (step == 0) continue;  // the codes of the search stay
     const float offset = gguf::half_to_float(out.dmin) * out.min[b];
     for (int i = b * kBlock; i < (b + 1) * kBlock; ++i) {
-      out.code[i] = static_cast<std::uint8_t>(std::clamp(nearest_int((x[i] + offset) / step), 0, kMaxCode));
+      out.code[i] =
+          static_cast<std::uint8_t>(std::clamp(nearest_int((x[i] + offset) / step), 0, kMaxCode));
     }
   }
   return out;
@@ -211,13 +217,15 @@ gguf::UnpackedQ4K round_super_block(const float* x, const float* importance) {
 
 }  // namespace
 
-Q4KMatrix round_like_llama(const float* weights, std::int64_t rows, std::int64_t cols, const float* importance, int n_threads) {
+Q4KMatrix round_like_llama(const float* weights, std::int64_t rows, std::int64_t cols,
+                           const float* importance, int n_threads) {
   Q4KMatrix matrix(rows, cols);
   const std::int64_t blocks_per_row = cols / kSuper;
   parallel_for(static_cast<std::size_t>(rows), n_threads, [&](std::size_t row) {
     for (std::int64_t b = 0; b < blocks_per_row; ++b) {
       const std::int64_t index = static_cast<std::int64_t>(row) * blocks_per_row + b;
-      matrix.put(index, round_super_block(weights + index * kSuper, importance ? importance + b * kSuper : nullptr));
+      matrix.put(index, round_super_block(weights + index * kSuper,
+                                          importance ? importance + b * kSuper : nullptr));
     }
   });
   return matrix;

@@ -9,12 +9,19 @@ namespace {
 
 constexpr std::uint16_t kLargestHalf = 0x7bff;  // 65504
 
-float finite_half(std::uint16_t bits) { return gguf::half_to_float(std::min(bits, kLargestHalf)); }  // sign bit: never set by a search
+// sign bit: never set by a search
+float finite_half(std::uint16_t bits) { return gguf::half_to_float(std::min(bits, kLargestHalf)); }
 
 }  // namespace
 
 RowBuffer::RowBuffer(std::int64_t cols, bool factored)
-    : m_(cols), value_(cols), code_(cols), d_(cols / kSuper), dmin_(cols / kSuper), scale_(cols / kBlock), min_(cols / kBlock),
+    : m_(cols),
+      value_(cols),
+      code_(cols),
+      d_(cols / kSuper),
+      dmin_(cols / kSuper),
+      scale_(cols / kBlock),
+      min_(cols / kBlock),
       blocks_(factored ? cols / kBlock : 0) {}
 
 void RowBuffer::load(const Q4KMatrix& matrix, std::int64_t r) {
@@ -32,7 +39,8 @@ void RowBuffer::load(const Q4KMatrix& matrix, std::int64_t r) {
 
 void RowBuffer::store(Q4KMatrix& matrix, std::int64_t r) const {
   const std::int64_t cols = matrix.cols;
-  std::transform(code_.begin(), code_.end(), matrix.code.begin() + r * cols, [](float q) { return static_cast<std::uint8_t>(q); });
+  std::transform(code_.begin(), code_.end(), matrix.code.begin() + r * cols,
+                 [](float q) { return static_cast<std::uint8_t>(q); });
   std::copy(scale_.begin(), scale_.end(), matrix.scale.begin() + r * scale_.size());
   std::copy(min_.begin(), min_.end(), matrix.min.begin() + r * min_.size());
   for (std::size_t s = 0; s < d_.size(); ++s) {

@@ -7,13 +7,16 @@
 
 namespace spectralquant::quantize {
 
-/// One row of a Q4KMatrix taken out for work: cells as the kernels want them, and room for the gradient.
+/// One row of a Q4KMatrix taken out for work: cells as the kernels want them, and room for the
+/// gradient.
 class RowBuffer {
  public:
-  /// factored: with room for the row's own block factors (tied embeddings, where every row has its own moment).
+  /// factored: with room for the row's own block factors (tied embeddings, where every row has its
+  /// own moment).
   RowBuffer(std::int64_t cols, bool factored);
 
-  /// Takes row r of the matrix. Super-scales that overflowed fp16 come as the largest finite number.
+  /// Takes row r of the matrix. Super-scales that overflowed fp16 come as the largest finite
+  /// number.
   void load(const Q4KMatrix& matrix, std::int64_t r);
   void store(Q4KMatrix& matrix, std::int64_t r) const;
 

@@ -1,5 +1,6 @@
-// The kernels of row_solver.h for one SIMD level. Included once per level by row_solver.cpp, inside a namespace of its own,
-// with SQ_LANES floats to a vector. Only elementwise vector arithmetic: the bits do not depend on SQ_LANES.
+// The kernels of row_solver.h for one SIMD level. Included once per level by row_solver.cpp, inside
+// a namespace of its own, with SQ_LANES floats to a vector. Only elementwise vector arithmetic: the
+// bits do not depend on SQ_LANES.
 
 using Vec = float __attribute__((vector_size(4 * SQ_LANES)));
 using VecLoad = float __attribute__((vector_size(4 * SQ_LANES), aligned(4), may_alias));
@@ -10,7 +11,8 @@ using VecDLoad = double __attribute__((vector_size(4 * SQ_LANES), aligned(8), ma
 constexpr int kLanes = SQ_LANES;
 constexpr int kGroup = kCandidates / kLanes;  // vectors that hold all candidates
 constexpr int kStep = kBlock / kLanes;        // vectors that hold a block of columns
-constexpr float kRoundMagic = 12582912.f;     // 1.5·2²³: adding and subtracting it rounds to nearest even
+// 1.5·2²³: adding and subtracting it rounds to nearest even
+constexpr float kRoundMagic = 12582912.f;
 
 SQ_INLINE const VecLoad& at(const float* p) { return *reinterpret_cast<const VecLoad*>(p); }
 SQ_INLINE VecLoad& at(float* p) { return *reinterpret_cast<VecLoad*>(p); }
@@ -34,9 +36,11 @@ struct Changes {
   }
 };
 
-/// m[first..first+Width) += Σ_k factor · delta_k · matrix[column_k][first..], inside one tile of the matrix.
+/// m[first..first+Width) += Σ_k factor · delta_k · matrix[column_k][first..], inside one tile of
+/// the matrix.
 template <int Width>
-SQ_INLINE void accumulate_tile(float* m, const float* matrix, std::int64_t cols, std::int64_t first, const Changes& changes, float factor) {
+SQ_INLINE void accumulate_tile(float* m, const float* matrix, std::int64_t cols, std::int64_t first,
+                               const Changes& changes, float factor) {
   const float* tile = matrix + tiled_index(0, first, cols);
   constexpr int kVectors = Width / kLanes;
   Vec sum[kVectors];
@@ -50,22 +54,27 @@ SQ_INLINE void accumulate_tile(float* m, const float* matrix, std::int64_t cols,
 }
 
 /// One row, columns [first, last): multiples of 32. m begins at column 0 of the matrix.
-SQ_INLINE void accumulate(float* m, const float* matrix, std::int64_t cols, std::int64_t first, std::int64_t last, const Changes& changes,
-                          float factor) {
+SQ_INLINE void accumulate(float* m, const float* matrix, std::int64_t cols, std::int64_t first,
+                          std::int64_t last, const Changes& changes, float factor) {
   if (changes.n == 0 || first >= last) return;
-  if (first % kTile) accumulate_tile<kBlock>(m, matrix, cols, first, changes, factor), first += kBlock;
-  for (; first + kTile <= last; first += kTile) accumulate_tile<kTile>(m, matrix, cols, first, changes, factor);
+  if (first % kTile)
+    accumulate_tile<kBlock>(m, matrix, cols, first, changes, factor), first += kBlock;
+  for (; first + kTile <= last; first += kTile)
+    accumulate_tile<kTile>(m, matrix, cols, first, changes, factor);
   if (first < last) accumulate_tile<kBlock>(m, matrix, cols, first, changes, factor);
 }
 
-/// Candidates of (scale, min) around (scale0, min0): lane 0 is that pair itself; lanes that leave the range repeat it.
+/// Candidates of (scale, min) around (scale0, min0): lane 0 is that pair itself; lanes that leave
+/// the range repeat it.
 struct Candidates {
-  Vec step[kGroup], offset[kGroup], inverse[kGroup];  // d · scale, dmin · min, 1 / step (0 when the step is 0)
+  // d · scale, dmin · min, 1 / step (0 when the step is 0)
+  Vec step[kGroup], offset[kGroup], inverse[kGroup];
   alignas(64) float scale[kCandidates], min[kCandidates];
 
   /// offsets: kCandidates of them.
   SQ_INLINE void fill(float d, float dmin, int scale0, int min0, const Offsets& offsets) {
-    const Vec zero = {}, s0 = zero + static_cast<float>(scale0), m0 = zero + static_cast<float>(min0);
+    const Vec zero = {}, s0 = zero + static_cast<float>(scale0),
+              m0 = zero + static_cast<float>(min0);
     for (int g = 0; g < kGroup; ++g) {
       Vec s = s0 + at(offsets.scale + g * kLanes), m = m0 + at(offsets.min + g * kLanes);
       const auto inside = (s > 0.5f) & (s < 63.5f) & (m > -0.5f) & (m < 63.5f);
@@ -87,9 +96,10 @@ struct Trace {
   alignas(64) float loss[kCandidates];
 };
 
-/// Error feedback inside one block for all candidates at once: each lane rounds column by column and pushes its error on.
-/// Returns the first lane with the least loss below `bound`, or -1.
-SQ_INLINE int feedback(const float* target, const float* u, const float* u_inverse, const Candidates& candidates, float bound, Trace& trace) {
+/// Error feedback inside one block for all candidates at once: each lane rounds column by column
+/// and pushes its error on. Returns the first lane with the least loss below `bound`, or -1.
+SQ_INLINE int feedback(const float* target, const float* u, const float* u_inverse,
+                       const Candidates& candidates, float bound, Trace& trace) {
   alignas(64) float tau[kBlock * kCandidates];
   Vec step[kGroup], offset[kGroup], inverse[kGroup], loss[kGroup];
   for (int g = 0; g < kGroup; ++g) {
@@ -143,7 +153,8 @@ SQ_INLINE int feedback(const float* target, const float* u, const float* u_inver
   return best;
 }
 
-/// One pass of coordinate descent over the codes of a block; m is the gradient in the block. Returns the change of the objective.
+/// One pass of coordinate descent over the codes of a block; m is the gradient in the block.
+/// Returns the change of the objective.
 SQ_INLINE float descend(const BlockFactors& f, float step, float* code, float* m) {
   if (!(step > 0.f)) return 0.f;
   const float inverse = 1.f / step;
@@ -161,7 +172,8 @@ SQ_INLINE float descend(const BlockFactors& f, float step, float* code, float* m
   return gain;
 }
 
-/// A block of a row in work: codes, values and gradient, apart from the row until they are accepted.
+/// A block of a row in work: codes, values and gradient, apart from the row until they are
+/// accepted.
 struct BlockState {
   alignas(64) float code[kBlock];
   alignas(64) float value[kBlock];
@@ -170,15 +182,18 @@ struct BlockState {
   int scale, min;
 };
 
-/// Searches (scale, min) of a block by feedback inside it, codes re-derived for each candidate. With `force` the best candidate
-/// is taken even when it is worse. Returns the change of the objective; 0 when the block stays.
-SQ_INLINE float search_block(BlockState& block, const BlockFactors& f, float d, float dmin, int scale0, int min0, bool force, int polish,
-                             Trace& trace) {
-  // The best real values of the block lie at value − h⁻¹ m = value − uᵀ (u m), |u m|² below the present objective.
+/// Searches (scale, min) of a block by feedback inside it, codes re-derived for each candidate.
+/// With `force` the best candidate is taken even when it is worse. Returns the change of the
+/// objective; 0 when the block stays.
+SQ_INLINE float search_block(BlockState& block, const BlockFactors& f, float d, float dmin,
+                             int scale0, int min0, bool force, int polish, Trace& trace) {
+  // The best real values of the block lie at value − h⁻¹ m = value − uᵀ (u m), |u m|² below the
+  // present objective.
   alignas(64) float um[kBlock], target[kBlock];
   Vec sum[kStep] = {};
   for (int j = 0; j < kBlock; ++j) {
-    for (int v = 0; v < kStep; ++v) sum[v] += block.m[j] * at(f.u_transposed + j * kBlock + v * kLanes);
+    for (int v = 0; v < kStep; ++v)
+      sum[v] += block.m[j] * at(f.u_transposed + j * kBlock + v * kLanes);
   }
   for (int v = 0; v < kStep; ++v) at(um + v * kLanes) = sum[v];
   float part[4] = {};
@@ -240,18 +255,22 @@ SQ_INLINE void load_block(BlockState& block, const RowWork& row, const float* m,
 }
 
 /// Codes by coordinate descent, then (scale, min); appends what changed.
-inline float improve_block(RowWork& row, std::int64_t b, const RowSettings& settings, Trace& trace, Changes& changes) {
+inline float improve_block(RowWork& row, std::int64_t b, const RowSettings& settings, Trace& trace,
+                           Changes& changes) {
   BlockState block;
   load_block(block, row, row.m + b * kBlock, b);
   const BlockFactors& f = row.blocks[b];
-  const float step = block.d * static_cast<float>(block.scale), offset = block.dmin * static_cast<float>(block.min);
+  const float step = block.d * static_cast<float>(block.scale),
+              offset = block.dmin * static_cast<float>(block.min);
   float gain = descend(f, step, block.code, block.m);
   if (gain != 0.f) {
     for (int i = 0; i < kBlock; ++i) block.value[i] = block.code[i] * step - offset;
   }
-  if (settings.scale_search) gain += search_block(block, f, block.d, block.dmin, block.scale, block.min, false, 2, trace);
+  if (settings.scale_search)
+    gain += search_block(block, f, block.d, block.dmin, block.scale, block.min, false, 2, trace);
   if (gain == 0.f) return 0.f;
-  for (int i = 0; i < kBlock; ++i) changes.add(b * kBlock + i, block.value[i] - row.value[b * kBlock + i]);
+  for (int i = 0; i < kBlock; ++i)
+    changes.add(b * kBlock + i, block.value[i] - row.value[b * kBlock + i]);
   for (int v = 0; v < kStep; ++v) {
     at(row.code + b * kBlock + v * kLanes) = at(block.code + v * kLanes);
     at(row.value + b * kBlock + v * kLanes) = at(block.value + v * kLanes);
@@ -261,18 +280,22 @@ inline float improve_block(RowWork& row, std::int64_t b, const RowSettings& sett
   return gain;
 }
 
-/// Tries other d, then other dmin, for super-block `s`, its sub-scales and codes searched again for each.
-/// Only the gradient inside the super-block is followed until a trial is accepted. Returns the change of the objective.
-inline float improve_super(RowWork& row, std::int64_t s, std::int64_t cols, const float* h, const float* c, Trace& trace, Changes& changes) {
+/// Tries other d, then other dmin, for super-block `s`, its sub-scales and codes searched again for
+/// each. Only the gradient inside the super-block is followed until a trial is accepted. Returns
+/// the change of the objective.
+inline float improve_super(RowWork& row, std::int64_t s, std::int64_t cols, const float* h,
+                           const float* c, Trace& trace, Changes& changes) {
   alignas(64) float m_now[kSuper], m[kSuper], first_value[kSuper];
   BlockState trial[8];
   const std::int64_t origin = s * kSuper;
-  for (int i = 0; i < kSuper; ++i) m_now[i] = row.m[origin + i], first_value[i] = row.value[origin + i];
+  for (int i = 0; i < kSuper; ++i)
+    m_now[i] = row.m[origin + i], first_value[i] = row.value[origin + i];
   float total = 0.f;
   for (int k = 0; k < 2 * kSuperRatios; ++k) {
     const float d0 = row.d[s], dmin0 = row.dmin[s];
     const float d = k < kSuperRatios ? round_to_half(d0 * kSuperRatio[k]) : d0;
-    const float dmin = k < kSuperRatios ? dmin0 : round_to_half(dmin0 * kSuperRatio[k - kSuperRatios]);
+    const float dmin =
+        k < kSuperRatios ? dmin0 : round_to_half(dmin0 * kSuperRatio[k - kSuperRatios]);
     if (!(d > 0.f) || (d == d0 && dmin == dmin0)) continue;
     for (int i = 0; i < kSuper; ++i) m[i] = m_now[i];
     const float d_ratio = d0 / d, dmin_ratio = dmin > 0.f ? dmin0 / dmin : 0.f;
@@ -281,19 +304,25 @@ inline float improve_super(RowWork& row, std::int64_t s, std::int64_t cols, cons
     for (int b = 0; b < 8; ++b) {
       const std::int64_t global = s * 8 + b;
       load_block(trial[b], row, m + b * kBlock, global);
-      const int scale0 = nearest_six_bits(row.scale[global] * d_ratio), min0 = nearest_six_bits(row.min[global] * dmin_ratio);
+      const int scale0 = nearest_six_bits(row.scale[global] * d_ratio),
+                min0 = nearest_six_bits(row.min[global] * dmin_ratio);
       gain += search_block(trial[b], row.blocks[global], d, dmin, scale0, min0, true, 1, trace);
       step.n = 0;
-      for (int i = 0; i < kBlock; ++i) step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[global * kBlock + i]);
+      for (int i = 0; i < kBlock; ++i)
+        step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[global * kBlock + i]);
       for (int i = 0; i < kBlock; ++i) m[b * kBlock + i] = trial[b].m[i];
       if (h) accumulate(m - origin, h, cols, origin + (b + 1) * kBlock, origin + kSuper, step, 1.f);
-      if (c) accumulate(m - origin, c, cols, origin + (b + 1) * kBlock, origin + kSuper, step, row.weight);
+      if (c)
+        accumulate(m - origin, c, cols, origin + (b + 1) * kBlock, origin + kSuper, step,
+                   row.weight);
     }
     if (!(gain < 0.f)) continue;
-    // Earlier blocks of the super-block feel the later ones too: the gradient there is brought up to date.
+    // Earlier blocks of the super-block feel the later ones too: the gradient there is brought up
+    // to date.
     for (int b = 1; b < 8; ++b) {
       step.n = 0;
-      for (int i = 0; i < kBlock; ++i) step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[origin + b * kBlock + i]);
+      for (int i = 0; i < kBlock; ++i)
+        step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[origin + b * kBlock + i]);
       if (h) accumulate(m - origin, h, cols, origin, origin + b * kBlock, step, 1.f);
       if (c) accumulate(m - origin, c, cols, origin, origin + b * kBlock, step, row.weight);
     }
@@ -312,13 +341,15 @@ inline float improve_super(RowWork& row, std::int64_t s, std::int64_t cols, cons
     total += gain;
   }
   if (total != 0.f) {
-    for (int i = 0; i < kSuper; ++i) changes.add(origin + i, row.value[origin + i] - first_value[i]);
+    for (int i = 0; i < kSuper; ++i)
+      changes.add(origin + i, row.value[origin + i] - first_value[i]);
   }
   return total;
 }
 
 /// Brings the gradients of all rows up to date. A tile of the matrix is read once for all rows.
-inline void spread(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const float* c, std::int64_t first, const Changes* changes) {
+inline void spread(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const float* c,
+                   std::int64_t first, const Changes* changes) {
   for (std::int64_t tile = first; tile < cols; tile += kTile) {
     if (h) {
       for (int r = 0; r < n_rows; ++r) {
@@ -327,7 +358,8 @@ inline void spread(RowWork* rows, int n_rows, std::int64_t cols, const float* h,
     }
     if (c) {
       for (int r = 0; r < n_rows; ++r) {
-        if (changes[r].n) accumulate_tile<kTile>(rows[r].m, c, cols, tile, changes[r], rows[r].weight);
+        if (changes[r].n)
+          accumulate_tile<kTile>(rows[r].m, c, cols, tile, changes[r], rows[r].weight);
       }
     }
   }
@@ -341,7 +373,8 @@ inline void spread_diagonal(RowWork& row, const Changes& changes) {
   }
 }
 
-void improve(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const float* c, const RowSettings& settings) {
+void improve(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const float* c,
+             const RowSettings& settings) {
   Trace trace;
   Changes changes[kBundle];
   bool idle[kBundle] = {};
@@ -376,7 +409,8 @@ void improve(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const
   }
 }
 
-void start(RowWork* rows, int n_rows, std::int64_t cols, const float* u, const RowSettings& settings) {
+void start(RowWork* rows, int n_rows, std::int64_t cols, const float* u,
+           const RowSettings& settings) {
   Trace trace;
   Changes changes[kBundle];
   Offsets offsets[kMaxOffsets];
@@ -392,7 +426,8 @@ void start(RowWork* rows, int n_rows, std::int64_t cols, const float* u, const R
       Candidates candidates;
       for (int k = 0; k < n_offsets; ++k) {
         candidates.fill(d, dmin, scale0, min0, offsets[k]);
-        const int best = feedback(row.m + b * kBlock, f.u, f.u_inverse, candidates, best_loss, trace);
+        const int best =
+            feedback(row.m + b * kBlock, f.u, f.u_inverse, candidates, best_loss, trace);
         if (best < 0) continue;
         best_loss = trace.loss[best];
         row.scale[b] = static_cast<std::uint8_t>(candidates.scale[best]);
@@ -405,15 +440,16 @@ void start(RowWork* rows, int n_rows, std::int64_t cols, const float* u, const R
       changes[r].n = 0;
       for (int i = 0; i < kBlock; ++i) changes[r].add(b * kBlock + i, -error[i]);
     }
-    // m is the target still to be rounded: the errors of this block are pushed on to the columns behind it.
+    // m is the target still to be rounded: the errors of this block are pushed on to the columns
+    // behind it.
     if (u) spread(rows, n_rows, cols, u, nullptr, (b + 1) * kBlock / kTile * kTile, changes);
   }
 }
 
 /// R rows of a times x, columns [first, first + 16), depth [k0, k1): out accumulates.
 template <int R>
-SQ_INLINE void multiply_tile(const float* a, std::int64_t lda, std::int64_t k0, std::int64_t k1, const float* x, std::int64_t ldx, float* out,
-                             std::int64_t ldo) {
+SQ_INLINE void multiply_tile(const float* a, std::int64_t lda, std::int64_t k0, std::int64_t k1,
+                             const float* x, std::int64_t ldx, float* out, std::int64_t ldo) {
   Vec sum[R][kGroup];
   for (int r = 0; r < R; ++r) {
     for (int g = 0; g < kGroup; ++g) sum[r][g] = at(out + r * ldo + g * kLanes);
@@ -430,8 +466,9 @@ SQ_INLINE void multiply_tile(const float* a, std::int64_t lda, std::int64_t k0, 
   }
 }
 
-void multiply(const float* a, std::int64_t lda, int n_rows, std::int64_t depth, const float* x, std::int64_t ldx, std::int64_t first,
-              std::int64_t last, float* out, std::int64_t ldo) {
+void multiply(const float* a, std::int64_t lda, int n_rows, std::int64_t depth, const float* x,
+              std::int64_t ldx, std::int64_t first, std::int64_t last, float* out,
+              std::int64_t ldo) {
   constexpr std::int64_t kDepth = 128;  // rows of x that stay in the cache while all rows of a pass
   for (int r = 0; r < n_rows; ++r) {
     for (std::int64_t j = first; j < last; ++j) out[r * ldo + j] = 0.f;
@@ -440,22 +477,28 @@ void multiply(const float* a, std::int64_t lda, int n_rows, std::int64_t depth, 
     const std::int64_t k1 = k0 + kDepth < depth ? k0 + kDepth : depth;
     for (std::int64_t j = first; j < last; j += kCandidates) {
       int r = 0;
-      for (; r + 4 <= n_rows; r += 4) multiply_tile<4>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
-      for (; r < n_rows; ++r) multiply_tile<1>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
+      for (; r + 4 <= n_rows; r += 4)
+        multiply_tile<4>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
+      for (; r < n_rows; ++r)
+        multiply_tile<1>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
     }
   }
 }
 
 SQ_INLINE VecD widen(const double* p) { return *reinterpret_cast<const VecDLoad*>(p); }
-SQ_INLINE VecD widen(const float* p) { return __builtin_convertvector(*reinterpret_cast<const VecHalfLoad*>(p), VecD); }
+SQ_INLINE VecD widen(const float* p) {
+  return __builtin_convertvector(*reinterpret_cast<const VecHalfLoad*>(p), VecD);
+}
 
 template <int R, typename X>
-SQ_INLINE void multiply_tile_double(const double* a, std::int64_t lda, std::int64_t k0, std::int64_t k1, const X* x, std::int64_t ldx,
-                                    double* out, std::int64_t ldo) {
+SQ_INLINE void multiply_tile_double(const double* a, std::int64_t lda, std::int64_t k0,
+                                    std::int64_t k1, const X* x, std::int64_t ldx, double* out,
+                                    std::int64_t ldo) {
   constexpr int kLanesD = kLanes / 2, kVectors = 16 / kLanesD;
   VecD sum[R][kVectors];
   for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = *reinterpret_cast<const VecDLoad*>(out + r * ldo + v * kLanesD);
+    for (int v = 0; v < kVectors; ++v)
+      sum[r][v] = *reinterpret_cast<const VecDLoad*>(out + r * ldo + v * kLanesD);
   }
   for (std::int64_t k = k0; k < k1; ++k) {
     for (int v = 0; v < kVectors; ++v) {
@@ -464,13 +507,15 @@ SQ_INLINE void multiply_tile_double(const double* a, std::int64_t lda, std::int6
     }
   }
   for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < kVectors; ++v) *reinterpret_cast<VecDLoad*>(out + r * ldo + v * kLanesD) = sum[r][v];
+    for (int v = 0; v < kVectors; ++v)
+      *reinterpret_cast<VecDLoad*>(out + r * ldo + v * kLanesD) = sum[r][v];
   }
 }
 
 template <typename X>
-SQ_INLINE void multiply_any(const double* a, std::int64_t lda, int n_rows, std::int64_t depth, const X* x, std::int64_t ldx, std::int64_t first,
-                            std::int64_t last, double* out, std::int64_t ldo) {
+SQ_INLINE void multiply_any(const double* a, std::int64_t lda, int n_rows, std::int64_t depth,
+                            const X* x, std::int64_t ldx, std::int64_t first, std::int64_t last,
+                            double* out, std::int64_t ldo) {
   constexpr std::int64_t kDepth = 64;
   for (int r = 0; r < n_rows; ++r) {
     for (std::int64_t j = first; j < last; ++j) out[r * ldo + j] = 0.;
@@ -479,19 +524,23 @@ SQ_INLINE void multiply_any(const double* a, std::int64_t lda, int n_rows, std::
     const std::int64_t k1 = k0 + kDepth < depth ? k0 + kDepth : depth;
     for (std::int64_t j = first; j < last; j += 16) {
       int r = 0;
-      for (; r + 2 <= n_rows; r += 2) multiply_tile_double<2, X>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
-      for (; r < n_rows; ++r) multiply_tile_double<1, X>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
+      for (; r + 2 <= n_rows; r += 2)
+        multiply_tile_double<2, X>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
+      for (; r < n_rows; ++r)
+        multiply_tile_double<1, X>(a + r * lda, lda, k0, k1, x + j, ldx, out + r * ldo + j, ldo);
     }
   }
 }
 
-void multiply_exact(const double* a, std::int64_t lda, int n_rows, std::int64_t depth, const float* x, std::int64_t ldx, std::int64_t first,
-                    std::int64_t last, double* out, std::int64_t ldo) {
+void multiply_exact(const double* a, std::int64_t lda, int n_rows, std::int64_t depth,
+                    const float* x, std::int64_t ldx, std::int64_t first, std::int64_t last,
+                    double* out, std::int64_t ldo) {
   multiply_any<float>(a, lda, n_rows, depth, x, ldx, first, last, out, ldo);
 }
 
-void multiply_double(const double* a, std::int64_t lda, int n_rows, std::int64_t depth, const double* x, std::int64_t ldx, std::int64_t first,
-                     std::int64_t last, double* out, std::int64_t ldo) {
+void multiply_double(const double* a, std::int64_t lda, int n_rows, std::int64_t depth,
+                     const double* x, std::int64_t ldx, std::int64_t first, std::int64_t last,
+                     double* out, std::int64_t ldo) {
   multiply_any<double>(a, lda, n_rows, depth, x, ldx, first, last, out, ldo);
 }
 

@@ -23,12 +23,15 @@ struct Offsets {
 };
 
 // The pair, its eight neighbours, and the nearest beyond them: 16 fill the lanes.
-constexpr Offsets kNeighbours = {{0, 1, -1, 0, 0, 1, -1, 1, -1, 2, -2, 2, -2, 0, 0, 1}, {0, 0, 0, 1, -1, 1, -1, -1, 1, 1, -1, 0, 0, 2, -2, 2}};
+constexpr Offsets kNeighbours = {{0, 1, -1, 0, 0, 1, -1, 1, -1, 2, -2, 2, -2, 0, 0, 1},
+                                 {0, 0, 0, 1, -1, 1, -1, -1, 1, 1, -1, 0, 0, 2, -2, 2}};
 constexpr int kSuperRatios = 4;
 constexpr float kSuperRatio[kSuperRatios] = {0.96f, 0.985f, 1.015f, 1.04f};
-constexpr int kMaxRadius = 7, kMaxOffsets = (2 * kMaxRadius + 1) * (2 * kMaxRadius + 1) / kCandidates + 1;
+constexpr int kMaxRadius = 7,
+              kMaxOffsets = (2 * kMaxRadius + 1) * (2 * kMaxRadius + 1) / kCandidates + 1;
 
-/// All pairs within ± radius, the nearest first, so that early ones give a good bound. Returns how many sets.
+/// All pairs within ± radius, the nearest first, so that early ones give a good bound. Returns how
+/// many sets.
 int square_of_offsets(int radius, Offsets* out) {
   radius = radius < 0 ? 0 : radius > kMaxRadius ? kMaxRadius : radius;
   for (int k = 0; k < kMaxOffsets; ++k) out[k] = {};
@@ -77,7 +80,8 @@ namespace avx2 {
 }  // namespace avx2
 #if defined(__clang__)
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw"))), \
+                             apply_to = function)
 #else
 #pragma GCC pop_options
 #pragma GCC push_options
@@ -102,7 +106,8 @@ void factor(BlockFactors& out) {
     const double diagonal = out.h[j * kBlock + j];
     double s = diagonal;
     for (int k = j + 1; k < kBlock; ++k) s -= b[j][k] * b[j][k];
-    const double floor = 1e-7 * std::fabs(diagonal) + 1e-30;  // float carries no more of a nearly singular block
+    // float carries no more of a nearly singular block
+    const double floor = 1e-7 * std::fabs(diagonal) + 1e-30;
     b[j][j] = std::sqrt(s > floor ? s : floor);
     const double inverse = 1 / b[j][j];
     for (int i = 0; i < j; ++i) {
@@ -134,8 +139,8 @@ void factor(BlockFactors& out) {
 
 SimdLevel simd_level() {
 #if defined(SQ_X86_LEVELS)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw")) {
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
     return SimdLevel::kAvx512;
   }
   if (__builtin_cpu_supports("avx2")) return SimdLevel::kAvx2;
@@ -154,10 +159,12 @@ const RowKernels* row_kernels(SimdLevel level) {
 
 const RowKernels& row_kernels() { return *row_kernels(simd_level()); }
 
-void factor_block(const float* h, const float* c, float weight, std::int64_t cols, std::int64_t first, BlockFactors& out) {
+void factor_block(const float* h, const float* c, float weight, std::int64_t cols,
+                  std::int64_t first, BlockFactors& out) {
   for (int i = 0; i < kBlock; ++i) {
     const std::int64_t row = tiled_index(first + i, first, cols);
-    for (int j = 0; j < kBlock; ++j) out.h[i * kBlock + j] = c ? h[row + j] + weight * c[row + j] : h[row + j];
+    for (int j = 0; j < kBlock; ++j)
+      out.h[i * kBlock + j] = c ? h[row + j] + weight * c[row + j] : h[row + j];
   }
   factor(out);
 }
@@ -168,13 +175,15 @@ void factor_diagonal_block(const float* diagonal, BlockFactors& out) {
   factor(out);
 }
 
-void take_block(const float* u, bool diagonal, std::int64_t cols, std::int64_t first, BlockFactors& out) {
+void take_block(const float* u, bool diagonal, std::int64_t cols, std::int64_t first,
+                BlockFactors& out) {
   std::memset(out.u, 0, sizeof out.u);
   for (int i = 0; i < kBlock; ++i) {
     if (diagonal) {
       out.u[i * kBlock + i] = u[first + i];
     } else {
-      std::memcpy(out.u + i * kBlock + i, u + tiled_index(first + i, first + i, cols), (kBlock - i) * sizeof(float));
+      std::memcpy(out.u + i * kBlock + i, u + tiled_index(first + i, first + i, cols),
+                  (kBlock - i) * sizeof(float));
     }
     out.u_inverse[i] = 1.f / out.u[i * kBlock + i];
   }
@@ -182,8 +191,10 @@ void take_block(const float* u, bool diagonal, std::int64_t cols, std::int64_t f
 
 void decode_row(RowWork& row, std::int64_t cols) {
   for (std::int64_t b = 0; b < cols / kBlock; ++b) {
-    const float step = row.d[b / 8] * static_cast<float>(row.scale[b]), offset = row.dmin[b / 8] * static_cast<float>(row.min[b]);
-    for (std::int64_t i = b * kBlock; i < (b + 1) * kBlock; ++i) row.value[i] = row.code[i] * step - offset;
+    const float step = row.d[b / 8] * static_cast<float>(row.scale[b]),
+                offset = row.dmin[b / 8] * static_cast<float>(row.min[b]);
+    for (std::int64_t i = b * kBlock; i < (b + 1) * kBlock; ++i)
+      row.value[i] = row.code[i] * step - offset;
   }
 }
 

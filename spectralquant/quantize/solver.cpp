@@ -15,8 +15,8 @@
 namespace spectralquant::quantize {
 namespace {
 
-/// Rows whose moves are proposed at the same time when rows are coupled by g. Part of the method, not of the machine: the result
-/// depends on it, so it does not follow the number of threads.
+/// Rows whose moves are proposed at the same time when rows are coupled by g. Part of the method,
+/// not of the machine: the result depends on it, so it does not follow the number of threads.
 constexpr std::int64_t kJacobiRows = 16;
 
 /// What u upper of the start is made of, for the rows that share it.
@@ -31,10 +31,15 @@ double mean_diagonal(const float* matrix, std::int64_t n, std::int64_t stride) {
   return sum / n;
 }
 
-/// 2^-k that brings a positive mean into [1, 2): floats of the kernels stay far from their limits, and bits stay what they are.
-float normaliser(double mean) { return mean > 0 ? static_cast<float>(std::ldexp(1., -std::clamp(std::ilogb(mean), -120, 120))) : 1.f; }
+/// 2^-k that brings a positive mean into [1, 2): floats of the kernels stay far from their limits,
+/// and bits stay what they are.
+float normaliser(double mean) {
+  return mean > 0 ? static_cast<float>(std::ldexp(1., -std::clamp(std::ilogb(mean), -120, 120)))
+                  : 1.f;
+}
 
-/// Solves the rows of one Quadratic. The row problems are those of method.md: Hr = H + weight_r · C, in units of g_rr.
+/// Solves the rows of one Quadratic. The row problems are those of method.md: Hr = H + weight_r ·
+/// C, in units of g_rr.
 class RowsSolver {
  public:
   RowsSolver(const Quadratic& q, const SolverOptions& options);
@@ -43,16 +48,19 @@ class RowsSolver {
   bool has_signal() const { return has_signal_; }
   bool coupled() const { return two_sided_; }
   void start(Q4KMatrix& matrix) const;
-  void improve_rows(Q4KMatrix& matrix) const;           ///< one round; rows are independent
-  void improve_coupled_rows(Q4KMatrix& matrix) const;   ///< one round; rows coupled by g
+  void improve_rows(Q4KMatrix& matrix) const;          ///< one round; rows are independent
+  void improve_coupled_rows(Q4KMatrix& matrix) const;  ///< one round; rows coupled by g
 
  private:
   RowSettings settings() const {
-    return {options_.live_scale_radius, options_.sweeps, options_.scale_search, options_.super_scale_search};
+    return {options_.live_scale_radius, options_.sweeps, options_.scale_search,
+            options_.super_scale_search};
   }
   const float* h() const { return q_.diagonal() ? nullptr : h_.data(); }
   const float* c() const { return c_.empty() ? nullptr : c_.data(); }
-  std::int64_t diagonal_index(std::int64_t i) const { return q_.diagonal() ? i : tiled_index(i, i, cols_); }
+  std::int64_t diagonal_index(std::int64_t i) const {
+    return q_.diagonal() ? i : tiled_index(i, i, cols_);
+  }
   std::int64_t bundles() const { return (rows_ + kBundle - 1) / kBundle; }
 
   void prepare_blocks();
@@ -64,7 +72,8 @@ class RowsSolver {
 
   void times(const float* e, int n, const std::vector<float>& matrix, float* out) const {
     for (std::int64_t j = 0; j < cols_; j += kTile) {
-      kernels_.multiply(e, cols_, n, cols_, matrix.data() + j * cols_, kTile, 0, kTile, out + j, cols_);
+      kernels_.multiply(e, cols_, n, cols_, matrix.data() + j * cols_, kTile, 0, kTile, out + j,
+                        cols_);
     }
   }
 
@@ -73,16 +82,17 @@ class RowsSolver {
   const RowKernels& kernels_;
   std::int64_t rows_, cols_;
   bool has_signal_ = false, two_sided_ = false;
-  std::vector<float> h_, c_;      ///< tiled, normalised, h_ damped; h_ is [cols] when diagonal
-  std::vector<float> weight_;     ///< [rows] of c_; empty without
-  std::vector<float> g_diagonal_; ///< damped
+  std::vector<float> h_, c_;       ///< tiled, normalised, h_ damped; h_ is [cols] when diagonal
+  std::vector<float> weight_;      ///< [rows] of c_; empty without
+  std::vector<float> g_diagonal_;  ///< damped
   std::vector<BlockFactors> blocks_;
 };
 
 RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
     : q_(q), options_(options), kernels_(row_kernels()), rows_(q.rows()), cols_(q.cols()) {
   const std::int64_t n = cols_, stride = q.diagonal() ? 1 : n + 1;
-  const double h_mean = mean_diagonal(q.h(), n, stride), c_mean = q.tied() ? mean_diagonal(q.c(), n, n + 1) : 0;
+  const double h_mean = mean_diagonal(q.h(), n, stride),
+               c_mean = q.tied() ? mean_diagonal(q.c(), n, n + 1) : 0;
   const double g_mean = q.two_sided() ? mean_diagonal(q.g(), rows_, rows_ + 1) : 1;
   const double f_mean = q.tied() ? mean_diagonal(q.frequency(), rows_, 1) : 0;
   const bool first_term = h_mean > 0 && g_mean > 0, second_term = c_mean > 0 && f_mean > 0;
@@ -102,7 +112,8 @@ RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
     for (float& x : h_) x *= h_scale;
   }
   const double damping = std::max(options.damping, 1e-6);
-  const float ridge = static_cast<float>(damping * h_scale * (first_term ? h_mean : c_mean * f_mean));
+  const float ridge =
+      static_cast<float>(damping * h_scale * (first_term ? h_mean : c_mean * f_mean));
   for (std::int64_t i = 0; i < n; ++i) h_[diagonal_index(i)] += ridge;
 
   g_diagonal_.assign(rows_, 1.f);
@@ -116,7 +127,8 @@ RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
     for (float& x : c_) x *= c_scale;
     weight_.resize(rows_);
     for (std::int64_t r = 0; r < rows_; ++r) {
-      weight_[r] = static_cast<float>(std::min(1e18, static_cast<double>(q.frequency()[r]) / g_diagonal_[r] * h_scale / c_scale));
+      weight_[r] = static_cast<float>(std::min(
+          1e18, static_cast<double>(q.frequency()[r]) / g_diagonal_[r] * h_scale / c_scale));
     }
   }
   prepare_blocks();
@@ -145,18 +157,21 @@ StartFactor RowsSolver::start_factor(float weight) const {
     if (!c_.empty()) {
       for (std::size_t i = 0; i < a.size(); ++i) a[i] += weight * c_[i];
     }
-    // Moments that are not positive definite (rounded, or edited by hand) get more damping until they are.
+    // Moments that are not positive definite (rounded, or edited by hand) get more damping until
+    // they are.
     double mean = 0;
     for (std::int64_t i = 0; i < cols_; ++i) mean += a[diagonal_index(i)] / cols_;
     for (double more = 1e-3;; more *= 10) {
       factor.u = inverse_factor(a.data(), cols_, options_.n_threads);
       if (!factor.u.empty()) break;
-      for (std::int64_t i = 0; i < cols_; ++i) a[diagonal_index(i)] += static_cast<float>(more * mean);
+      for (std::int64_t i = 0; i < cols_; ++i)
+        a[diagonal_index(i)] += static_cast<float>(more * mean);
     }
   }
   factor.blocks.resize(cols_ / kBlock);
   for (std::size_t b = 0; b < factor.blocks.size(); ++b) {
-    take_block(factor.u.data(), q_.diagonal(), cols_, static_cast<std::int64_t>(b) * kBlock, factor.blocks[b]);
+    take_block(factor.u.data(), q_.diagonal(), cols_, static_cast<std::int64_t>(b) * kBlock,
+               factor.blocks[b]);
   }
   return factor;
 }
@@ -166,11 +181,15 @@ void RowsSolver::start(Q4KMatrix& matrix) const {
   std::map<int, std::vector<std::int64_t>> groups;
   for (std::int64_t r = 0; r < rows_; ++r) {
     int key = 0;
-    if (!c_.empty()) key = weight_[r] > 1e-3f ? std::clamp(static_cast<int>(std::lround(std::log2(weight_[r]) / 2)), -5, 10) : -6;
+    if (!c_.empty())
+      key = weight_[r] > 1e-3f
+                ? std::clamp(static_cast<int>(std::lround(std::log2(weight_[r]) / 2)), -5, 10)
+                : -6;
     groups[key].push_back(r);
   }
   for (const auto& [key, rows] : groups) {
-    const StartFactor factor = start_factor(c_.empty() || key == -6 ? 0.f : std::ldexp(1.f, 2 * key));
+    const StartFactor factor =
+        start_factor(c_.empty() || key == -6 ? 0.f : std::ldexp(1.f, 2 * key));
     const std::size_t n_bundles = (rows.size() + kBundle - 1) / kBundle;
     parallel_for(n_bundles, options_.n_threads, [&, &rows = rows](std::size_t bundle) {
       const std::size_t first = bundle * kBundle;
@@ -192,7 +211,8 @@ void RowsSolver::start(Q4KMatrix& matrix) const {
 void RowsSolver::error_times_h(const RowBuffer* rows, std::int64_t first, int n, float* out) const {
   std::vector<float> e(n * cols_);
   for (int r = 0; r < n; ++r) {
-    for (std::int64_t i = 0; i < cols_; ++i) e[r * cols_ + i] = rows[r].value()[i] - q_.target()[(first + r) * cols_ + i];
+    for (std::int64_t i = 0; i < cols_; ++i)
+      e[r * cols_ + i] = rows[r].value()[i] - q_.target()[(first + r) * cols_ + i];
   }
   if (q_.diagonal()) {
     for (std::int64_t i = 0; i < n * cols_; ++i) out[i] = e[i] * h_[i % cols_];
@@ -204,7 +224,8 @@ void RowsSolver::error_times_h(const RowBuffer* rows, std::int64_t first, int n,
 void RowsSolver::error_times_c(const RowBuffer* rows, std::int64_t first, int n, float* out) const {
   std::vector<float> e(n * cols_);
   for (int r = 0; r < n; ++r) {
-    for (std::int64_t i = 0; i < cols_; ++i) e[r * cols_ + i] = rows[r].value()[i] - q_.c_target()[(first + r) * cols_ + i];
+    for (std::int64_t i = 0; i < cols_; ++i)
+      e[r * cols_ + i] = rows[r].value()[i] - q_.c_target()[(first + r) * cols_ + i];
   }
   times(e.data(), n, c_, out);
 }
@@ -216,7 +237,8 @@ void RowsSolver::prepare_row(RowBuffer& row, RowWork& work, std::int64_t r) cons
     return;
   }
   work.weight = weight_[r];
-  for (std::int64_t b = 0; b < cols_ / kBlock; ++b) factor_block(h_.data(), c_.data(), weight_[r], cols_, b * kBlock, row.own_blocks()[b]);
+  for (std::int64_t b = 0; b < cols_ / kBlock; ++b)
+    factor_block(h_.data(), c_.data(), weight_[r], cols_, b * kBlock, row.own_blocks()[b]);
 }
 
 void RowsSolver::improve_rows(Q4KMatrix& matrix) const {
@@ -235,7 +257,8 @@ void RowsSolver::improve_rows(Q4KMatrix& matrix) const {
     if (!c_.empty()) {
       error_times_c(buffers.data(), first, n, product.data());
       for (int r = 0; r < n; ++r) {
-        for (std::int64_t i = 0; i < cols_; ++i) buffers[r].m()[i] += weight_[first + r] * product[r * cols_ + i];
+        for (std::int64_t i = 0; i < cols_; ++i)
+          buffers[r].m()[i] += weight_[first + r] * product[r * cols_ + i];
       }
     }
     kernels_.improve(work, n, cols_, h(), c(), settings());
@@ -248,7 +271,8 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
   std::vector<float> eh(rows_ * cols_);
   auto put = [&](std::int64_t first, int n, const float* values) {
     for (int r = 0; r < n; ++r) {
-      for (std::int64_t j = 0; j < cols_; j += kTile) std::copy_n(values + r * cols_ + j, kTile, &eh[tiled_index(first + r, j, rows_)]);
+      for (std::int64_t j = 0; j < cols_; j += kTile)
+        std::copy_n(values + r * cols_ + j, kTile, &eh[tiled_index(first + r, j, rows_)]);
     }
   };
   parallel_for(static_cast<std::size_t>(bundles()), options_.n_threads, [&](std::size_t bundle) {
@@ -262,7 +286,8 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
   });
 
   std::vector<RowBuffer> now(kJacobiRows, RowBuffer(cols_, !c_.empty()));
-  std::vector<float> before(kJacobiRows * cols_), gradient(kJacobiRows * cols_), eh_new(kJacobiRows * cols_), coupling(kJacobiRows * rows_);
+  std::vector<float> before(kJacobiRows * cols_), gradient(kJacobiRows * cols_),
+      eh_new(kJacobiRows * cols_), coupling(kJacobiRows * rows_);
   std::vector<double> gain(kJacobiRows);
   for (std::int64_t first = 0; first < rows_; first += kJacobiRows) {
     const int n = static_cast<int>(std::min<std::int64_t>(kJacobiRows, rows_ - first));
@@ -274,7 +299,8 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
     }
     parallel_for(static_cast<std::size_t>(cols_ / kTile), options_.n_threads, [&](std::size_t t) {
       const std::int64_t j = static_cast<std::int64_t>(t) * kTile;
-      kernels_.multiply(coupling.data(), rows_, n, rows_, eh.data() + j * rows_, kTile, 0, kTile, gradient.data() + j, cols_);
+      kernels_.multiply(coupling.data(), rows_, n, rows_, eh.data() + j * rows_, kTile, 0, kTile,
+                        gradient.data() + j, cols_);
     });
     // Proposals, each as if the other rows of the group stood still.
     constexpr int kProposal = 4;  // rows to an item: bits do not depend on it
@@ -290,18 +316,21 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
       if (!c_.empty()) {
         error_times_c(&now[begin], first + begin, count, product.data());
         for (int r = begin; r < begin + count; ++r) {
-          for (std::int64_t i = 0; i < cols_; ++i) now[r].m()[i] += weight_[first + r] * product[(r - begin) * cols_ + i];
+          for (std::int64_t i = 0; i < cols_; ++i)
+            now[r].m()[i] += weight_[first + r] * product[(r - begin) * cols_ + i];
         }
       }
       kernels_.improve(work, count, cols_, h(), c(), settings());
       for (int r = begin; r < begin + count; ++r) gain[r] = work[r - begin].gain;
       error_times_h(&now[begin], first + begin, count, eh_new.data() + begin * cols_);
     };
-    parallel_for(static_cast<std::size_t>((n + kProposal - 1) / kProposal), options_.n_threads, [&](std::size_t item) {
-      const int begin = static_cast<int>(item) * kProposal;
-      propose(begin, std::min(kProposal, n - begin));
-    });
-    // One after the other: a proposal stands if the objective falls given the rows accepted before it; else the row is solved again.
+    parallel_for(static_cast<std::size_t>((n + kProposal - 1) / kProposal), options_.n_threads,
+                 [&](std::size_t item) {
+                   const int begin = static_cast<int>(item) * kProposal;
+                   propose(begin, std::min(kProposal, n - begin));
+                 });
+    // One after the other: a proposal stands if the objective falls given the rows accepted before
+    // it; else the row is solved again.
     for (int r = 0; r < n; ++r) {
       const std::int64_t row = first + r;
       std::vector<float> shift(cols_, 0.f);  // of the gradient, by the accepted rows
@@ -309,12 +338,14 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
         const float factor = coupling[r * rows_ + first + s];
         if (factor == 0) continue;
         for (std::int64_t j = 0; j < cols_; j += kTile) {
-          const float *old_eh = &eh[tiled_index(first + s, j, rows_)], *new_eh = &eh_new[s * cols_ + j];
+          const float *old_eh = &eh[tiled_index(first + s, j, rows_)],
+                      *new_eh = &eh_new[s * cols_ + j];
           for (int i = 0; i < kTile; ++i) shift[j + i] += factor * (new_eh[i] - old_eh[i]);
         }
       }
       double cross = 0;
-      for (std::int64_t i = 0; i < cols_; ++i) cross += static_cast<double>(shift[i]) * (now[r].value()[i] - before[r * cols_ + i]);
+      for (std::int64_t i = 0; i < cols_; ++i)
+        cross += static_cast<double>(shift[i]) * (now[r].value()[i] - before[r * cols_ + i]);
       if (gain[r] + 2 * cross > 0) {
         for (std::int64_t i = 0; i < cols_; ++i) gradient[r * cols_ + i] += shift[i];
         propose(r, 1);
@@ -325,8 +356,10 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
   }
 }
 
-/// Takes from `other` what is better, in the exact objective: row by row, or as a whole when rows are coupled. Returns other's objective.
-double keep_better(const Quadratic& q, const Q4KMatrix& other, int n_threads, Q4KMatrix& best, std::vector<double>& costs) {
+/// Takes from `other` what is better, in the exact objective: row by row, or as a whole when rows
+/// are coupled. Returns other's objective.
+double keep_better(const Quadratic& q, const Q4KMatrix& other, int n_threads, Q4KMatrix& best,
+                   std::vector<double>& costs) {
   const std::vector<double> other_costs = q.row_objectives(other, n_threads);
   const double total = sum(other_costs);
   if (q.two_sided()) {
@@ -337,7 +370,9 @@ double keep_better(const Quadratic& q, const Q4KMatrix& other, int n_threads, Q4
   for (std::int64_t r = 0; r < best.rows; ++r) {
     if (!(other_costs[r] < costs[r])) continue;
     costs[r] = other_costs[r];
-    auto copy = [r](const auto& from, auto& to, std::int64_t n) { std::copy_n(from.begin() + r * n, n, to.begin() + r * n); };
+    auto copy = [r](const auto& from, auto& to, std::int64_t n) {
+      std::copy_n(from.begin() + r * n, n, to.begin() + r * n);
+    };
     copy(other.code, best.code, cols);
     copy(other.scale, best.scale, cols / kBlock);
     copy(other.min, best.min, cols / kBlock);
@@ -354,8 +389,11 @@ Solution solve(const Problem& problem, const SolverOptions& options, const Progr
   const RowsSolver solver(q, options);
   const std::int64_t rows = q.rows(), cols = q.cols();
   const int n_threads = options.n_threads;
-  const std::uint64_t passes = 1 + std::max(0, options.rounds), weights = static_cast<std::uint64_t>(rows * cols);
-  auto done = [&](std::uint64_t pass) { report(progress, {"solve", {}, pass * weights, passes * weights, "weights"}); };
+  const std::uint64_t passes = 1 + std::max(0, options.rounds),
+                      weights = static_cast<std::uint64_t>(rows * cols);
+  auto done = [&](std::uint64_t pass) {
+    report(progress, {"solve", {}, pass * weights, passes * weights, "weights"});
+  };
 
   const std::vector<float> diagonal = q.h_diagonal();
   const Q4KMatrix plain = round_like_llama(q.target(), rows, cols, nullptr, n_threads);

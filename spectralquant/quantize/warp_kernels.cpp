@@ -30,11 +30,21 @@ SQ_FN Lane each(const Step& step) {
   return x;
 }
 
-SQ_FN Lane load(const float* p) { return each([p](int i) { return p[i]; }); }
-SQ_FN Lane load_bytes(const std::uint8_t* p) { return each([p](int i) { return static_cast<float>(p[i]); }); }
-SQ_FN Lane load_index() { return each([](int i) { return static_cast<float>(i); }); }
-SQ_FN Lane lane_sqrt(const Lane& x) { return each([&x](int i) { return std::sqrt(x[i]); }); }
-SQ_FN Lane round_nearest(const Lane& x) { return each([&x](int i) { return std::nearbyint(x[i]); }); }
+SQ_FN Lane load(const float* p) {
+  return each([p](int i) { return p[i]; });
+}
+SQ_FN Lane load_bytes(const std::uint8_t* p) {
+  return each([p](int i) { return static_cast<float>(p[i]); });
+}
+SQ_FN Lane load_index() {
+  return each([](int i) { return static_cast<float>(i); });
+}
+SQ_FN Lane lane_sqrt(const Lane& x) {
+  return each([&x](int i) { return std::sqrt(x[i]); });
+}
+SQ_FN Lane round_nearest(const Lane& x) {
+  return each([&x](int i) { return std::nearbyint(x[i]); });
+}
 
 SQ_FN void store(float* p, const Lane& x) {
   for (int i = 0; i < kLanes; ++i) p[i] = x[i];
@@ -71,7 +81,9 @@ struct Codes {
   }
 };
 
-SQ_FN float round_half(float x) { return x > 65504.f ? 65504.f : gguf::half_to_float(gguf::float_to_half(x)); }
+SQ_FN float round_half(float x) {
+  return x > 65504.f ? 65504.f : gguf::half_to_float(gguf::float_to_half(x));
+}
 
 template <typename T>
 SQ_FN void put(T* p, T value) {
@@ -85,10 +97,12 @@ constexpr std::int64_t kRowsEach = 8;
 
 template <typename Body>
 void on_host(const Rows& rows, int n_threads, const Body& body) {
-  parallel_for(static_cast<std::size_t>((rows.n + kRowsEach - 1) / kRowsEach), n_threads, [&](std::size_t item) {
-    const std::int64_t first = static_cast<std::int64_t>(item) * kRowsEach;
-    for (std::int64_t k = first; k < std::min(rows.n, first + kRowsEach); ++k) body(row_of(rows, k), k);
-  });
+  parallel_for(static_cast<std::size_t>((rows.n + kRowsEach - 1) / kRowsEach), n_threads,
+               [&](std::size_t item) {
+                 const std::int64_t first = static_cast<std::int64_t>(item) * kRowsEach;
+                 for (std::int64_t k = first; k < std::min(rows.n, first + kRowsEach); ++k)
+                   body(row_of(rows, k), k);
+               });
 }
 
 }  // namespace
@@ -96,9 +110,12 @@ void on_host(const Rows& rows, int n_threads, const Body& body) {
 #if defined(SPECTRALQUANT_CUDA)
 // warp_kernels.cu
 void gpu_round(const Cells&, const Rows&, const float*);
-void gpu_start_block(const Cells&, const Rows&, std::int64_t, const float*, const float*, const Offsets&, float*);
-void gpu_propose_block(const Cells&, const Rows&, std::int64_t, const float*, const float*, const std::int32_t*, const Offsets&, bool, const Proposal&);
-void gpu_propose_super(const Cells&, const Rows&, std::int64_t, const float*, const float*, const float*, const std::int32_t*, const Offsets&, const Proposal&);
+void gpu_start_block(const Cells&, const Rows&, std::int64_t, const float*, const float*,
+                     const Offsets&, float*);
+void gpu_propose_block(const Cells&, const Rows&, std::int64_t, const float*, const float*,
+                       const std::int32_t*, const Offsets&, bool, const Proposal&);
+void gpu_propose_super(const Cells&, const Rows&, std::int64_t, const float*, const float*,
+                       const float*, const std::int32_t*, const Offsets&, const Proposal&);
 void gpu_commit(const Cells&, const Rows&, std::int64_t, int, const std::uint8_t*, const Proposal&);
 void gpu_decode(const Cells&, const Rows&);
 #define SQ_ON_GPU(call) \
@@ -112,26 +129,38 @@ void Launcher::round(const Cells& cells, const Rows& rows, const float* importan
   on_host(rows, n_threads, [&](std::int64_t r, std::int64_t) { round_row(cells, r, importance); });
 }
 
-void Launcher::start_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* tau, const float* u, const Offsets& offsets, float* error) const {
+void Launcher::start_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* tau,
+                           const float* u, const Offsets& offsets, float* error) const {
   SQ_ON_GPU(gpu_start_block(cells, rows, b, tau, u, offsets, error));
-  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) { start_row(cells, r, k, b, tau, u, offsets, error); });
+  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) {
+    start_row(cells, r, k, b, tau, u, offsets, error);
+  });
 }
 
-void Launcher::propose_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* m, const float* factors, const std::int32_t* bucket,
+void Launcher::propose_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* m,
+                             const float* factors, const std::int32_t* bucket,
                              const Offsets& offsets, bool scale_search, const Proposal& out) const {
   SQ_ON_GPU(gpu_propose_block(cells, rows, b, m, factors, bucket, offsets, scale_search, out));
-  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) { propose_block_row(cells, r, k, b, m, factors, bucket, offsets, scale_search, out); });
+  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) {
+    propose_block_row(cells, r, k, b, m, factors, bucket, offsets, scale_search, out);
+  });
 }
 
-void Launcher::propose_super(const Cells& cells, const Rows& rows, std::int64_t s, const float* m, const float* factors, const float* h,
-                             const std::int32_t* bucket, const Offsets& offsets, const Proposal& out) const {
+void Launcher::propose_super(const Cells& cells, const Rows& rows, std::int64_t s, const float* m,
+                             const float* factors, const float* h, const std::int32_t* bucket,
+                             const Offsets& offsets, const Proposal& out) const {
   SQ_ON_GPU(gpu_propose_super(cells, rows, s, m, factors, h, bucket, offsets, out));
-  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) { propose_super_row(cells, r, k, s, m, factors, h, bucket, offsets, out); });
+  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) {
+    propose_super_row(cells, r, k, s, m, factors, h, bucket, offsets, out);
+  });
 }
 
-void Launcher::commit(const Cells& cells, const Rows& rows, std::int64_t column, int width, const std::uint8_t* accept, const Proposal& proposal) const {
+void Launcher::commit(const Cells& cells, const Rows& rows, std::int64_t column, int width,
+                      const std::uint8_t* accept, const Proposal& proposal) const {
   SQ_ON_GPU(gpu_commit(cells, rows, column, width, accept, proposal));
-  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) { commit_row(cells, r, k, column, width, accept, proposal); });
+  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) {
+    commit_row(cells, r, k, column, width, accept, proposal);
+  });
 }
 
 void Launcher::decode(const Cells& cells, const Rows& rows) const {

@@ -1,4 +1,5 @@
-// warp_kernels.inl for a GPU: a warp a row, a thread a lane. Launches go to the default stream, which is torch's too.
+// warp_kernels.inl for a GPU: a warp a row, a thread a lane. Launches go to the default stream,
+// which is torch's too.
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
@@ -46,7 +47,9 @@ SQ_FN int first_least(Lane x) {
 /// Codes of a block for all candidates, four bits a column: put by column, taken by candidate.
 struct Codes {
   unsigned packed[4] = {0, 0, 0, 0};
-  SQ_FN void put(int column, Lane q) { packed[column / 8] |= static_cast<unsigned>(q) << (4 * (column % 8)); }
+  SQ_FN void put(int column, Lane q) {
+    packed[column / 8] |= static_cast<unsigned>(q) << (4 * (column % 8));
+  }
   SQ_FN Lane of(int candidate) const {
     unsigned word = 0;
     for (int i = 0; i < 4; ++i) {
@@ -68,7 +71,9 @@ SQ_FN void put(T* p, T value) {
 
 constexpr int kWarpsEach = 4;  // rows to a thread block
 
-SQ_FN std::int64_t warp_index() { return (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kLanes; }
+SQ_FN std::int64_t warp_index() {
+  return (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kLanes;
+}
 
 #define SQ_ROW(rows)                   \
   const std::int64_t k = warp_index(); \
@@ -79,21 +84,25 @@ __global__ void round_kernel(Cells cells, Rows rows, const float* importance) {
   SQ_ROW(rows);
   round_row(cells, r, importance);
 }
-__global__ void start_kernel(Cells cells, Rows rows, std::int64_t b, const float* tau, const float* u, Offsets offsets, float* error) {
+__global__ void start_kernel(Cells cells, Rows rows, std::int64_t b, const float* tau,
+                             const float* u, Offsets offsets, float* error) {
   SQ_ROW(rows);
   start_row(cells, r, k, b, tau, u, offsets, error);
 }
-__global__ void propose_block_kernel(Cells cells, Rows rows, std::int64_t b, const float* m, const float* factors, const std::int32_t* bucket, Offsets offsets,
-                                     bool scale_search, Proposal out) {
+__global__ void propose_block_kernel(Cells cells, Rows rows, std::int64_t b, const float* m,
+                                     const float* factors, const std::int32_t* bucket,
+                                     Offsets offsets, bool scale_search, Proposal out) {
   SQ_ROW(rows);
   propose_block_row(cells, r, k, b, m, factors, bucket, offsets, scale_search, out);
 }
-__global__ void propose_super_kernel(Cells cells, Rows rows, std::int64_t s, const float* m, const float* factors, const float* h, const std::int32_t* bucket,
-                                     Offsets offsets, Proposal out) {
+__global__ void propose_super_kernel(Cells cells, Rows rows, std::int64_t s, const float* m,
+                                     const float* factors, const float* h,
+                                     const std::int32_t* bucket, Offsets offsets, Proposal out) {
   SQ_ROW(rows);
   propose_super_row(cells, r, k, s, m, factors, h, bucket, offsets, out);
 }
-__global__ void commit_kernel(Cells cells, Rows rows, std::int64_t column, int width, const std::uint8_t* accept, Proposal proposal) {
+__global__ void commit_kernel(Cells cells, Rows rows, std::int64_t column, int width,
+                              const std::uint8_t* accept, Proposal proposal) {
   SQ_ROW(rows);
   commit_row(cells, r, k, column, width, accept, proposal);
 }
@@ -102,10 +111,13 @@ __global__ void decode_kernel(Cells cells, Rows rows) {
   decode_row(cells, r);
 }
 
-unsigned grid(const Rows& rows) { return static_cast<unsigned>((rows.n + kWarpsEach - 1) / kWarpsEach); }
+unsigned grid(const Rows& rows) {
+  return static_cast<unsigned>((rows.n + kWarpsEach - 1) / kWarpsEach);
+}
 
 void check() {
-  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess)
+    throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
 }  // namespace
@@ -116,22 +128,31 @@ void gpu_round(const Cells& cells, const Rows& rows, const float* importance) {
   if (rows.n > 0) round_kernel<<<grid(rows), kThreads>>>(cells, rows, importance);
   check();
 }
-void gpu_start_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* tau, const float* u, const Offsets& offsets, float* error) {
+void gpu_start_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* tau,
+                     const float* u, const Offsets& offsets, float* error) {
   if (rows.n > 0) start_kernel<<<grid(rows), kThreads>>>(cells, rows, b, tau, u, offsets, error);
   check();
 }
-void gpu_propose_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* m, const float* factors, const std::int32_t* bucket,
-                       const Offsets& offsets, bool scale_search, const Proposal& out) {
-  if (rows.n > 0) propose_block_kernel<<<grid(rows), kThreads>>>(cells, rows, b, m, factors, bucket, offsets, scale_search, out);
+void gpu_propose_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* m,
+                       const float* factors, const std::int32_t* bucket, const Offsets& offsets,
+                       bool scale_search, const Proposal& out) {
+  if (rows.n > 0)
+    propose_block_kernel<<<grid(rows), kThreads>>>(cells, rows, b, m, factors, bucket, offsets,
+                                                   scale_search, out);
   check();
 }
-void gpu_propose_super(const Cells& cells, const Rows& rows, std::int64_t s, const float* m, const float* factors, const float* h, const std::int32_t* bucket,
+void gpu_propose_super(const Cells& cells, const Rows& rows, std::int64_t s, const float* m,
+                       const float* factors, const float* h, const std::int32_t* bucket,
                        const Offsets& offsets, const Proposal& out) {
-  if (rows.n > 0) propose_super_kernel<<<grid(rows), kThreads>>>(cells, rows, s, m, factors, h, bucket, offsets, out);
+  if (rows.n > 0)
+    propose_super_kernel<<<grid(rows), kThreads>>>(cells, rows, s, m, factors, h, bucket, offsets,
+                                                   out);
   check();
 }
-void gpu_commit(const Cells& cells, const Rows& rows, std::int64_t column, int width, const std::uint8_t* accept, const Proposal& proposal) {
-  if (rows.n > 0) commit_kernel<<<grid(rows), kThreads>>>(cells, rows, column, width, accept, proposal);
+void gpu_commit(const Cells& cells, const Rows& rows, std::int64_t column, int width,
+                const std::uint8_t* accept, const Proposal& proposal) {
+  if (rows.n > 0)
+    commit_kernel<<<grid(rows), kThreads>>>(cells, rows, column, width, accept, proposal);
   check();
 }
 void gpu_decode(const Cells& cells, const Rows& rows) {

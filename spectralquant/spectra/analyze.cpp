@@ -16,7 +16,9 @@ namespace spectralquant::spectra {
 namespace {
 
 torch::Tensor decode(const gguf::Tensor& tensor) {
-  torch::Tensor out = torch::empty({static_cast<std::int64_t>(tensor.n_rows()), static_cast<std::int64_t>(tensor.n_cols())}, torch::kFloat32);
+  torch::Tensor out = torch::empty(
+      {static_cast<std::int64_t>(tensor.n_rows()), static_cast<std::int64_t>(tensor.n_cols())},
+      torch::kFloat32);
   gguf::decode(tensor, 0, tensor.n_rows(), out.data_ptr<float>());
   return out;
 }
@@ -25,29 +27,36 @@ torch::Tensor decode(const gguf::Tensor& tensor) {
 std::int64_t block_of(const std::string& name) {
   constexpr std::string_view kPrefix = "blk.";
   std::int64_t block = -1;
-  if (name.starts_with(kPrefix)) std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), block);
+  if (name.starts_with(kPrefix))
+    std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), block);
   return block;
 }
 
-std::map<std::string, std::pair<std::int64_t, std::int64_t>> sizes_of(const calibrate::Signals& signals, const gguf::File& reference) {
+std::map<std::string, std::pair<std::int64_t, std::int64_t>> sizes_of(
+    const calibrate::Signals& signals, const gguf::File& reference) {
   std::map<std::string, std::pair<std::int64_t, std::int64_t>> sizes;
   for (const auto& [name, signal] : signals.matrices) {
     const gguf::Tensor* tensor = reference.find(name);
-    if (!tensor) throw bad_input(fmt::format("the model has no {}: these signals are of another model", name), reference.path(), "use signals gathered on this model");
-    sizes[name] = {static_cast<std::int64_t>(tensor->n_rows()), static_cast<std::int64_t>(tensor->n_cols())};
+    if (!tensor)
+      throw bad_input(fmt::format("the model has no {}: these signals are of another model", name),
+                      reference.path(), "use signals gathered on this model");
+    sizes[name] = {static_cast<std::int64_t>(tensor->n_rows()),
+                   static_cast<std::int64_t>(tensor->n_cols())};
   }
   return sizes;
 }
 
 void require_usable(const calibrate::Signals& signals, const gguf::File& reference) {
   if (!signals.model_hash.empty() && signals.model_hash != reference.hash()) {
-    throw bad_input("these signals are of another model", reference.path(), "use signals gathered on this model");
+    throw bad_input("these signals are of another model", reference.path(),
+                    "use signals gathered on this model");
   }
   calibrate::require_fit(signals, sizes_of(signals, reference), reference.path());
   for (const auto& [name, signal] : signals.matrices) {
     if (Cost::of(signal, signals.n_tokens).complete()) continue;
-    throw bad_input(fmt::format("no output moments of {}: what its error costs cannot be predicted", name), "signals",
-                    "gather the signals with them: spectralquant calibrate --output-moments");
+    throw bad_input(
+        fmt::format("no output moments of {}: what its error costs cannot be predicted", name),
+        "signals", "gather the signals with them: spectralquant calibrate --output-moments");
   }
 }
 
@@ -58,7 +67,8 @@ std::vector<std::vector<std::string>> groups_of(const calibrate::Signals& signal
   for (const auto& [name, signal] : signals.matrices) {
     if (!signal.h.defined()) {
       groups.push_back({name});
-    } else if (const auto [it, is_new] = index.emplace(signal.h.data_ptr(), groups.size()); is_new) {
+    } else if (const auto [it, is_new] = index.emplace(signal.h.data_ptr(), groups.size());
+               is_new) {
       groups.push_back({name});
     } else {
       groups[it->second].push_back(name);
@@ -72,7 +82,9 @@ void forget_directions(std::optional<Spectrum>& spectrum) {
   if (spectrum) spectrum->directions = spectrum->axes = torch::Tensor();
 }
 
-std::vector<MatrixReport> analyze_group(const calibrate::Signals& signals, const std::vector<std::string>& names, const gguf::File* reference,
+std::vector<MatrixReport> analyze_group(const calibrate::Signals& signals,
+                                        const std::vector<std::string>& names,
+                                        const gguf::File* reference,
                                         const std::vector<Variant>& variants) {
   std::vector<MatrixReport> out;
   std::optional<Spectrum> input;
@@ -91,16 +103,20 @@ std::vector<MatrixReport> analyze_group(const calibrate::Signals& signals, const
     if (reference) {
       const torch::Tensor weights = decode(reference->require(name));
       matrix.rows = weights.size(0);
-      for (const Variant& variant : variants) matrix.errors.push_back(split_error(weights, variant.decoded(name, weights), cost, matrix.spectra));
+      for (const Variant& variant : variants)
+        matrix.errors.push_back(
+            split_error(weights, variant.decoded(name, weights), cost, matrix.spectra));
     }
     matrix.measured_kl.assign(matrix.errors.size(), kNotMeasured);
-    for (auto* spectrum : {&matrix.spectra.input, &matrix.spectra.output, &matrix.spectra.lookup}) forget_directions(*spectrum);
+    for (auto* spectrum : {&matrix.spectra.input, &matrix.spectra.output, &matrix.spectra.lookup})
+      forget_directions(*spectrum);
     out.push_back(std::move(matrix));
   }
   return out;
 }
 
-std::vector<BlockReport> sum_blocks(const std::vector<MatrixReport>& matrices, std::size_t n_variants) {
+std::vector<BlockReport> sum_blocks(const std::vector<MatrixReport>& matrices,
+                                    std::size_t n_variants) {
   std::vector<BlockReport> blocks;
   for (const MatrixReport& matrix : matrices) {
     if (blocks.empty() || matrix.block < 0 || blocks.back().block != matrix.block) {
@@ -111,7 +127,8 @@ std::vector<BlockReport> sum_blocks(const std::vector<MatrixReport>& matrices, s
       block.measured_kl.assign(n_variants, kNotMeasured);
       blocks.push_back(std::move(block));
     }
-    for (std::size_t v = 0; v < n_variants; ++v) blocks.back().predicted_kl[v] += matrix.errors[v].predicted_kl;
+    for (std::size_t v = 0; v < n_variants; ++v)
+      blocks.back().predicted_kl[v] += matrix.errors[v].predicted_kl;
   }
   return blocks;
 }
@@ -124,7 +141,8 @@ std::vector<double> ranks_of(const std::vector<double>& values) {
   std::vector<double> ranks(values.size());
   for (std::size_t first = 0, last = 0; first < order.size(); first = last) {
     while (last < order.size() && values[order[last]] == values[order[first]]) ++last;
-    for (std::size_t i = first; i < last; ++i) ranks[order[i]] = 0.5 * static_cast<double>(first + last + 1);
+    for (std::size_t i = first; i < last; ++i)
+      ranks[order[i]] = 0.5 * static_cast<double>(first + last + 1);
   }
   return ranks;
 }
@@ -136,19 +154,24 @@ torch::Tensor Variant::decoded(const std::string& tensor, const torch::Tensor& o
     const std::int64_t rows = original.size(0), cols = original.size(1);
     if (cols % static_cast<std::int64_t>(gguf::kSuperBlock) != 0) return original;
     torch::Tensor out = torch::empty_like(original);
-    quantize::round_like_llama(original.data_ptr<float>(), rows, cols, nullptr, 1).decode(0, rows, out.data_ptr<float>());
+    quantize::round_like_llama(original.data_ptr<float>(), rows, cols, nullptr, 1)
+        .decode(0, rows, out.data_ptr<float>());
     return out;
   }
   const gguf::Tensor* own = file->find(tensor);
-  const bool fits = own && static_cast<std::int64_t>(own->n_rows()) == original.size(0) && static_cast<std::int64_t>(own->n_cols()) == original.size(1);
+  const bool fits = own && static_cast<std::int64_t>(own->n_rows()) == original.size(0) &&
+                    static_cast<std::int64_t>(own->n_cols()) == original.size(1);
   if (!fits) {
-    throw bad_input(own ? fmt::format("{} has shape {}, the original's another", tensor, own->shape_text()) : fmt::format("it has no {}", tensor), file->path(),
-                    "compare quantizations of one model only");
+    throw bad_input(
+        own ? fmt::format("{} has shape {}, the original's another", tensor, own->shape_text())
+            : fmt::format("it has no {}", tensor),
+        file->path(), "compare quantizations of one model only");
   }
   return decode(*own);
 }
 
-Report analyze(const calibrate::Signals& signals, const gguf::File* reference, const std::vector<Variant>& variants, const Progress& progress) {
+Report analyze(const calibrate::Signals& signals, const gguf::File* reference,
+               const std::vector<Variant>& variants, const Progress& progress) {
   if (reference) require_usable(signals, *reference);
   Report report;
   report.signals_text = signals.description;
@@ -157,21 +180,27 @@ Report analyze(const calibrate::Signals& signals, const gguf::File* reference, c
   report.signals_tokens = signals.n_tokens;
   if (reference) {
     report.reference_path = reference->path();
-    for (const Variant& variant : variants) report.variants.push_back({variant.name, variant.file ? variant.file->path() : ""});
+    for (const Variant& variant : variants)
+      report.variants.push_back({variant.name, variant.file ? variant.file->path() : ""});
   }
   const auto groups = groups_of(signals);
   spectralquant::report(progress, {"spectra", "", 0, signals.matrices.size(), "matrices"});
   model::for_each_in_order(groups.size(), torch::kCPU, [&](std::size_t i) {
     return [&, matrices = analyze_group(signals, groups[i], reference, variants)] {
       report.matrices.insert(report.matrices.end(), matrices.begin(), matrices.end());
-      spectralquant::report(progress, {"spectra", matrices.back().name, report.matrices.size(), signals.matrices.size(), "matrices"});
+      spectralquant::report(progress, {"spectra", matrices.back().name, report.matrices.size(),
+                                       signals.matrices.size(), "matrices"});
     };
   });
-  const auto last_outside = [](const MatrixReport& m) { return std::make_tuple(m.block < 0, m.block, m.name); };
-  std::sort(report.matrices.begin(), report.matrices.end(), [&](const auto& a, const auto& b) { return last_outside(a) < last_outside(b); });
+  const auto last_outside = [](const MatrixReport& m) {
+    return std::make_tuple(m.block < 0, m.block, m.name);
+  };
+  std::sort(report.matrices.begin(), report.matrices.end(),
+            [&](const auto& a, const auto& b) { return last_outside(a) < last_outside(b); });
   report.blocks = sum_blocks(report.matrices, report.variants.size());
   for (std::size_t v = 0; v < report.variants.size(); ++v) {
-    for (const BlockReport& block : report.blocks) report.variants[v].predicted_kl += block.predicted_kl[v];
+    for (const BlockReport& block : report.blocks)
+      report.variants[v].predicted_kl += block.predicted_kl[v];
   }
   return report;
 }

@@ -23,12 +23,15 @@ torch::Tensor apply(const torch::Tensor& m, const torch::Tensor& a) {
 
 double trace_of(const torch::Tensor& m) { return total(m.dim() == 1 ? m : m.diagonal()); }
 
-/// Shares of rows of a [m, size] error in the top directions. weighted: M a of the other side's moment; the cost is Σ weighted ∘ (a S).
-TopShares shares(const Spectrum& spectrum, const torch::Tensor& a, const torch::Tensor& weighted, double energy, double cost) {
+/// Shares of rows of a [m, size] error in the top directions. weighted: M a of the other side's
+/// moment; the cost is Σ weighted ∘ (a S).
+TopShares shares(const Spectrum& spectrum, const torch::Tensor& a, const torch::Tensor& weighted,
+                 double energy, double cost) {
   const torch::Tensor along = spectrum.coordinates(a);
   const std::int64_t k = spectrum.n_directions();
   const torch::Tensor values = torch::tensor(spectrum.eigenvalues, torch::kFloat64).slice(0, 0, k);
-  const torch::Tensor energies = along.square().sum(0), costs = (spectrum.coordinates(weighted) * along).sum(0) * values;
+  const torch::Tensor energies = along.square().sum(0),
+                      costs = (spectrum.coordinates(weighted) * along).sum(0) * values;
   TopShares out;
   for (std::size_t i = 0; i < kTopShares.size(); ++i) {
     const std::int64_t count = top_count(kTopShares[i], spectrum.size);
@@ -42,17 +45,23 @@ TopShares shares(const Spectrum& spectrum, const torch::Tensor& a, const torch::
 }  // namespace
 
 Cost Cost::of(const calibrate::MatrixSignal& signal, std::int64_t n_tokens) {
-  const torch::Tensor frequency = signal.frequency.defined() ? calibrate::smoothed_frequency(signal.frequency, n_tokens) : torch::Tensor();
+  const torch::Tensor frequency = signal.frequency.defined()
+                                      ? calibrate::smoothed_frequency(signal.frequency, n_tokens)
+                                      : torch::Tensor();
   if (!signal.h.defined()) return {signal.c, frequency, {}, {}, true};
   const bool tied = signal.c.defined() && frequency.defined();
-  return {signal.h, signal.g, tied ? frequency : torch::Tensor(), tied ? signal.c : torch::Tensor(), false};
+  return {signal.h, signal.g, tied ? frequency : torch::Tensor(), tied ? signal.c : torch::Tensor(),
+          false};
 }
 
-ErrorSplit split_error(const torch::Tensor& weights, const torch::Tensor& decoded, const Cost& cost, const MatrixSpectra& spectra) {
+ErrorSplit split_error(const torch::Tensor& weights, const torch::Tensor& decoded, const Cost& cost,
+                       const MatrixSpectra& spectra) {
   torch::NoGradGuard no_grad;
   TORCH_CHECK(cost.complete(), "the error of a matrix cannot be weighed without H and G");
-  const torch::Tensor w = weights.to(torch::kCPU, torch::kFloat64), e = decoded.to(torch::kCPU, torch::kFloat64) - w;
-  const torch::Tensor ge = apply(cost.g, e), he = apply(cost.h, e.t().contiguous());  // [rows, cols], [cols, rows]
+  const torch::Tensor w = weights.to(torch::kCPU, torch::kFloat64),
+                      e = decoded.to(torch::kCPU, torch::kFloat64) - w;
+  // [rows, cols], [cols, rows]
+  const torch::Tensor ge = apply(cost.g, e), he = apply(cost.h, e.t().contiguous());
   ErrorSplit out;
   out.energy = total(e.square());
   if (const double all = total(w.square()); all > 0) out.relative_energy = out.energy / all;

@@ -13,14 +13,18 @@ evaluate::Suite to_suite(const calibrate::Windows& windows) {
   evaluate::Suite suite;
   suite.spec.name = "windows";
   for (const auto& window : windows) {
-    if (window.size() < 2) throw Error(ErrorCode::kBadUsage, "windows of one token to measure on", {}, "use longer windows; 512 is usual");
+    if (window.size() < 2)
+      throw Error(ErrorCode::kBadUsage, "windows of one token to measure on", {},
+                  "use longer windows; 512 is usual");
     evaluate::Item item;
     item.tokens.assign(window.begin(), window.end());
     item.document = suite.n_units++;
     suite.n_scored += static_cast<std::int64_t>(window.size()) - 1;
     suite.items.push_back(std::move(item));
   }
-  if (suite.items.empty()) throw Error(ErrorCode::kBadUsage, "there is no text to measure on", {}, "give at least one window of tokens");
+  if (suite.items.empty())
+    throw Error(ErrorCode::kBadUsage, "there is no text to measure on", {},
+                "give at least one window of tokens");
   return suite;
 }
 
@@ -29,7 +33,8 @@ class Bench {
  public:
   Bench(model::Model& reference, const calibrate::Windows& windows)
       : reference_(reference),
-        changed_(reference.weights().file(), {.device = reference.device(), .dtype = reference.dtype()}),
+        changed_(reference.weights().file(),
+                 {.device = reference.device(), .dtype = reference.dtype()}),
         suite_(to_suite(windows)),
         hidden_(evaluate::hidden_states(reference, suite_)) {}
 
@@ -57,7 +62,8 @@ class Bench {
  private:
   double mean_kl(model::Model& candidate) {
     const evaluate::Positions positions = evaluate::compare(reference_, hidden_, candidate, suite_);
-    return std::accumulate(positions.kld.begin(), positions.kld.end(), 0.0) / static_cast<double>(positions.kld.size());
+    return std::accumulate(positions.kld.begin(), positions.kld.end(), 0.0) /
+           static_cast<double>(positions.kld.size());
   }
 
   model::Model& reference_;
@@ -68,14 +74,17 @@ class Bench {
 
 }  // namespace
 
-void measure(Report& report, model::Model& reference, const std::vector<Variant>& variants, const calibrate::Windows& windows,
-             const std::string& description, const Progress& progress) {
+void measure(Report& report, model::Model& reference, const std::vector<Variant>& variants,
+             const calibrate::Windows& windows, const std::string& description,
+             const Progress& progress) {
   Bench bench(reference, windows);
   report.measured_text = description;
   report.measured_tokens = bench.n_tokens();
   const std::uint64_t total = variants.size() * (report.matrices.size() + report.blocks.size() + 1);
   std::uint64_t done = 0;
-  const auto tell = [&](const std::string& what) { spectralquant::report(progress, {"measure", what, done++, total, "runs"}); };
+  const auto tell = [&](const std::string& what) {
+    spectralquant::report(progress, {"measure", what, done++, total, "runs"});
+  };
   for (std::size_t v = 0; v < variants.size(); ++v) {
     std::vector<double> predicted, measured;
     for (MatrixReport& matrix : report.matrices) {

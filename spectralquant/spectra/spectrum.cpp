@@ -11,18 +11,22 @@
 namespace spectralquant::spectra {
 namespace {
 
-/// Subspace iterations, and columns beyond those wanted: with spectra that fall by decades the wanted directions stand after two or three.
+/// Subspace iterations, and columns beyond those wanted: with spectra that fall by decades the
+/// wanted directions stand after two or three.
 constexpr int kIterations = 4;
 constexpr std::int64_t kSpareColumns = 32;
 
-std::int64_t wanted_directions(std::int64_t n) { return std::min(top_count(kTopShares.back(), n), kMostDirections); }
+std::int64_t wanted_directions(std::int64_t n) {
+  return std::min(top_count(kTopShares.back(), n), kMostDirections);
+}
 
 std::vector<double> to_vector(const torch::Tensor& values) {
   const torch::Tensor flat = values.to(torch::kCPU, torch::kFloat64).contiguous();
   return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
 }
 
-/// exp of the entropy of the known eigenvalues and of `n_rest` more that share what they leave of the trace.
+/// exp of the entropy of the known eigenvalues and of `n_rest` more that share what they leave of
+/// the trace.
 double effective_rank(const std::vector<double>& eigenvalues, double trace, std::int64_t n_rest) {
   if (!(trace > 0)) return 0;
   double entropy = 0, rest = 1;
@@ -36,11 +40,14 @@ double effective_rank(const std::vector<double>& eigenvalues, double trace, std:
 }
 
 void require_moment(const torch::Tensor& moment) {
-  if (!moment.defined() || moment.dim() < 1 || moment.dim() > 2 || moment.size(0) < 1 || (moment.dim() == 2 && moment.size(0) != moment.size(1))) {
-    throw bad_input("a second moment that is neither square nor a diagonal", {}, "gather the signals again: spectralquant calibrate");
+  if (!moment.defined() || moment.dim() < 1 || moment.dim() > 2 || moment.size(0) < 1 ||
+      (moment.dim() == 2 && moment.size(0) != moment.size(1))) {
+    throw bad_input("a second moment that is neither square nor a diagonal", {},
+                    "gather the signals again: spectralquant calibrate");
   }
   if (!moment.isfinite().all().item<bool>()) {
-    throw bad_input("a second moment holds NaN or infinity", {}, "gather the signals again: spectralquant calibrate");
+    throw bad_input("a second moment holds NaN or infinity", {},
+                    "gather the signals again: spectralquant calibrate");
   }
 }
 
@@ -65,12 +72,16 @@ Spectrum decompose_exactly(const torch::Tensor& moment) {
 void finish(Spectrum& spectrum, double trace, double squares) {
   spectrum.trace = trace;
   spectrum.participation_ratio = squares > 0 ? trace * trace / squares : 0;
-  spectrum.effective_rank = effective_rank(spectrum.eigenvalues, trace, spectrum.size - static_cast<std::int64_t>(spectrum.eigenvalues.size()));
+  spectrum.effective_rank =
+      effective_rank(spectrum.eigenvalues, trace,
+                     spectrum.size - static_cast<std::int64_t>(spectrum.eigenvalues.size()));
 }
 
 }  // namespace
 
-std::int64_t top_count(double share, std::int64_t n) { return std::max<std::int64_t>(1, std::llround(share * static_cast<double>(n))); }
+std::int64_t top_count(double share, std::int64_t n) {
+  return std::max<std::int64_t>(1, std::llround(share * static_cast<double>(n)));
+}
 
 torch::Tensor Spectrum::coordinates(const torch::Tensor& a) const {
   if (axes.defined()) return a.index_select(1, axes);
@@ -88,8 +99,10 @@ std::vector<std::pair<std::int64_t, double>> Spectrum::curve(std::size_t points)
   std::vector<std::pair<std::int64_t, double>> out;
   const auto n = static_cast<double>(eigenvalues.size());
   for (std::size_t i = 0; i < points; ++i) {
-    const std::int64_t rank = std::llround(std::pow(n, points > 1 ? static_cast<double>(i) / static_cast<double>(points - 1) : 1.0));
-    if (out.empty() || rank > out.back().first) out.emplace_back(rank, eigenvalues[static_cast<std::size_t>(rank - 1)]);
+    const std::int64_t rank = std::llround(
+        std::pow(n, points > 1 ? static_cast<double>(i) / static_cast<double>(points - 1) : 1.0));
+    if (out.empty() || rank > out.back().first)
+      out.emplace_back(rank, eigenvalues[static_cast<std::size_t>(rank - 1)]);
   }
   return out;
 }
@@ -100,8 +113,10 @@ Spectrum decompose_by_subspace(const torch::Tensor& moment) {
   const torch::Tensor m = moment.to(torch::kFloat32);
   Spectrum out;
   out.size = m.size(0);
-  const std::int64_t wanted = wanted_directions(out.size), columns = std::min(out.size, wanted + kSpareColumns);
-  const torch::Generator generator = at::detail::createCPUGenerator(0);  // any start does; this one makes results repeatable
+  const std::int64_t wanted = wanted_directions(out.size),
+                     columns = std::min(out.size, wanted + kSpareColumns);
+  // any start does; this one makes results repeatable
+  const torch::Generator generator = at::detail::createCPUGenerator(0);
   torch::Tensor basis = torch::randn({out.size, columns}, generator);
   for (int i = 0; i < kIterations; ++i) basis = std::get<0>(torch::linalg_qr(m.mm(basis)));
   const torch::Tensor inner = basis.t().mm(m.mm(basis)).to(torch::kFloat64);
@@ -109,7 +124,8 @@ Spectrum decompose_by_subspace(const torch::Tensor& moment) {
   out.eigenvalues = to_vector(values.flip(0).slice(0, 0, wanted).clamp_min(0) / 2);
   out.directions = basis.mm(vectors.flip(1).slice(1, 0, wanted).to(torch::kFloat32));
   out.estimated = wanted < out.size;
-  finish(out, m.diagonal().sum(torch::kFloat64).item<double>(), m.square().sum(torch::kFloat64).item<double>());
+  finish(out, m.diagonal().sum(torch::kFloat64).item<double>(),
+         m.square().sum(torch::kFloat64).item<double>());
   return out;
 }
 

@@ -13,7 +13,8 @@
 namespace spectralquant::text {
 namespace {
 
-/// GPT-2's bytes_to_unicode(): printable Latin-1 stands for itself, the others follow from U+0100 in order.
+/// GPT-2's bytes_to_unicode(): printable Latin-1 stands for itself, the others follow from U+0100
+/// in order.
 struct ByteLetters {
   std::array<char32_t, 256> code_points;
   std::array<std::string, 256> letters;
@@ -38,12 +39,17 @@ const ByteLetters& byte_letters() {
 
 constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
 
-std::uint64_t pair_key(std::uint32_t left, std::uint32_t right) { return std::uint64_t{left} << 32 | right; }
+std::uint64_t pair_key(std::uint32_t left, std::uint32_t right) {
+  return std::uint64_t{left} << 32 | right;
+}
 
 /// A possible merge of the symbols at `left` and `right`, as they were when it was found.
 struct Candidate {
   std::uint32_t rank, left, right, left_symbol, right_symbol, result;
-  bool operator<(const Candidate& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }  // lowest on top
+  // lowest on top
+  bool operator<(const Candidate& other) const {
+    return rank != other.rank ? rank > other.rank : left > other.left;
+  }
 };
 
 struct Link {
@@ -69,37 +75,43 @@ std::string bytes_of_letters(std::string_view letters) {
   return bytes;
 }
 
-Bpe::Bpe(std::vector<std::string> tokens, const std::vector<std::string_view>& merges, bool ignore_merges, const std::string& place)
+Bpe::Bpe(std::vector<std::string> tokens, const std::vector<std::string_view>& merges,
+         bool ignore_merges, const std::string& place)
     : tokens_(std::move(tokens)), ignore_merges_(ignore_merges) {
   symbols_.reserve(tokens_.size() * 2);
   for (std::size_t id = 0; id < tokens_.size(); ++id) {
     const auto [known, is_new] = symbols_.emplace(tokens_[id], static_cast<Symbol>(id));
     if (!is_new) {
-      throw bad_input(fmt::format("token '{}' is in the vocabulary twice, as {} and {}", tokens_[id], known->second, id), place,
-                      "convert the model again; llama.cpp refuses such a file, too");
+      throw bad_input(fmt::format("token '{}' is in the vocabulary twice, as {} and {}",
+                                  tokens_[id], known->second, id),
+                      place, "convert the model again; llama.cpp refuses such a file, too");
     }
     longest_token_ = std::max(longest_token_, tokens_[id].size());
   }
-  for (int b = 0; b < 256; ++b) byte_symbols_[b] = symbol_of(letter_of_byte(static_cast<unsigned char>(b)));
+  for (int b = 0; b < 256; ++b)
+    byte_symbols_[b] = symbol_of(letter_of_byte(static_cast<unsigned char>(b)));
   merges_.reserve(merges.size() * 2);
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
     const std::string_view merge = merges[rank];
     const std::size_t space = merge.find(' ', 1);  // from 1: the left half may begin with a space
     if (space == std::string_view::npos || space + 1 == merge.size()) {
-      throw bad_input(fmt::format("merge {} '{}' is not two texts with a space between", rank, merge),
-                      place + ", tokenizer.ggml.merges", "convert the model again");
+      throw bad_input(
+          fmt::format("merge {} '{}' is not two texts with a space between", rank, merge),
+          place + ", tokenizer.ggml.merges", "convert the model again");
     }
     const std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
     const Symbol result = symbol_of(std::string(left) + std::string(right));
-    merges_.emplace(pair_key(symbol_of(left), symbol_of(right)), Merge{static_cast<std::uint32_t>(rank), result});
+    merges_.emplace(pair_key(symbol_of(left), symbol_of(right)),
+                    Merge{static_cast<std::uint32_t>(rank), result});
   }
 }
 
 Bpe::Symbol Bpe::symbol_of(std::string_view text) {
-  const auto [known, is_new] = symbols_.emplace(text, static_cast<Symbol>(tokens_.size() + fallbacks_.size()));
+  const auto [known, is_new] =
+      symbols_.emplace(text, static_cast<Symbol>(tokens_.size() + fallbacks_.size()));
   if (is_new) {
-    // What llama.cpp does with a text that is no token: each of its bytes (of the letters, not of the text they
-    // stand for) that is a token of its own; the others vanish.
+    // What llama.cpp does with a text that is no token: each of its bytes (of the letters, not of
+    // the text they stand for) that is a token of its own; the others vanish.
     std::vector<TokenId>& tokens = fallbacks_.emplace_back();
     for (char byte : text) {
       if (const TokenId id = find(std::string_view(&byte, 1)); id >= 0) tokens.push_back(id);
@@ -110,7 +122,9 @@ Bpe::Symbol Bpe::symbol_of(std::string_view text) {
 
 TokenId Bpe::find(std::string_view token) const {
   const auto found = symbols_.find(std::string(token));
-  return found != symbols_.end() && found->second < tokens_.size() ? static_cast<TokenId>(found->second) : -1;
+  return found != symbols_.end() && found->second < tokens_.size()
+             ? static_cast<TokenId>(found->second)
+             : -1;
 }
 
 const Bpe::Merge* Bpe::find_merge(Symbol left, Symbol right) const {
@@ -136,20 +150,23 @@ void Bpe::encode_word(std::string_view word, std::vector<TokenId>& out) const {
       return;
     }
   }
-  if (word.size() >= kNone) throw bad_input(fmt::format("a word of {} bytes is too long", word.size()));
+  if (word.size() >= kNone)
+    throw bad_input(fmt::format("a word of {} bytes is too long", word.size()));
   const auto n = static_cast<std::uint32_t>(word.size());
   std::vector<Link> links(n);
   std::vector<Candidate> storage;
   storage.reserve(n);
   std::priority_queue<Candidate> queue(std::less<Candidate>(), std::move(storage));
   for (std::uint32_t i = 0; i < n; ++i) {
-    links[i] = {byte_symbols_[static_cast<unsigned char>(word[i])], i - 1, i + 1};  // 0 - 1 is kNone
+    // 0 - 1 is kNone
+    links[i] = {byte_symbols_[static_cast<unsigned char>(word[i])], i - 1, i + 1};
   }
   if (n > 0) links[n - 1].next = kNone;
   const auto consider = [&](std::uint32_t left, std::uint32_t right) {
     if (left == kNone || right == kNone) return;
     if (const Merge* merge = find_merge(links[left].symbol, links[right].symbol)) {
-      queue.push({merge->rank, left, right, links[left].symbol, links[right].symbol, merge->result});
+      queue.push(
+          {merge->rank, left, right, links[left].symbol, links[right].symbol, merge->result});
     }
   };
   for (std::uint32_t i = 1; i < n; ++i) consider(i - 1, i);
@@ -158,7 +175,10 @@ void Bpe::encode_word(std::string_view word, std::vector<TokenId>& out) const {
     queue.pop();
     Link& left = links[best.left];
     Link& right = links[best.right];
-    if (left.symbol != best.left_symbol || right.symbol != best.right_symbol || left.next != best.right) continue;  // outdated
+    // outdated
+    if (left.symbol != best.left_symbol || right.symbol != best.right_symbol ||
+        left.next != best.right)
+      continue;
     left.symbol = best.result;
     left.next = right.next;
     right.symbol = kNone;

@@ -12,15 +12,18 @@ namespace spectralquant::text {
 
 /// Vocabulary and merges of a byte-level BPE, and the merging of one word.
 ///
-/// Every byte begins as one symbol; of all neighbours that a merge knows, the one with the lowest rank (the
-/// leftmost among equals) is joined, until none is left. O(n log n) in the length of the word.
+/// Every byte begins as one symbol; of all neighbours that a merge knows, the one with the lowest
+/// rank (the leftmost among equals) is joined, until none is left. O(n log n) in the length of the
+/// word.
 ///
 /// Token texts use GPT-2's letters for bytes ("Ġ" for a space, …).
-/// Errors   Error(kBadInput) for a token text that occurs twice and a merge that is not two texts with a space between.
+/// Errors   Error(kBadInput) for a token text that occurs twice and a merge that is not two texts
+///          with a space between.
 /// Threads  const members may be called from any thread.
 class Bpe {
  public:
-  Bpe(std::vector<std::string> tokens, const std::vector<std::string_view>& merges, bool ignore_merges, const std::string& place);
+  Bpe(std::vector<std::string> tokens, const std::vector<std::string_view>& merges,
+      bool ignore_merges, const std::string& place);
   Bpe(const Bpe&) = delete;
 
   /// Appends the tokens of one word, given as plain bytes.

@@ -18,7 +18,9 @@ struct Family {
 const std::vector<Family>& families() {
   static const std::vector<Family> all = {
       {"chatml", {"<|im_start|>"}, {"<|im_start|>", "<|im_end|>"}},
-      {"llama3", {"<|start_header_id|>"}, {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}},
+      {"llama3",
+       {"<|start_header_id|>"},
+       {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}},
       {"gemma", {"<start_of_turn>"}, {"<start_of_turn>", "<end_of_turn>"}},
       {"phi3", {"<|user|>", "<|end|>"}, {"<|user|>", "<|assistant|>", "<|end|>"}},
       {"zephyr", {"<|user|>"}, {"<|user|>", "<|assistant|>"}},
@@ -43,7 +45,8 @@ std::vector<Message> fold_system_turns(const std::vector<Message>& messages) {
       continue;
     }
     folded.push_back(message);
-    if (message.role == "user" && !system.empty()) folded.back().content.insert(0, std::exchange(system, {}));
+    if (message.role == "user" && !system.empty())
+      folded.back().content.insert(0, std::exchange(system, {}));
   }
   if (!system.empty()) folded.push_back({"user", std::string(trim(system))});
   return folded;
@@ -61,8 +64,12 @@ ChatFormat ChatFormat::from_metadata(const gguf::Metadata& metadata) {
   const std::int64_t eos = metadata.int_or("tokenizer.ggml.eos_token_id", -1);
   if (eos >= 0 && static_cast<std::size_t>(eos) < tokens.size()) format.end_of_turn_ = tokens[eos];
 
-  const auto in_template = [&](std::string_view text) { return chat_template.find(text) != std::string_view::npos; };
-  const auto is_token = [&](std::string_view text) { return std::find(tokens.begin(), tokens.end(), text) != tokens.end(); };
+  const auto in_template = [&](std::string_view text) {
+    return chat_template.find(text) != std::string_view::npos;
+  };
+  const auto is_token = [&](std::string_view text) {
+    return std::find(tokens.begin(), tokens.end(), text) != tokens.end();
+  };
   for (const Family& family : families()) {
     if (std::all_of(family.in_template.begin(), family.in_template.end(), in_template)) {
       format.name_ = family.name;
@@ -85,15 +92,18 @@ std::string ChatFormat::render(const std::vector<Message>& messages) const {
     if (name_ == "chatml") {
       text += "<|im_start|>" + role + "\n" + content + "<|im_end|>\n";
     } else if (name_ == "llama3") {
-      text += "<|start_header_id|>" + role + "<|end_header_id|>\n\n" + std::string(trim(content)) + "<|eot_id|>";
+      text += "<|start_header_id|>" + role + "<|end_header_id|>\n\n" + std::string(trim(content)) +
+              "<|eot_id|>";
     } else if (name_ == "gemma") {
-      text += "<start_of_turn>" + (role == "assistant" ? "model" : role) + "\n" + std::string(trim(content)) + "<end_of_turn>\n";
+      text += "<start_of_turn>" + (role == "assistant" ? "model" : role) + "\n" +
+              std::string(trim(content)) + "<end_of_turn>\n";
     } else if (name_ == "phi3") {
       text += "<|" + role + "|>\n" + content + "<|end|>\n";
     } else if (name_ == "zephyr") {
       text += "<|" + role + "|>\n" + content + end_of_turn_ + "\n";
     } else if (name_ == "mistral") {
-      text += role == "assistant" ? " " + std::string(trim(content)) + end_of_turn_ : "[INST] " + content + "[/INST]";
+      text += role == "assistant" ? " " + std::string(trim(content)) + end_of_turn_
+                                  : "[INST] " + content + "[/INST]";
     } else {
       text += role + ": " + content + "\n";
     }

@@ -11,11 +11,13 @@ struct Message {
   std::string content;
 };
 
-/// The markers a model was trained to see around chat turns, found in its chat template or its vocabulary.
+/// The markers a model was trained to see around chat turns, found in its chat template or its
+/// vocabulary.
 ///
-/// Known families: ChatML, Llama 3, Gemma, Mistral, Phi 3, Zephyr; anything else is rendered plainly as
-/// "role: content" lines and says so in `name`. Not a Jinja engine: tools and thinking switches of a template are not run.
-/// BOS is not rendered: the tokenizer puts it first where the model wants it.
+/// Known families: ChatML, Llama 3, Gemma, Mistral, Phi 3, Zephyr; anything else is rendered
+/// plainly as "role: content" lines and says so in `name`. Not a Jinja engine: tools and thinking
+/// switches of a template are not run. BOS is not rendered: the tokenizer puts it first where the
+/// model wants it.
 class ChatFormat {
  public:
   static ChatFormat from_metadata(const gguf::Metadata& metadata);

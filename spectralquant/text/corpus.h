@@ -11,8 +11,8 @@ namespace spectralquant::text {
 /// One document of a corpus, chat messages already rendered.
 struct Document {
   std::string text;
-  std::string origin;  ///< "file.jsonl:12", for messages
-  std::string source;  ///< the JSONL field "source" or "kind", "" if absent
+  std::string origin;    ///< "file.jsonl:12", for messages
+  std::string source;    ///< the JSONL field "source" or "kind", "" if absent
   bool is_chat = false;  ///< rendered from messages
 };
 
@@ -26,21 +26,27 @@ struct Corpus {
 /// Errors   Error(kBadInput) if nothing matches a pattern.
 std::vector<std::string> expand_patterns(const std::vector<std::string>& patterns);
 
-/// Reads plain text files (one document each) and JSONL files (.jsonl: a document a line, field `text`, or
-/// `messages` rendered by `chat`). Patterns are expanded.
+/// Reads plain text files (one document each) and JSONL files (.jsonl: a document a line, field
+/// `text`, or `messages` rendered by `chat`). Patterns are expanded.
 ///
-/// Errors   Error(kBadInput) with file and line: nothing matches a pattern, unreadable, empty, binary (NUL
-///          bytes) or not UTF-8, a line that is no JSON object or has neither `text` nor `messages`.
+/// Errors   Error(kBadInput) with file and line: nothing matches a pattern, unreadable, empty,
+///          binary (NUL bytes) or not UTF-8, a line that is no JSON object or has neither `text`
+///          nor `messages`.
 Corpus load_corpus(const std::vector<std::string>& patterns, const ChatFormat& chat);
 
 /// Tokens of each document.
-std::vector<std::vector<TokenId>> encode_documents(const Corpus& corpus, const Tokenizer& tokenizer, EncodeOptions options = {});
+std::vector<std::vector<TokenId>> encode_documents(const Corpus& corpus, const Tokenizer& tokenizer,
+                                                   EncodeOptions options = {});
 
-/// Joins tokenized documents (an EOS between two, when the model has one) and cuts the stream into windows
-/// of exactly window_tokens; the rest that fills no window is dropped. place: the files, for the message.
+/// Joins tokenized documents (an EOS between two, when the model has one) and cuts the stream into
+/// windows of exactly window_tokens; the rest that fills no window is dropped. place: the files,
+/// for the message.
 ///
-/// Errors   Error(kBadInput) if the text does not fill one window: says how many tokens there are and are needed.
-std::vector<std::vector<TokenId>> cut_windows(const std::vector<std::vector<TokenId>>& documents, std::size_t window_tokens,
-                                              TokenId separator, std::size_t max_windows = SIZE_MAX, const std::string& place = {});
+/// Errors   Error(kBadInput) if the text does not fill one window: says how many tokens there are
+///          and are needed.
+std::vector<std::vector<TokenId>> cut_windows(const std::vector<std::vector<TokenId>>& documents,
+                                              std::size_t window_tokens, TokenId separator,
+                                              std::size_t max_windows = SIZE_MAX,
+                                              const std::string& place = {});
 
 }  // namespace spectralquant::text

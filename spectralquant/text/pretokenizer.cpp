@@ -11,20 +11,27 @@
 namespace spectralquant::text {
 namespace {
 
-// Folded bytes: ASCII stands for itself, any other code point for its class. A second set of letters, marks
-// and so on stands for the code points \p{K} means.
+// Folded bytes: ASCII stands for itself, any other code point for its class. A second set of
+// letters, marks and so on stands for the code points \p{K} means.
 constexpr unsigned char kFoldedOther = 0x80;
 constexpr unsigned char kKanaOrIdeograph = 0x10;
-constexpr char kFoldedSpace = '\v';  // any non-ASCII white space; the patterns tell only \r, \n and ' ' apart
+// any non-ASCII white space; the patterns tell only \r, \n and ' ' apart
+constexpr char kFoldedSpace = '\v';
 
 unsigned char folded_class(CharClass kind) {
   switch (kind) {
-    case CharClass::kLetter: return 0x81;
-    case CharClass::kNumber: return 0x82;
-    case CharClass::kMark: return 0x83;
-    case CharClass::kPunctuation: return 0x84;
-    case CharClass::kSymbol: return 0x85;
-    default: return kFoldedOther;
+    case CharClass::kLetter:
+      return 0x81;
+    case CharClass::kNumber:
+      return 0x82;
+    case CharClass::kMark:
+      return 0x83;
+    case CharClass::kPunctuation:
+      return 0x84;
+    case CharClass::kSymbol:
+      return 0x85;
+    default:
+      return kFoldedOther;
   }
 }
 
@@ -51,14 +58,22 @@ std::string fold(std::string_view text) {
 /// Inside of a byte class that stands for \p{name}.
 std::string byte_class(char name) {
   switch (name) {
-    case 'L': return "A-Za-z\x81\x91";
-    case 'A': return "\x81\x91";
-    case 'N': return "0-9\x82\x92";
-    case 'M': return "\x83\x93";
-    case 'P': return "!-#%-*,-/:;?@\\[\\\\\\]_{}\x84\x94";
-    case 'S': return "$+<=>\\^`|~\x85\x95";
-    case 'K': return "\x90-\x95";
-    default: throw bad_input(fmt::format("no byte class for \\p{{{}}}", name));
+    case 'L':
+      return "A-Za-z\x81\x91";
+    case 'A':
+      return "\x81\x91";
+    case 'N':
+      return "0-9\x82\x92";
+    case 'M':
+      return "\x83\x93";
+    case 'P':
+      return "!-#%-*,-/:;?@\\[\\\\\\]_{}\x84\x94";
+    case 'S':
+      return "$+<=>\\^`|~\x85\x95";
+    case 'K':
+      return "\x90-\x95";
+    default:
+      throw bad_input(fmt::format("no byte class for \\p{{{}}}", name));
   }
 }
 
@@ -93,28 +108,38 @@ struct Pretokenizer::Pattern {
   std::unique_ptr<pcre2_code, void (*)(pcre2_code*)> code;
   std::unique_ptr<pcre2_match_context, void (*)(pcre2_match_context*)> context;
 
-  explicit Pattern(std::string_view pattern) : code(nullptr, pcre2_code_free), context(nullptr, pcre2_match_context_free) {
+  explicit Pattern(std::string_view pattern)
+      : code(nullptr, pcre2_code_free), context(nullptr, pcre2_match_context_free) {
     const std::string bytes = to_byte_pattern(pattern);
     int error = 0;
     PCRE2_SIZE offset = 0;
-    code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(bytes.data()), bytes.size(), 0, &error, &offset, nullptr));
-    if (!code) throw Error(ErrorCode::kFailed, fmt::format("PCRE2 error {} at offset {} of pattern {}", error, offset, pattern));
-    pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);  // without JIT the same matches come out, more slowly
+    code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(bytes.data()), bytes.size(), 0, &error,
+                             &offset, nullptr));
+    if (!code)
+      throw Error(ErrorCode::kFailed,
+                  fmt::format("PCRE2 error {} at offset {} of pattern {}", error, offset, pattern));
+    // without JIT the same matches come out, more slowly
+    pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
     context.reset(pcre2_match_context_create(nullptr));
-    // Runs of white space are gone through character by character; the default limit would end them at 10 MB.
+    // Runs of white space are gone through character by character; the default limit would end them
+    // at 10 MB.
     pcre2_set_match_limit(context.get(), std::numeric_limits<std::uint32_t>::max());
     pcre2_set_heap_limit(context.get(), std::numeric_limits<std::uint32_t>::max());
   }
 
   /// Appends the lengths of the matches in `piece` and of the gaps between them.
-  void split(std::string_view piece, pcre2_match_data* data, std::vector<std::size_t>& lengths) const {
+  void split(std::string_view piece, pcre2_match_data* data,
+             std::vector<std::size_t>& lengths) const {
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(piece.data());
     const PCRE2_SIZE* found = pcre2_get_ovector_pointer(data);
     std::size_t done = 0;
     while (done < piece.size()) {
-      const int result = pcre2_match(code.get(), subject, piece.size(), done, PCRE2_NO_UTF_CHECK, data, context.get());
+      const int result = pcre2_match(code.get(), subject, piece.size(), done, PCRE2_NO_UTF_CHECK,
+                                     data, context.get());
       if (result == PCRE2_ERROR_NOMATCH || (result > 0 && found[1] == found[0])) break;
-      if (result < 0) throw Error(ErrorCode::kFailed, fmt::format("PCRE2 error {} while splitting {} characters", result, piece.size()));
+      if (result < 0)
+        throw Error(ErrorCode::kFailed, fmt::format("PCRE2 error {} while splitting {} characters",
+                                                    result, piece.size()));
       if (found[0] > done) lengths.push_back(found[0] - done);
       lengths.push_back(found[1] - found[0]);
       done = found[1];
@@ -146,7 +171,8 @@ std::vector<std::size_t> Pretokenizer::split(std::string_view text) const {
   std::size_t position = 0;
   for (std::size_t& length : lengths) {
     const std::size_t start = position;
-    for (; length > 0; --length) position += utf8_length(static_cast<unsigned char>(text[position]));
+    for (; length > 0; --length)
+      position += utf8_length(static_cast<unsigned char>(text[position]));
     length = position - start;
   }
   return lengths;

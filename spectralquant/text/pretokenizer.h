@@ -9,12 +9,13 @@ namespace spectralquant::text {
 
 /// What the name in tokenizer.ggml.pre stands for.
 struct PretokenizerSpec {
-  std::string_view name;                 ///< the family's first name: "qwen2", "llama-bpe"
-  std::vector<std::string_view> names;   ///< every value of tokenizer.ggml.pre that means the same
-  std::vector<std::string_view> patterns;  ///< applied one after the other, each inside the pieces of the one before
-  bool ignore_merges = false;            ///< a word that is a token as a whole is not merged
-  bool add_bos = false;                  ///< default of tokenizer.ggml.add_bos_token
-  bool has_default_bos = true;           ///< token 11 is BOS when no key names one
+  std::string_view name;                ///< the family's first name: "qwen2", "llama-bpe"
+  std::vector<std::string_view> names;  ///< every value of tokenizer.ggml.pre that means the same
+  /// applied one after the other, each inside the pieces of the one before
+  std::vector<std::string_view> patterns;
+  bool ignore_merges = false;   ///< a word that is a token as a whole is not merged
+  bool add_bos = false;         ///< default of tokenizer.ggml.add_bos_token
+  bool has_default_bos = true;  ///< token 11 is BOS when no key names one
 };
 
 /// The spec of a name, nullptr if the name is not known. "" means "default", as in llama.cpp.
@@ -25,8 +26,8 @@ std::string supported_pretokenizers();
 
 /// Cuts text into the words that are tokenized each for itself.
 ///
-/// The text is folded to a byte per code point (ASCII itself, everything else its CharClass), so that the
-/// patterns are plain byte patterns for PCRE2 and no Unicode table but ours plays a part.
+/// The text is folded to a byte per code point (ASCII itself, everything else its CharClass), so
+/// that the patterns are plain byte patterns for PCRE2 and no Unicode table but ours plays a part.
 /// Threads  const members may be called from any thread.
 class Pretokenizer {
  public:

@@ -20,17 +20,21 @@ std::string_view trim_left(std::string_view text) {
 }  // namespace
 
 SpecialTokens::SpecialTokens(std::vector<SpecialToken> tokens) : tokens_(std::move(tokens)) {
-  std::stable_sort(tokens_.begin(), tokens_.end(),
-                   [](const SpecialToken& a, const SpecialToken& b) { return a.text.size() > b.text.size(); });
-  for (std::size_t i = 0; i < tokens_.size(); ++i) by_first_byte_[static_cast<unsigned char>(tokens_[i].text[0])].push_back(i);
+  std::stable_sort(
+      tokens_.begin(), tokens_.end(),
+      [](const SpecialToken& a, const SpecialToken& b) { return a.text.size() > b.text.size(); });
+  for (std::size_t i = 0; i < tokens_.size(); ++i)
+    by_first_byte_[static_cast<unsigned char>(tokens_[i].text[0])].push_back(i);
 }
 
-/// Indices of the tokens that are in the text at all: one pass, so that a thousand unused ones cost nothing.
+/// Indices of the tokens that are in the text at all: one pass, so that a thousand unused ones cost
+/// nothing.
 std::vector<std::size_t> SpecialTokens::occurring(std::string_view text, bool parse_special) const {
   std::vector<bool> seen(tokens_.size(), false);
   for (std::size_t position = 0; position < text.size(); ++position) {
     for (std::size_t i : by_first_byte_[static_cast<unsigned char>(text[position])]) {
-      if (!seen[i] && text.substr(position, tokens_[i].text.size()) == tokens_[i].text) seen[i] = true;
+      if (!seen[i] && text.substr(position, tokens_[i].text.size()) == tokens_[i].text)
+        seen[i] = true;
     }
   }
   std::vector<std::size_t> found;
@@ -48,7 +52,8 @@ std::vector<Fragment> SpecialTokens::partition(std::string_view text, bool parse
     std::vector<Fragment> next;
     for (const Fragment& fragment : fragments) {
       std::string_view rest = fragment.text;
-      for (std::size_t at; fragment.id < 0 && (at = rest.find(token.text)) != std::string_view::npos;) {
+      for (std::size_t at;
+           fragment.id < 0 && (at = rest.find(token.text)) != std::string_view::npos;) {
         std::string_view before = rest.substr(0, at);
         if (token.strip_left) before = trim_right(before);
         if (!before.empty()) next.push_back({-1, before});

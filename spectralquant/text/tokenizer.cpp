@@ -19,16 +19,43 @@ namespace spectralquant::text {
 namespace {
 
 /// Token types, numbered as in tokenizer.ggml.token_type.
-enum class Kind : std::uint8_t { kUndefined = 0, kNormal, kUnknown, kControl, kUserDefined, kUnused, kByte };
+enum class Kind : std::uint8_t {
+  kUndefined = 0,
+  kNormal,
+  kUnknown,
+  kControl,
+  kUserDefined,
+  kUnused,
+  kByte
+};
 
 constexpr TokenId kLegacyBos = 11;  ///< llama.cpp's BOS and EOS of a BPE model that names none
 
-/// Texts that llama.cpp takes for control tokens whatever their type says (converters forget to mark them).
+/// Texts that llama.cpp takes for control tokens whatever their type says (converters forget to
+/// mark them).
 /// Source  llama-vocab.cpp: the tokens that end a generation, and those of filling in the middle.
-constexpr std::string_view kControlTexts[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>", "</s>",
-    "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
-    "<｜end▁of▁sentence｜>", "[e~["};
+constexpr std::string_view kControlTexts[] = {"<|eot_id|>",
+                                              "<|im_end|>",
+                                              "<|end|>",
+                                              "<|return|>",
+                                              "<|call|>",
+                                              "<|flush|>",
+                                              "<|calls|>",
+                                              "<end_of_turn>",
+                                              "<|endoftext|>",
+                                              "</s>",
+                                              "<|eom_id|>",
+                                              "<EOT>",
+                                              "_<EOT>",
+                                              "[EOT]",
+                                              "[EOS]",
+                                              "<|end_of_text|>",
+                                              "<end_of_utterance>",
+                                              "<eos>",
+                                              "<turn|>",
+                                              "<|tool_response>",
+                                              "<｜end▁of▁sentence｜>",
+                                              "[e~["};
 
 struct FillInMiddle {
   std::string_view keys[2];  ///< when one of them names the token, texts do not count
@@ -37,27 +64,34 @@ struct FillInMiddle {
 const std::vector<FillInMiddle>& fill_in_middle() {
   static const std::vector<FillInMiddle> all = {
       {{"fim_pre_token_id", "prefix_token_id"},
-       {"<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>", "<|prefix|>"}},
+       {"<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>",
+        "<|code_prefix|>", "<|prefix|>"}},
       {{"fim_suf_token_id", "suffix_token_id"},
-       {"<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>", "<|code_suffix|>", "<|suffix|>"}},
+       {"<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>",
+        "<|code_suffix|>", "<|suffix|>"}},
       {{"fim_mid_token_id", "middle_token_id"},
-       {"<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>", "<|code_middle|>", "<|middle|>"}},
+       {"<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>",
+        "<|code_middle|>", "<|middle|>"}},
       {{"fim_pad_token_id", ""}, {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"}},
-      {{"fim_rep_token_id", ""}, {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"}},
+      {{"fim_rep_token_id", ""},
+       {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"}},
       {{"fim_sep_token_id", ""}, {"<|file_sep|>"}},
   };
   return all;
 }
 
 /// Texts llama.cpp always takes for user-defined tokens (gpt-oss).
-constexpr std::string_view kUserDefinedTexts[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
+constexpr std::string_view kUserDefinedTexts[] = {"<|channel|>", "<|message|>", "<|start|>",
+                                                  "<|constrain|>"};
 
 std::string key_of(std::string_view name) { return "tokenizer.ggml." + std::string(name); }
 
 std::vector<std::string> read_tokens(const gguf::Metadata& metadata) {
   const gguf::Value* value = metadata.find("tokenizer.ggml.tokens");
-  if (!value || !value->is_array() || value->element_type() != gguf::ValueType::kString || value->array_size() == 0) {
-    throw bad_input("tokenizer.ggml.tokens is missing or no list of texts", metadata.place, "use a GGUF that carries its tokenizer");
+  if (!value || !value->is_array() || value->element_type() != gguf::ValueType::kString ||
+      value->array_size() == 0) {
+    throw bad_input("tokenizer.ggml.tokens is missing or no list of texts", metadata.place,
+                    "use a GGUF that carries its tokenizer");
   }
   std::vector<std::string> tokens;
   for (std::string_view text : value->strings()) {
@@ -66,54 +100,68 @@ std::vector<std::string> read_tokens(const gguf::Metadata& metadata) {
   return tokens;
 }
 
-std::vector<Kind> read_kinds(const gguf::Metadata& metadata, const std::vector<std::string>& tokens) {
+std::vector<Kind> read_kinds(const gguf::Metadata& metadata,
+                             const std::vector<std::string>& tokens) {
   std::vector<Kind> kinds(tokens.size(), Kind::kNormal);
   const gguf::Value* value = metadata.find("tokenizer.ggml.token_type");
   if (!value) return kinds;
   const std::vector<double> numbers = value->numbers();
   if (numbers.size() < tokens.size()) {
-    throw bad_input(fmt::format("tokenizer.ggml.token_type has {} entries for {} tokens", numbers.size(), tokens.size()), metadata.place,
-                    "convert the model again");
+    throw bad_input(fmt::format("tokenizer.ggml.token_type has {} entries for {} tokens",
+                                numbers.size(), tokens.size()),
+                    metadata.place, "convert the model again");
   }
   for (std::size_t i = 0; i < kinds.size(); ++i) {
-    kinds[i] = numbers[i] >= 0 && numbers[i] <= 6 ? static_cast<Kind>(static_cast<int>(numbers[i])) : Kind::kUndefined;
+    kinds[i] = numbers[i] >= 0 && numbers[i] <= 6 ? static_cast<Kind>(static_cast<int>(numbers[i]))
+                                                  : Kind::kUndefined;
   }
   return kinds;
 }
 
 /// The kinds, corrected by the texts as llama.cpp does it.
-std::vector<Kind> correct_kinds(const gguf::Metadata& metadata, const Bpe& bpe, std::vector<Kind> kinds) {
+std::vector<Kind> correct_kinds(const gguf::Metadata& metadata, const Bpe& bpe,
+                                std::vector<Kind> kinds) {
   const auto set = [&](std::string_view text, Kind kind) {
     if (const TokenId id = bpe.find(text); id >= 0) kinds[id] = kind;
   };
   for (const FillInMiddle& part : fill_in_middle()) {
-    const bool named = metadata.find(key_of(part.keys[0])) || (!part.keys[1].empty() && metadata.find(key_of(part.keys[1])));
-    const auto known = std::find_if(part.texts.begin(), part.texts.end(), [&](std::string_view text) { return bpe.find(text) >= 0; });
+    const bool named = metadata.find(key_of(part.keys[0])) ||
+                       (!part.keys[1].empty() && metadata.find(key_of(part.keys[1])));
+    const auto known = std::find_if(part.texts.begin(), part.texts.end(),
+                                    [&](std::string_view text) { return bpe.find(text) >= 0; });
     if (!named && known != part.texts.end()) set(*known, Kind::kControl);
   }
   for (std::string_view text : kControlTexts) set(text, Kind::kControl);
   for (std::string_view text : kUserDefinedTexts) set(text, Kind::kUserDefined);
   const auto has = [&](std::string_view text) { return bpe.find(text) >= 0; };
-  if ((has("<|return|>") && (has("<|call|>") || has("<|calls|>"))) || ((has("<|call|>") || has("<|calls|>")) && has("<|flush|>"))) {
+  if ((has("<|return|>") && (has("<|call|>") || has("<|calls|>"))) ||
+      ((has("<|call|>") || has("<|calls|>")) && has("<|flush|>"))) {
     set("<|end|>", Kind::kUserDefined);
   }
   if (has("<|tool_response>")) set("</s>", Kind::kNormal);
   return kinds;
 }
 
-/// Special tokens, with the white space some models' tokens swallow (not in the file: known by the model's name).
-SpecialTokens find_specials(const gguf::Metadata& metadata, const Bpe& bpe, const std::vector<Kind>& kinds) {
+/// Special tokens, with the white space some models' tokens swallow (not in the file: known by the
+/// model's name).
+SpecialTokens find_specials(const gguf::Metadata& metadata, const Bpe& bpe,
+                            const std::vector<Kind>& kinds) {
   std::string name(metadata.string_or("general.name", ""));
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-  const bool phi3 = name.find("phi-3") != std::string::npos || name.find("phi3") != std::string::npos;
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  const bool phi3 =
+      name.find("phi-3") != std::string::npos || name.find("phi3") != std::string::npos;
   std::vector<SpecialToken> specials;
   for (std::size_t id = 0; id < kinds.size(); ++id) {
-    if (kinds[id] != Kind::kControl && kinds[id] != Kind::kUserDefined && kinds[id] != Kind::kUnknown) continue;
+    if (kinds[id] != Kind::kControl && kinds[id] != Kind::kUserDefined &&
+        kinds[id] != Kind::kUnknown)
+      continue;
     SpecialToken token;
     token.id = static_cast<TokenId>(id);
     token.text = bpe.tokens()[id];
     token.only_when_parsing = kinds[id] != Kind::kUserDefined;
-    token.strip_right = phi3 && token.text != "<unk>" && token.text != "<s>" && token.text != "<|endoftext|>";
+    token.strip_right =
+        phi3 && token.text != "<unk>" && token.text != "<s>" && token.text != "<|endoftext|>";
     specials.push_back(std::move(token));
   }
   return SpecialTokens(std::move(specials));
@@ -121,12 +169,18 @@ SpecialTokens find_specials(const gguf::Metadata& metadata, const Bpe& bpe, cons
 
 std::string piece_of(const std::string& text, Kind kind) {
   switch (kind) {
-    case Kind::kNormal: return bytes_of_letters(text);
+    case Kind::kNormal:
+      return bytes_of_letters(text);
     case Kind::kControl:
     case Kind::kUserDefined:
-    case Kind::kUnknown: return text;
-    case Kind::kByte: return std::string(1, static_cast<char>(text.size() > 4 ? std::strtol(text.substr(3, 2).c_str(), nullptr, 16) : 0));
-    default: return {};
+    case Kind::kUnknown:
+      return text;
+    case Kind::kByte:
+      return std::string(
+          1, static_cast<char>(text.size() > 4 ? std::strtol(text.substr(3, 2).c_str(), nullptr, 16)
+                                               : 0));
+    default:
+      return {};
   }
 }
 
@@ -146,19 +200,23 @@ class WordCache {
     }
     const std::size_t first = ids_.size();
     bpe.encode_word(word, ids_);
-    spans_.emplace(word, Span{static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(ids_.size() - first)});
+    spans_.emplace(word, Span{static_cast<std::uint32_t>(first),
+                              static_cast<std::uint32_t>(ids_.size() - first)});
     out.insert(out.end(), ids_.begin() + first, ids_.end());
   }
 
  private:
-  // 96 bytes: longer words hardly ever come twice. 1 << 17 words: some 15 MB, the words of a large corpus that matter.
+  // 96 bytes: longer words hardly ever come twice. 1 << 17 words: some 15 MB, the words of a large
+  // corpus that matter.
   static constexpr std::size_t kLongestWord = 96, kMostWords = std::size_t{1} << 17;
   struct Span {
     std::uint32_t first, count;
   };
   struct Hash {
     using is_transparent = void;
-    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+    std::size_t operator()(std::string_view text) const {
+      return std::hash<std::string_view>()(text);
+    }
   };
   std::unordered_map<std::string, Span, Hash, std::equal_to<>> spans_;
   std::vector<TokenId> ids_;
@@ -168,7 +226,8 @@ class WordCache {
 std::string_view repair_utf8(std::string_view text, std::string& storage) {
   if (find_invalid_utf8(text) == std::string_view::npos) return text;
   storage.clear();
-  for (std::size_t position = 0; position < text.size();) append_utf8(storage, next_code_point(text, position));
+  for (std::size_t position = 0; position < text.size();)
+    append_utf8(storage, next_code_point(text, position));
   return storage;
 }
 
@@ -188,8 +247,8 @@ struct Tokenizer::Impl {
   std::mutex mutex;
   std::vector<std::unique_ptr<WordCache>> idle_caches;
 
-  Impl(const gguf::Metadata& metadata, const PretokenizerSpec& pre, std::vector<std::string> tokens, std::vector<Kind> token_kinds,
-       const std::vector<std::string_view>& merges)
+  Impl(const gguf::Metadata& metadata, const PretokenizerSpec& pre, std::vector<std::string> tokens,
+       std::vector<Kind> token_kinds, const std::vector<std::string_view>& merges)
       : spec(pre),
         bpe(std::move(tokens), merges, pre.ignore_merges, metadata.place),
         kinds(correct_kinds(metadata, bpe, std::move(token_kinds))),
@@ -197,7 +256,8 @@ struct Tokenizer::Impl {
         pretokenizer(pre) {
     add_bos = metadata.bool_or("tokenizer.ggml.add_bos_token", pre.add_bos);
     add_eos = metadata.bool_or("tokenizer.ggml.add_eos_token", false);
-    bos = read_special(metadata, "tokenizer.ggml.bos_token_id", add_bos && pre.has_default_bos ? kLegacyBos : -1);
+    bos = read_special(metadata, "tokenizer.ggml.bos_token_id",
+                       add_bos && pre.has_default_bos ? kLegacyBos : -1);
     eos = read_special(metadata, "tokenizer.ggml.eos_token_id", add_eos ? kLegacyBos : -1);
     if (add_bos && bos < 0) refuse_missing(metadata, "bos");
     if (add_eos && eos < 0) refuse_missing(metadata, "eos");
@@ -205,22 +265,28 @@ struct Tokenizer::Impl {
     hasher.update(fmt::format("gpt2\n{}\n{} {} {} {}\n", pre.name, bos, eos, add_bos, add_eos));
     for (std::size_t id = 0; id < kinds.size(); ++id) {
       pieces.push_back(piece_of(bpe.tokens()[id], kinds[id]));
-      hasher.update(fmt::format("{} {} ", static_cast<int>(kinds[id]), bpe.tokens()[id].size())).update(bpe.tokens()[id]);
+      hasher.update(fmt::format("{} {} ", static_cast<int>(kinds[id]), bpe.tokens()[id].size()))
+          .update(bpe.tokens()[id]);
     }
-    for (std::string_view merge : merges) hasher.update(fmt::format("{} ", merge.size())).update(merge);
+    for (std::string_view merge : merges)
+      hasher.update(fmt::format("{} ", merge.size())).update(merge);
     hash = hasher.hex();
   }
 
   /// A key that names no token counts as absent, as in llama.cpp.
-  TokenId read_special(const gguf::Metadata& metadata, std::string_view key, TokenId fallback) const {
+  TokenId read_special(const gguf::Metadata& metadata, std::string_view key,
+                       TokenId fallback) const {
     const std::int64_t id = metadata.int_or(key, -1);
     if (id >= 0 && id < static_cast<std::int64_t>(kinds.size())) return static_cast<TokenId>(id);
     return fallback < static_cast<TokenId>(kinds.size()) ? fallback : -1;
   }
 
   [[noreturn]] static void refuse_missing(const gguf::Metadata& metadata, std::string_view which) {
-    throw bad_input(fmt::format("tokenizer.ggml.add_{0}_token is on, but tokenizer.ggml.{0}_token_id is not set", which), metadata.place,
-                    "convert the model again");
+    throw bad_input(
+        fmt::format(
+            "tokenizer.ggml.add_{0}_token is on, but tokenizer.ggml.{0}_token_id is not set",
+            which),
+        metadata.place, "convert the model again");
   }
 
   std::unique_ptr<WordCache> borrow_cache() {
@@ -244,21 +310,26 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer Tokenizer::from_metadata(const gguf::Metadata& metadata) {
   const std::string_view model = metadata.require_string("tokenizer.ggml.model");
   if (model != "gpt2") {
-    throw bad_input(fmt::format("tokenizer model '{}'{} is not supported", model, model == "llama" ? " (SentencePiece)" : ""),
-                    metadata.place, "use a model whose tokenizer.ggml.model is gpt2 (byte-level BPE)");
+    throw bad_input(fmt::format("tokenizer model '{}'{} is not supported", model,
+                                model == "llama" ? " (SentencePiece)" : ""),
+                    metadata.place,
+                    "use a model whose tokenizer.ggml.model is gpt2 (byte-level BPE)");
   }
   const std::string_view pre = metadata.string_or("tokenizer.ggml.pre", "");
   const PretokenizerSpec* spec = find_pretokenizer(pre);
   if (!spec) {
-    throw bad_input(fmt::format("pre-tokenizer '{}' is not supported", pre), metadata.place, "supported are: " + supported_pretokenizers());
+    throw bad_input(fmt::format("pre-tokenizer '{}' is not supported", pre), metadata.place,
+                    "supported are: " + supported_pretokenizers());
   }
   const gguf::Value* merges = metadata.find("tokenizer.ggml.merges");
   if (!merges || !merges->is_array() || merges->element_type() != gguf::ValueType::kString) {
-    throw bad_input("tokenizer.ggml.merges is missing or no list of texts", metadata.place, "use a GGUF that carries its tokenizer");
+    throw bad_input("tokenizer.ggml.merges is missing or no list of texts", metadata.place,
+                    "use a GGUF that carries its tokenizer");
   }
   std::vector<std::string> tokens = read_tokens(metadata);
   std::vector<Kind> kinds = read_kinds(metadata, tokens);
-  return Tokenizer(std::make_unique<Impl>(metadata, *spec, std::move(tokens), std::move(kinds), merges->strings()));
+  return Tokenizer(std::make_unique<Impl>(metadata, *spec, std::move(tokens), std::move(kinds),
+                                          merges->strings()));
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
@@ -288,8 +359,9 @@ std::string Tokenizer::decode(const std::vector<TokenId>& ids) const {
   std::string text;
   for (TokenId id : ids) {
     if (id < 0 || static_cast<std::size_t>(id) >= impl_->pieces.size()) {
-      throw bad_input(fmt::format("token {} is not in the vocabulary of {}", id, impl_->pieces.size()), "",
-                      "decode with the tokenizer the ids were made with");
+      throw bad_input(
+          fmt::format("token {} is not in the vocabulary of {}", id, impl_->pieces.size()), "",
+          "decode with the tokenizer the ids were made with");
     }
     text += impl_->pieces[id];
   }

@@ -13,8 +13,10 @@ using TokenId = std::int32_t;
 
 /// How text becomes tokens; the defaults are those of llama-perplexity and llama-tokenize.
 struct EncodeOptions {
-  bool add_special = true;    ///< add BOS/EOS where the model asks for it (tokenizer.ggml.add_bos_token)
-  bool parse_special = true;  ///< "<|im_start|>" in the text becomes the special token, not its letters
+  /// add BOS/EOS where the model asks for it (tokenizer.ggml.add_bos_token)
+  bool add_special = true;
+  /// "<|im_start|>" in the text becomes the special token, not its letters
+  bool parse_special = true;
 };
 
 /// Byte-level BPE tokenizer built from GGUF metadata; ids equal stock llama.cpp's.
@@ -22,8 +24,8 @@ struct EncodeOptions {
 ///     auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
 ///     auto ids = tokenizer.encode("Hello");
 ///
-/// Errors   Error(kBadInput) for an unsupported tokenizer model or pre-tokenizer (named, with the supported
-///          list), missing keys, merges that do not parse.
+/// Errors   Error(kBadInput) for an unsupported tokenizer model or pre-tokenizer (named, with the
+///          supported list), missing keys, merges that do not parse.
 /// Threads  const members may be called from any thread.
 class Tokenizer {
  public:
@@ -33,16 +35,19 @@ class Tokenizer {
 
   std::vector<TokenId> encode(std::string_view text, EncodeOptions options = {}) const;
 
-  /// Bytes of the tokens; special tokens are rendered as their text. May be invalid UTF-8 at the ends.
+  /// Bytes of the tokens; special tokens are rendered as their text. May be invalid UTF-8 at the
+  /// ends.
   std::string decode(const std::vector<TokenId>& ids) const;
 
   std::size_t vocab_size() const;
-  TokenId bos() const;           ///< -1 if the model has none
-  TokenId eos() const;           ///< -1 if the model has none
-  bool adds_bos() const;         ///< encode() with add_special puts bos() first
-  TokenId find(std::string_view token_text) const;  ///< id of a token by its exact text, -1 if absent
-  bool is_special(TokenId id) const;                ///< control or user-defined token
-  std::string hash() const;      ///< of vocabulary, merges and pre-tokenizer: two models with one hash tokenize alike
+  TokenId bos() const;    ///< -1 if the model has none
+  TokenId eos() const;    ///< -1 if the model has none
+  bool adds_bos() const;  ///< encode() with add_special puts bos() first
+  /// id of a token by its exact text, -1 if absent
+  TokenId find(std::string_view token_text) const;
+  bool is_special(TokenId id) const;  ///< control or user-defined token
+  /// of vocabulary, merges and pre-tokenizer: two models with one hash tokenize alike
+  std::string hash() const;
 
  private:
   struct Impl;

@@ -19,7 +19,8 @@ constexpr char32_t kCodePoints = 0x110000;
 
 std::vector<char> unfold_ranges() {
   std::vector<char> classes(kCodePoints, static_cast<char>(CharClass::kOther));
-  for (const Range& range : kRanges) std::fill(classes.begin() + range.first, classes.begin() + range.last + 1, range.kind);
+  for (const Range& range : kRanges)
+    std::fill(classes.begin() + range.first, classes.begin() + range.last + 1, range.kind);
   return classes;
 }
 
@@ -30,7 +31,8 @@ bool is_continuation(std::string_view text, std::size_t position) {
 }  // namespace
 
 CharClass class_of(char32_t code_point) {
-  static const std::vector<char> classes = unfold_ranges();  // 1.1 MB: one load a character instead of a search
+  // 1.1 MB: one load a character instead of a search
+  static const std::vector<char> classes = unfold_ranges();
   return code_point < kCodePoints ? static_cast<CharClass>(classes[code_point]) : CharClass::kOther;
 }
 
@@ -40,12 +42,14 @@ char32_t next_code_point(std::string_view text, std::size_t& position) {
     ++position;
     return first;
   }
-  constexpr char32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};  // by length: anything below is an overlong form
+  // by length: anything below is an overlong form
+  constexpr char32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
   const std::size_t length = utf8_length(first);
   bool valid = length > 1 && first < 0xF8;
   for (std::size_t i = 1; valid && i < length; ++i) valid = is_continuation(text, position + i);
   char32_t code_point = first & (0x7F >> length);
-  for (std::size_t i = 1; valid && i < length; ++i) code_point = code_point << 6 | (static_cast<unsigned char>(text[position + i]) & 0x3F);
+  for (std::size_t i = 1; valid && i < length; ++i)
+    code_point = code_point << 6 | (static_cast<unsigned char>(text[position + i]) & 0x3F);
   if (!valid || code_point < kSmallest[length] || code_point >= kCodePoints) {
     ++position;
     return kReplacement;

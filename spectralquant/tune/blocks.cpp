@@ -17,22 +17,26 @@ using Streams = std::vector<torch::Tensor>;
 
 class BlockDistillation {
  public:
-  BlockDistillation(const gguf::File& original, const gguf::File& solved, const Text& text, const DistillOptions& options, torch::Device device)
+  BlockDistillation(const gguf::File& original, const gguf::File& solved, const Text& text,
+                    const DistillOptions& options, torch::Device device)
       : original_(original),
         solved_(solved),
         options_(options),
         device_(device),
         original_model_(original, {device, options.bfloat16 ? torch::kBFloat16 : torch::kFloat32}),
         tuned_model_(original, {device, original_model_.dtype()}) {
-    for (const Windows* windows : {&text.held_aside, &text.files, &text.own}) windows_.insert(windows_.end(), windows->begin(), windows->end());
+    for (const Windows* windows : {&text.held_aside, &text.files, &text.own})
+      windows_.insert(windows_.end(), windows->begin(), windows->end());
     n_held_ = text.held_aside.size();
     n_measured_ = std::min(windows_.size(), 2 * n_held_);  // and as many of the text trained on
     const auto n_tokens = static_cast<std::int64_t>(windows_[0].size());
     step_windows_ = step_windows(options, n_tokens, device);
     n_steps_ = run_windows(options, n_tokens, device) / step_windows_;
-    // The curriculum deals out window numbers instead of windows: each window of this text is one number.
+    // The curriculum deals out window numbers instead of windows: each window of this text is one
+    // number.
     for (std::size_t i = n_held_; i < windows_.size(); ++i) {
-      (i < n_held_ + text.files.size() ? numbers_.files : numbers_.own).push_back({static_cast<std::int32_t>(i)});
+      (i < n_held_ + text.files.size() ? numbers_.files : numbers_.own)
+          .push_back({static_cast<std::int32_t>(i)});
     }
   }
 
@@ -44,8 +48,11 @@ class BlockDistillation {
     TensorBytes all;
     for (std::int64_t block = 0; block < n_blocks; ++block) {
       Best best = tune_block(block, [&](std::int64_t step, double loss) {
-        const auto done = static_cast<std::uint64_t>((block * n_steps_ + step) * report.batch_tokens), total = static_cast<std::uint64_t>(n_blocks * n_steps_ * report.batch_tokens);
-        spectralquant::report(progress, {"tune", fmt::format("blk.{} error {:.5f}", block, loss), done, total, "tokens"});
+        const auto done =
+                       static_cast<std::uint64_t>((block * n_steps_ + step) * report.batch_tokens),
+                   total = static_cast<std::uint64_t>(n_blocks * n_steps_ * report.batch_tokens);
+        spectralquant::report(progress, {"tune", fmt::format("blk.{} error {:.5f}", block, loss),
+                                         done, total, "tokens"});
       });
       advance(block, best.packed);
       all.merge(best.packed);
@@ -75,9 +82,13 @@ class BlockDistillation {
   torch::Tensor on_device(const Streams& streams, std::size_t window) const {
     return streams[window].to(device_, original_model_.dtype()).unsqueeze(0);
   }
-  static torch::Tensor to_memory(const torch::Tensor& x) { return x.squeeze(0).to(torch::kCPU, torch::kFloat32); }
+  static torch::Tensor to_memory(const torch::Tensor& x) {
+    return x.squeeze(0).to(torch::kCPU, torch::kFloat32);
+  }
 
-  void set_solved(const std::string& name) { tuned_model_.weights().set(name, decode(solved_.require(name)).to(device_)); }
+  void set_solved(const std::string& name) {
+    tuned_model_.weights().set(name, decode(solved_.require(name)).to(device_));
+  }
 
   void embed() {
     torch::NoGradGuard no_grad;
@@ -88,7 +99,8 @@ class BlockDistillation {
       original_stream_.push_back(to_memory(original_model_.embed(tokens)));
       tuned_.push_back(to_memory(tuned_model_.embed(tokens)));
     }
-    solved_stream_.assign(tuned_.begin(), tuned_.begin() + static_cast<std::ptrdiff_t>(n_measured_));
+    solved_stream_.assign(tuned_.begin(),
+                          tuned_.begin() + static_cast<std::ptrdiff_t>(n_measured_));
     tuned_model_.weights().reset(name);
     original_model_.weights().release(name);
   }
@@ -100,7 +112,8 @@ class BlockDistillation {
       torch::NoGradGuard no_grad;
       aim = original_model_.block(block, on_device(original_stream_, i)).to(torch::kFloat32);
     }
-    const torch::Tensor error = tuned_model_.block(block, on_device(tuned_, i)).to(torch::kFloat32) - aim;
+    const torch::Tensor error =
+        tuned_model_.block(block, on_device(tuned_, i)).to(torch::kFloat32) - aim;
     return (error.square().sum(-1) / aim.square().sum(-1)).mean();
   }
 
@@ -117,8 +130,11 @@ class BlockDistillation {
   template <typename Tell>
   Best tune_block(std::int64_t block, const Tell& tell) {
     Student student(original_, solved_, options_.clip, device_, fmt::format("blk.{}.", block));
-    const Curriculum curriculum(numbers_, mix(n_steps_ * step_windows_, static_cast<std::int64_t>(numbers_.files.size()), options_.own_share, options_.max_epochs),
-                                options_.seed + static_cast<std::uint64_t>(block));
+    const Curriculum curriculum(
+        numbers_,
+        mix(n_steps_ * step_windows_, static_cast<std::int64_t>(numbers_.files.size()),
+            options_.own_share, options_.max_epochs),
+        options_.seed + static_cast<std::uint64_t>(block));
     student.put_into(tuned_model_);
     Best best{student.pack(), held_loss(block)};
     double recent = best.loss;
@@ -127,13 +143,18 @@ class BlockDistillation {
     for (std::int64_t step = 0; step < n_steps_ && without < options_.patience; ++step) {
       tell(step, recent);
       std::vector<torch::Tensor> gradients(student.leaves().size());
-      model::for_each_in_order(static_cast<std::size_t>(step_windows_), device_, [&](std::size_t index) -> std::function<void()> {
-        const auto i = static_cast<std::size_t>(curriculum.window(step, static_cast<std::int64_t>(index), step_windows_)[0]);
-        auto part = torch::autograd::grad({loss(block, i)}, student.leaves(), {}, /*retain_graph=*/false, /*create_graph=*/false, /*allow_unused=*/true);
-        return [&gradients, part] { add_up(gradients, part); };
-      });
+      model::for_each_in_order(static_cast<std::size_t>(step_windows_), device_,
+                               [&](std::size_t index) -> std::function<void()> {
+                                 const auto i = static_cast<std::size_t>(curriculum.window(
+                                     step, static_cast<std::int64_t>(index), step_windows_)[0]);
+                                 auto part = torch::autograd::grad(
+                                     {loss(block, i)}, student.leaves(), {}, /*retain_graph=*/false,
+                                     /*create_graph=*/false, /*allow_unused=*/true);
+                                 return [&gradients, part] { add_up(gradients, part); };
+                               });
       const std::int64_t tokens = step_windows_ * static_cast<std::int64_t>(windows_[0].size());
-      student.update(std::move(gradients), rates_at(options_, tokens, step, n_steps_), step, options_.adam);
+      student.update(std::move(gradients), rates_at(options_, tokens, step, n_steps_), step,
+                     options_.adam);
       student.put_into(tuned_model_);
       if ((step + 1) % interval != 0 && step + 1 != n_steps_) continue;
       recent = held_loss(block);
@@ -150,10 +171,11 @@ class BlockDistillation {
   void advance(std::int64_t block, const TensorBytes& packed) {
     torch::NoGradGuard no_grad;
     const auto move = [&](model::Model& model, Streams& streams) {
-      model::for_each_in_order(streams.size(), device_, [&](std::size_t i) -> std::function<void()> {
-        const torch::Tensor x = to_memory(model.block(block, on_device(streams, i)));
-        return [&streams, i, x] { streams[i] = x; };
-      });
+      model::for_each_in_order(
+          streams.size(), device_, [&](std::size_t i) -> std::function<void()> {
+            const torch::Tensor x = to_memory(model.block(block, on_device(streams, i)));
+            return [&streams, i, x] { streams[i] = x; };
+          });
     };
     put_packed(packed, solved_, tuned_model_);
     move(tuned_model_, tuned_);
@@ -161,7 +183,8 @@ class BlockDistillation {
     move(tuned_model_, solved_stream_);
     move(original_model_, original_stream_);
     for (const auto& [name, bytes] : packed) tuned_model_.weights().reset(name);
-    for (model::Model* model : {&original_model_, &tuned_model_}) model->weights().release(fmt::format("blk.{}.", block));
+    for (model::Model* model : {&original_model_, &tuned_model_})
+      model->weights().release(fmt::format("blk.{}.", block));
   }
 
   /// Of windows first to last, from their streams behind the last block.
@@ -169,13 +192,18 @@ class BlockDistillation {
     torch::NoGradGuard no_grad;
     const std::string head = original_model_.architecture().head_name();
     for (const gguf::Tensor& tensor : solved_.tensors()) {
-      const bool of_a_block = tensor.name.starts_with("blk."), looked_up = tensor.name == original_model_.architecture().embedding_name() && tensor.name != head;
+      const bool of_a_block = tensor.name.starts_with("blk."),
+                 looked_up = tensor.name == original_model_.architecture().embedding_name() &&
+                             tensor.name != head;
       if (!of_a_block && !looked_up) set_solved(tensor.name);
     }
     double sum = 0;
     for (std::size_t i = first; i < last; ++i) {
-      const torch::Tensor p = original_model_.final_norm(on_device(original_stream_, i)).squeeze(0), q = tuned_model_.final_norm(on_device(streams, i)).squeeze(0);
-      sum += kl_at_head(p, original_model_.weights().get(head), q, tuned_model_.weights().get(head), false).sum_nats;
+      const torch::Tensor p = original_model_.final_norm(on_device(original_stream_, i)).squeeze(0),
+                          q = tuned_model_.final_norm(on_device(streams, i)).squeeze(0);
+      sum += kl_at_head(p, original_model_.weights().get(head), q, tuned_model_.weights().get(head),
+                        false)
+                 .sum_nats;
     }
     return last == first ? 0 : sum / static_cast<double>((last - first) * windows_[0].size());
   }
@@ -188,12 +216,14 @@ class BlockDistillation {
   Text numbers_;
   std::size_t n_held_ = 0, n_measured_ = 0;
   std::int64_t n_steps_ = 1, step_windows_ = 1;  ///< of a block
-  Streams original_stream_, tuned_, solved_stream_;  ///< solved_stream_: nothing tuned, the first n_measured_ windows
+  /// solved_stream_: nothing tuned, the first n_measured_ windows
+  Streams original_stream_, tuned_, solved_stream_;
 };
 
 }  // namespace
 
-TensorBytes distill_blocks(const gguf::File& original, const gguf::File& solved, const Text& text, const DistillOptions& options, torch::Device device,
+TensorBytes distill_blocks(const gguf::File& original, const gguf::File& solved, const Text& text,
+                           const DistillOptions& options, torch::Device device,
                            DistillReport& report, const Progress& progress) {
   require_held_aside(text);
   const FastFloatProducts fast;

@@ -14,9 +14,10 @@ constexpr const char* kType = "spectralquant-tuning";
 constexpr const char* kBest = "best/";
 
 nlohmann::json to_json(const DistillReport& report) {
-  return {{"n_steps", report.n_steps},       {"steps_done", report.steps_done},           {"best_step", report.best_step},
-          {"n_tokens", report.n_tokens},     {"batch_tokens", report.batch_tokens},       {"calibration_start", report.calibration_start},
-          {"held_start", report.held_start}, {"curve", report.curve}};
+  return {{"n_steps", report.n_steps},           {"steps_done", report.steps_done},
+          {"best_step", report.best_step},       {"n_tokens", report.n_tokens},
+          {"batch_tokens", report.batch_tokens}, {"calibration_start", report.calibration_start},
+          {"held_start", report.held_start},     {"curve", report.curve}};
 }
 
 DistillReport from_json(const nlohmann::json& json) {
@@ -42,7 +43,8 @@ void visit(const std::string& name, Parameter& parameter, const Visit& see) {
 
 }  // namespace
 
-void save_checkpoint(const std::string& path, const std::string& key, const RunState& run, Student& student, const gguf::File& solved) {
+void save_checkpoint(const std::string& path, const std::string& key, const RunState& run,
+                     Student& student, const gguf::File& solved) {
   gguf::Metadata metadata;
   metadata.place = path;
   metadata.set("general.type", gguf::Value::of_string(kType));
@@ -57,7 +59,8 @@ void save_checkpoint(const std::string& path, const std::string& key, const RunS
   for (const auto& [name, parameter] : student.state()) {
     visit(name, *parameter, [&](const std::string& part, torch::Tensor& tensor) {
       if (!tensor.defined()) return;
-      plans.push_back({part, gguf::Type::F32, 1, {static_cast<std::uint64_t>(tensor.numel()), 1, 1, 1}});
+      plans.push_back(
+          {part, gguf::Type::F32, 1, {static_cast<std::uint64_t>(tensor.numel()), 1, 1, 1}});
       tensors.push_back(&tensor);
     });
   }
@@ -68,33 +71,40 @@ void save_checkpoint(const std::string& path, const std::string& key, const RunS
   for (const auto& [name, bytes] : run.best) writer.write(index++, 0, bytes.data(), bytes.size());
   for (const torch::Tensor* tensor : tensors) {
     const torch::Tensor values = tensor->to(torch::kCPU).contiguous();
-    writer.write(index++, 0, values.data_ptr<float>(), static_cast<std::size_t>(values.numel()) * sizeof(float));
+    writer.write(index++, 0, values.data_ptr<float>(),
+                 static_cast<std::size_t>(values.numel()) * sizeof(float));
   }
   writer.commit();
 }
 
-bool load_checkpoint(const std::string& path, const std::string& key, RunState& run, Student& student) {
+bool load_checkpoint(const std::string& path, const std::string& key, RunState& run,
+                     Student& student) {
   if (path.empty() || !std::filesystem::exists(path)) return false;
   torch::NoGradGuard no_grad;
   const gguf::File file = gguf::File::open(path);
   if (file.metadata().string_or("spectralquant.key", "") != key) return false;
-  run.report = from_json(nlohmann::json::parse(file.metadata().require_string("spectralquant.run")));
+  run.report =
+      from_json(nlohmann::json::parse(file.metadata().require_string("spectralquant.run")));
   run.best.clear();
   for (const gguf::Tensor& tensor : file.tensors()) {
-    if (tensor.name.starts_with(kBest)) run.best[tensor.name.substr(std::strlen(kBest))].assign(tensor.data, tensor.data + tensor.size_bytes);
+    if (tensor.name.starts_with(kBest))
+      run.best[tensor.name.substr(std::strlen(kBest))].assign(tensor.data,
+                                                              tensor.data + tensor.size_bytes);
   }
   for (const auto& [name, parameter] : student.state()) {
-    visit(name, *parameter, [&, value = parameter->value](const std::string& part, torch::Tensor& tensor) {
-      const gguf::Tensor* saved = file.find(part);
-      if (!saved) return;  // Adam has not seen a gradient of it
-      if (!tensor.defined()) tensor = torch::empty_like(value);
-      tensor.copy_(decode(*saved).view(value.sizes()));
-    });
+    visit(name, *parameter,
+          [&, value = parameter->value](const std::string& part, torch::Tensor& tensor) {
+            const gguf::Tensor* saved = file.find(part);
+            if (!saved) return;  // Adam has not seen a gradient of it
+            if (!tensor.defined()) tensor = torch::empty_like(value);
+            tensor.copy_(decode(*saved).view(value.sizes()));
+          });
   }
   return true;
 }
 
-bool load_shared_checkpoint(const distribute::Group& group, const std::string& path, const std::string& key, RunState& run, Student& student) {
+bool load_shared_checkpoint(const distribute::Group& group, const std::string& path,
+                            const std::string& key, RunState& run, Student& student) {
   const bool found = group.leads() && load_checkpoint(path, key, run, student);
   if (group.alone()) return found;
   if (group.broadcast(found ? "found" : "", 0).empty()) return false;
@@ -102,19 +112,22 @@ bool load_shared_checkpoint(const distribute::Group& group, const std::string& p
   run.report = from_json(nlohmann::json::parse(group.broadcast(to_json(run.report).dump(), 0)));
   std::vector<std::string> names;
   for (const auto& [name, bytes] : run.best) names.push_back(name);
-  names = nlohmann::json::parse(group.broadcast(nlohmann::json(names).dump(), 0)).get<std::vector<std::string>>();
+  names = nlohmann::json::parse(group.broadcast(nlohmann::json(names).dump(), 0))
+              .get<std::vector<std::string>>();
   for (const std::string& name : names) {
     std::vector<std::byte>& best = run.best[name];
-    const std::string bytes = group.broadcast(std::string(reinterpret_cast<const char*>(best.data()), best.size()), 0);
+    const std::string bytes =
+        group.broadcast(std::string(reinterpret_cast<const char*>(best.data()), best.size()), 0);
     const auto* first = reinterpret_cast<const std::byte*>(bytes.data());
     best.assign(first, first + bytes.size());
   }
   for (const auto& [name, parameter] : student.state()) {
-    visit(name, *parameter, [&, value = parameter->value](const std::string&, torch::Tensor& tensor) {
-      if (group.broadcast(tensor.defined() ? "defined" : "", 0).empty()) return;
-      if (!tensor.defined()) tensor = torch::empty_like(value);
-      group.broadcast(tensor, 0);
-    });
+    visit(name, *parameter,
+          [&, value = parameter->value](const std::string&, torch::Tensor& tensor) {
+            if (group.broadcast(tensor.defined() ? "defined" : "", 0).empty()) return;
+            if (!tensor.defined()) tensor = torch::empty_like(value);
+            group.broadcast(tensor, 0);
+          });
   }
   return true;
 }

@@ -23,8 +23,8 @@ constexpr std::int64_t kBatchOnCpu = 4096, kBatchOnDevice = 65536;
 /// Tokens of one backward pass on a CPU: matrices of this height keep its BLAS busy.
 constexpr std::int64_t kPassTokensOnCpu = 2048;
 
-/// What autograd keeps of a token and block, in hidden-size vectors (an estimate, counted from the operators of a Qwen3.5 block), and
-/// what it may keep in all.
+/// What autograd keeps of a token and block, in hidden-size vectors (an estimate, counted from the
+/// operators of a Qwen3.5 block), and what it may keep in all.
 constexpr std::int64_t kKeptVectors = 48, kKeptBytes = std::int64_t{16} << 30;
 
 /// Steps over which rates rise: Adam's running means need some before they mean anything.
@@ -38,13 +38,17 @@ struct Sums {
 
 class Distillation {
  public:
-  Distillation(const gguf::File& original, const gguf::File& solved, const Text& text, const DistillOptions& options, torch::Device device)
+  Distillation(const gguf::File& original, const gguf::File& solved, const Text& text,
+               const DistillOptions& options, torch::Device device)
       : solved_(solved),
         text_(text),
         options_(options),
         window_tokens_(static_cast<std::int64_t>(text.held_aside.at(0).size())),
         n_windows_(step_windows(options, window_tokens_, device)),
-        curriculum_(text, mix(run_windows(options, window_tokens_, device), static_cast<std::int64_t>(text.files.size()), options.own_share, options.max_epochs),
+        curriculum_(text,
+                    mix(run_windows(options, window_tokens_, device),
+                        static_cast<std::int64_t>(text.files.size()), options.own_share,
+                        options.max_epochs),
                     options.seed),
         teacher_(original, {device, options.bfloat16 ? torch::kBFloat16 : torch::kFloat32}),
         student_model_(original, {device, teacher_.dtype()}),
@@ -52,7 +56,8 @@ class Distillation {
     run_.report.n_steps = run_windows(options, window_tokens_, device) / n_windows_;
     run_.report.batch_tokens = n_windows_ * window_tokens_;
     const auto& names = student_.names();
-    head_ = std::find(names.begin(), names.end(), teacher_.architecture().head_name()) - names.begin();
+    head_ =
+        std::find(names.begin(), names.end(), teacher_.architecture().head_name()) - names.begin();
   }
 
   TensorBytes run(const std::string& checkpoint, const std::string& key, const Progress& progress) {
@@ -72,9 +77,12 @@ class Distillation {
     };
     const auto tell = [&] {
       const auto total = static_cast<std::uint64_t>(report.n_steps * report.batch_tokens);
-      const std::string item = fmt::format("KL {:.4f}, held aside {:.4f} (start {:.4f})", recent_, report.curve.back().second, report.held_start);
+      const std::string item = fmt::format("KL {:.4f}, held aside {:.4f} (start {:.4f})", recent_,
+                                           report.curve.back().second, report.held_start);
       try {
-        spectralquant::report(progress, {"tune", item, std::min(static_cast<std::uint64_t>(report.n_tokens), total), total, "tokens"});
+        spectralquant::report(
+            progress, {"tune", item, std::min(static_cast<std::uint64_t>(report.n_tokens), total),
+                       total, "tokens"});
       } catch (...) {  // the caller stops the run: what was done is kept
         save();
         throw;
@@ -82,13 +90,17 @@ class Distillation {
     };
     recent_ = report.curve.back().second;
     tell();
-    const std::int64_t interval = std::max<std::int64_t>(1, report.n_steps / std::max(1, options_.measurements));
+    const std::int64_t interval =
+        std::max<std::int64_t>(1, report.n_steps / std::max(1, options_.measurements));
     while (report.steps_done < report.n_steps && !hopeless()) {
       train(report.steps_done);
       ++report.steps_done;
       report.n_tokens += report.batch_tokens;
-      if (report.steps_done % interval == 0 || report.steps_done == report.n_steps) measure_and_keep();
-      if (std::chrono::duration<double>(std::chrono::steady_clock::now() - last_saved_).count() > options_.checkpoint_seconds) save();
+      if (report.steps_done % interval == 0 || report.steps_done == report.n_steps)
+        measure_and_keep();
+      if (std::chrono::duration<double>(std::chrono::steady_clock::now() - last_saved_).count() >
+          options_.checkpoint_seconds)
+        save();
       tell();
     }
     finish();
@@ -128,13 +140,16 @@ class Distillation {
 
   bool hopeless() const {
     const auto& curve = run_.report.curve;
-    const auto since_best = std::count_if(curve.begin(), curve.end(), [&](const auto& point) { return point.first > run_.report.best_step; });
+    const auto since_best = std::count_if(curve.begin(), curve.end(), [&](const auto& point) {
+      return point.first > run_.report.best_step;
+    });
     return since_best >= options_.patience;
   }
 
   /// As many windows of the text trained on as are held aside, files and own samples alike.
   Windows calibration_sample() const {
-    const std::size_t n_files = text_.files.size(), n = n_files + text_.own.size(), wanted = std::min(n, text_.held_aside.size());
+    const std::size_t n_files = text_.files.size(), n = n_files + text_.own.size(),
+                      wanted = std::min(n, text_.held_aside.size());
     Windows sample;
     for (std::size_t i = 0; i < wanted; ++i) {
       const std::size_t at = i * n / wanted;
@@ -155,11 +170,13 @@ class Distillation {
     student_.put_into(student_model_);
   }
 
-  /// Loss and gradients of all latents over a step's windows, those of the other processes included.
+  /// Loss and gradients of all latents over a step's windows, those of the other processes
+  /// included.
   Sums sums_of(std::int64_t step) {
     Windows windows;
     const auto [first, last] = options_.group.share(static_cast<std::size_t>(n_windows_));
-    for (std::size_t i = first; i < last; ++i) windows.push_back(curriculum_.window(step, static_cast<std::int64_t>(i), n_windows_));
+    for (std::size_t i = first; i < last; ++i)
+      windows.push_back(curriculum_.window(step, static_cast<std::int64_t>(i), n_windows_));
     Sums sums;
     sums.gradients.resize(student_.leaves().size());
     for_each_pass(windows, [&](const torch::Tensor& tokens) {
@@ -177,17 +194,22 @@ class Distillation {
     const distribute::Group& group = options_.group;
     if (group.alone()) return;
     torch::NoGradGuard no_grad;
-    // Beside the loss: which gradients there are at all. A process without windows has none of them.
+    // Beside the loss: which gradients there are at all. A process without windows has none of
+    // them.
     const auto n = static_cast<std::int64_t>(sums.gradients.size());
     torch::Tensor facts = torch::zeros({n + 1}, torch::kFloat64);
     facts[n] = sums.nats;
-    for (std::int64_t i = 0; i < n; ++i) facts[i] = sums.gradients[static_cast<std::size_t>(i)].defined() ? 1.0 : 0.0;
+    for (std::int64_t i = 0; i < n; ++i)
+      facts[i] = sums.gradients[static_cast<std::size_t>(i)].defined() ? 1.0 : 0.0;
     group.sum(facts);
     sums.nats = facts[n].item<double>();
     for (std::int64_t i = 0; i < n; ++i) {
       if (facts[i].item<double>() == 0) continue;
       torch::Tensor& gradient = sums.gradients[static_cast<std::size_t>(i)];
-      gradient = gradient.defined() ? gradient.to(torch::kFloat32) : torch::zeros_like(student_.leaves()[static_cast<std::size_t>(i)], torch::kFloat32);
+      gradient =
+          gradient.defined()
+              ? gradient.to(torch::kFloat32)
+              : torch::zeros_like(student_.leaves()[static_cast<std::size_t>(i)], torch::kFloat32);
       group.sum(gradient);
     }
   }
@@ -196,7 +218,8 @@ class Distillation {
     torch::NoGradGuard no_grad;
     double sum = 0;
     const auto [first, last] = options_.group.share(windows.size());
-    const Windows own(windows.begin() + static_cast<std::ptrdiff_t>(first), windows.begin() + static_cast<std::ptrdiff_t>(last));
+    const Windows own(windows.begin() + static_cast<std::ptrdiff_t>(first),
+                      windows.begin() + static_cast<std::ptrdiff_t>(last));
     for_each_pass(own, [&](const torch::Tensor& tokens) {
       const double part = compare(tokens, hidden(student_model_, tokens), false).sum_nats;
       return [&sum, part] { sum += part; };
@@ -212,10 +235,14 @@ class Distillation {
   void for_each_pass(const Windows& windows, const Work& work) {
     if (windows.empty()) return;
     const auto n = static_cast<std::int64_t>(windows.size()), pass = std::min(n, pass_windows(n));
-    model::for_each_in_order(static_cast<std::size_t>((n + pass - 1) / pass), teacher_.device(), [&](std::size_t i) -> std::function<void()> {
-      const std::int64_t first = static_cast<std::int64_t>(i) * pass;
-      return work(model::to_tensor(windows, static_cast<std::size_t>(first), static_cast<std::size_t>(std::min(pass, n - first)), teacher_.device()));
-    });
+    model::for_each_in_order(
+        static_cast<std::size_t>((n + pass - 1) / pass), teacher_.device(),
+        [&](std::size_t i) -> std::function<void()> {
+          const std::int64_t first = static_cast<std::int64_t>(i) * pass;
+          return work(model::to_tensor(windows, static_cast<std::size_t>(first),
+                                       static_cast<std::size_t>(std::min(pass, n - first)),
+                                       teacher_.device()));
+        });
   }
 
   /// Windows of one pass through the model.
@@ -226,7 +253,8 @@ class Distillation {
       tokens = std::min(tokens, (n_windows + n_threads - 1) / n_threads * window_tokens_);
     } else {
       const std::int64_t bytes = teacher_.dtype() == torch::kBFloat16 ? 2 : 4;
-      tokens = kKeptBytes / (kKeptVectors * bytes * teacher_.architecture().n_blocks() * teacher_.architecture().hidden_size());
+      tokens = kKeptBytes / (kKeptVectors * bytes * teacher_.architecture().n_blocks() *
+                             teacher_.architecture().hidden_size());
     }
     return std::max<std::int64_t>(1, tokens / window_tokens_);
   }
@@ -240,7 +268,8 @@ class Distillation {
   HeadKl compare(const torch::Tensor& tokens, const torch::Tensor& student_hidden, bool gradients) {
     torch::NoGradGuard no_grad;
     const std::string& head = teacher_.architecture().head_name();
-    return kl_at_head(hidden(teacher_, tokens), teacher_.weights().get(head), student_hidden, student_model_.weights().get(head), gradients);
+    return kl_at_head(hidden(teacher_, tokens), teacher_.weights().get(head), student_hidden,
+                      student_model_.weights().get(head), gradients);
   }
 
   Sums gradients_of(const torch::Tensor& tokens) {
@@ -248,8 +277,9 @@ class Distillation {
     const HeadKl head = compare(tokens, x, true);
     Sums out;
     out.nats = head.sum_nats;
-    out.gradients = torch::autograd::grad({x}, student_.leaves(), {head.hidden_gradient.to(x.scalar_type())}, /*retain_graph=*/false,
-                                          /*create_graph=*/false, /*allow_unused=*/true);
+    out.gradients = torch::autograd::grad(
+        {x}, student_.leaves(), {head.hidden_gradient.to(x.scalar_type())}, /*retain_graph=*/false,
+        /*create_graph=*/false, /*allow_unused=*/true);
     if (head_ < out.gradients.size()) {  // a tied head also has the embedding's
       torch::Tensor& gradient = out.gradients[head_];
       gradient = gradient.defined() ? gradient.add_(head.weight_gradient) : head.weight_gradient;
@@ -271,50 +301,69 @@ class Distillation {
 };
 
 /// Everything that decides the result, so that a checkpoint is only taken up by the same run.
-std::string run_key(const std::string& key, const Text& text, const DistillOptions& options, torch::Device device) {
+std::string run_key(const std::string& key, const Text& text, const DistillOptions& options,
+                    torch::Device device) {
   Hasher hasher;
   hasher.update(key);
   for (const Windows* windows : {&text.files, &text.own, &text.held_aside}) {
-    for (const Window& window : *windows) hasher.update(window.data(), window.size() * sizeof window[0]);
+    for (const Window& window : *windows)
+      hasher.update(window.data(), window.size() * sizeof window[0]);
     hasher.update("|");
   }
   const Rates& rates = options.rates;
-  hasher.update(fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", options.tokens, options.batch_tokens, options.rate, rates.codes,
-                            rates.sub_scales, rates.super_scales, rates.free, options.adam.beta1, options.adam.beta2, options.adam.damping, options.clip,
-                            options.own_share, options.max_epochs, options.bfloat16, options.measurements, options.patience, options.seed, options.fall,
-                            device.str(), at::get_num_threads()));
+  hasher.update(fmt::format(
+      "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", options.tokens,
+      options.batch_tokens, options.rate, rates.codes, rates.sub_scales, rates.super_scales,
+      rates.free, options.adam.beta1, options.adam.beta2, options.adam.damping, options.clip,
+      options.own_share, options.max_epochs, options.bfloat16, options.measurements,
+      options.patience, options.seed, options.fall, device.str(), at::get_num_threads()));
   return hasher.hex();
 }
 
 }  // namespace
 
-std::int64_t step_windows(const DistillOptions& options, std::int64_t window_tokens, torch::Device device) {
-  const std::int64_t wanted = options.batch_tokens > 0 ? options.batch_tokens : device.is_cpu() ? kBatchOnCpu : kBatchOnDevice;
+std::int64_t step_windows(const DistillOptions& options, std::int64_t window_tokens,
+                          torch::Device device) {
+  const std::int64_t wanted = options.batch_tokens > 0 ? options.batch_tokens
+                              : device.is_cpu()        ? kBatchOnCpu
+                                                       : kBatchOnDevice;
   return std::max<std::int64_t>(1, std::min(wanted, options.tokens) / window_tokens);
 }
 
-std::int64_t run_windows(const DistillOptions& options, std::int64_t window_tokens, torch::Device device) {
-  const std::int64_t per_step = step_windows(options, window_tokens, device), tokens = per_step * window_tokens;
+std::int64_t run_windows(const DistillOptions& options, std::int64_t window_tokens,
+                         torch::Device device) {
+  const std::int64_t per_step = step_windows(options, window_tokens, device),
+                     tokens = per_step * window_tokens;
   return std::max<std::int64_t>(1, (options.tokens + tokens - 1) / tokens) * per_step;
 }
 
-Rates rates_at(const DistillOptions& options, std::int64_t batch_tokens, std::int64_t step, std::int64_t n_steps) {
-  const double rise = std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(std::min(kWarmUpSteps, n_steps / 10 + 1)));
-  const double fall = std::pow(0.5 * (1 + std::cos(M_PI * static_cast<double>(step) / static_cast<double>(n_steps))), options.fall);
+Rates rates_at(const DistillOptions& options, std::int64_t batch_tokens, std::int64_t step,
+               std::int64_t n_steps) {
+  const double rise =
+      std::min(1.0, static_cast<double>(step + 1) /
+                        static_cast<double>(std::min(kWarmUpSteps, n_steps / 10 + 1)));
+  const double fall = std::pow(
+      0.5 * (1 + std::cos(M_PI * static_cast<double>(step) / static_cast<double>(n_steps))),
+      options.fall);
   // The noise of a gradient falls with the root of the tokens it is averaged over.
-  const double size = std::sqrt(std::min(1.0, static_cast<double>(batch_tokens) / static_cast<double>(kRateTokens)));
+  const double size = std::sqrt(
+      std::min(1.0, static_cast<double>(batch_tokens) / static_cast<double>(kRateTokens)));
   const double factor = options.rate * size * rise * fall;
   const Rates& rates = options.rates;
-  return {rates.codes * factor, rates.sub_scales * factor, rates.super_scales * factor, rates.free * factor};
+  return {rates.codes * factor, rates.sub_scales * factor, rates.super_scales * factor,
+          rates.free * factor};
 }
 
 void require_held_aside(const Text& text) {
   if (!text.held_aside.empty()) return;
-  throw Error(ErrorCode::kBadUsage, "there is no text to hold aside from tuning", {}, "give more calibration text, or shorter windows");
+  throw Error(ErrorCode::kBadUsage, "there is no text to hold aside from tuning", {},
+              "give more calibration text, or shorter windows");
 }
 
-TensorBytes distill(const gguf::File& original, const gguf::File& solved, const Text& text, const DistillOptions& options, torch::Device device,
-                    const std::string& checkpoint, const std::string& key, DistillReport& report, const Progress& progress) {
+TensorBytes distill(const gguf::File& original, const gguf::File& solved, const Text& text,
+                    const DistillOptions& options, torch::Device device,
+                    const std::string& checkpoint, const std::string& key, DistillReport& report,
+                    const Progress& progress) {
   require_held_aside(text);
   const FastFloatProducts fast;
   Distillation distillation(original, solved, text, options, device);

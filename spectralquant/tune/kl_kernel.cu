@@ -28,7 +28,8 @@ struct Sum {
     weighted += e * y;
   }
   __device__ void add(const Sum& other) {
-    const float top = fmaxf(max, other.max), mine = __expf(max - top), theirs = __expf(other.max - top);
+    const float top = fmaxf(max, other.max), mine = __expf(max - top),
+                theirs = __expf(other.max - top);
     of_exp = of_exp * mine + other.of_exp * theirs;
     weighted = weighted * mine + other.weighted * theirs;
     max = top;
@@ -57,7 +58,9 @@ __device__ void put(float* out, float value) { *out = value; }
 __device__ void put(__nv_bfloat16* out, float value) { *out = __float2bfloat16_rn(value); }
 
 template <typename Out>
-__global__ void __launch_bounds__(kThreads) kl_kernel(const float* teacher, const float* student, std::int64_t vocab, float* kl, Out* gradient) {
+__global__ void __launch_bounds__(kThreads)
+    kl_kernel(const float* teacher, const float* student, std::int64_t vocab, float* kl,
+              Out* gradient) {
   __shared__ Sum room[kThreads / kWarp];
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * vocab;
   Sum p, q;
@@ -78,15 +81,18 @@ __global__ void __launch_bounds__(kThreads) kl_kernel(const float* teacher, cons
 
 }  // namespace
 
-void kl_rows(const float* teacher, const float* student, std::int64_t n, std::int64_t vocab, float* kl, void* gradient, bool half) {
+void kl_rows(const float* teacher, const float* student, std::int64_t n, std::int64_t vocab,
+             float* kl, void* gradient, bool half) {
   if (n == 0) return;
   const auto blocks = static_cast<unsigned>(n);
   if (half) {
-    kl_kernel<<<blocks, kThreads>>>(teacher, student, vocab, kl, static_cast<__nv_bfloat16*>(gradient));
+    kl_kernel<<<blocks, kThreads>>>(teacher, student, vocab, kl,
+                                    static_cast<__nv_bfloat16*>(gradient));
   } else {
     kl_kernel<<<blocks, kThreads>>>(teacher, student, vocab, kl, static_cast<float*>(gradient));
   }
-  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) throw std::runtime_error(std::string("kl_rows: ") + cudaGetErrorString(error));
+  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess)
+    throw std::runtime_error(std::string("kl_rows: ") + cudaGetErrorString(error));
 }
 
 }  // namespace spectralquant::tune

@@ -10,11 +10,13 @@
 namespace spectralquant::tune {
 namespace {
 
-/// Rates of a vector are in shares of its root mean square; one of zeros still has to get away from there.
+/// Rates of a vector are in shares of its root mean square; one of zeros still has to get away from
+/// there.
 constexpr double kSmallestUnit = 1e-3;
 
 quantize::Q4KMatrix read_matrix(const gguf::Tensor& tensor) {
-  return quantize::Q4KMatrix::from_blocks(reinterpret_cast<const gguf::BlockQ4K*>(tensor.data), static_cast<std::int64_t>(tensor.n_rows()),
+  return quantize::Q4KMatrix::from_blocks(reinterpret_cast<const gguf::BlockQ4K*>(tensor.data),
+                                          static_cast<std::int64_t>(tensor.n_rows()),
                                           static_cast<std::int64_t>(tensor.n_cols()));
 }
 
@@ -38,25 +40,30 @@ void add_up(std::vector<torch::Tensor>& sums, const std::vector<torch::Tensor>& 
 }
 
 torch::Tensor decode(const gguf::Tensor& tensor) {
-  std::vector<std::int64_t> shape(tensor.shape.begin(), tensor.shape.begin() + std::max(1u, tensor.n_dims));
+  std::vector<std::int64_t> shape(tensor.shape.begin(),
+                                  tensor.shape.begin() + std::max(1u, tensor.n_dims));
   std::reverse(shape.begin(), shape.end());
   torch::Tensor out = torch::empty(shape, torch::kFloat32);
   gguf::decode(tensor, 0, tensor.n_rows(), out.data_ptr<float>());
   return out;
 }
 
-Student::Student(const gguf::File& original, const gguf::File& solved, double clip, torch::Device device, std::string_view prefix) : device_(device) {
+Student::Student(const gguf::File& original, const gguf::File& solved, double clip,
+                 torch::Device device, std::string_view prefix)
+    : device_(device) {
   torch::NoGradGuard no_grad;
   for (const gguf::Tensor& tensor : solved.tensors()) {
     if (!tensor.name.starts_with(prefix)) continue;
     const bool matrix = gguf::is_matrix_to_quantize(solved.architecture(), tensor);
     if (tensor.type == gguf::Type::Q4_K) {
       entries_.push_back({tensor.name, matrices_.size(), true});
-      matrices_.emplace_back(decode(original.require(tensor.name)), read_matrix(tensor), clip, device);
+      matrices_.emplace_back(decode(original.require(tensor.name)), read_matrix(tensor), clip,
+                             device);
     } else if (tensor.type == gguf::Type::F32 && !matrix) {
       const torch::Tensor value = decode(tensor).to(device);
       entries_.push_back({tensor.name, vectors_.size(), false});
-      vectors_.emplace_back(value, value.square().mean().sqrt_().clamp_min_(kSmallestUnit).expand_as(value));
+      vectors_.emplace_back(
+          value, value.square().mean().sqrt_().clamp_min_(kSmallestUnit).expand_as(value));
     } else if (gguf::traits(tensor.type).decodable) {
       fixed_.push_back(&tensor);
     }
@@ -68,15 +75,18 @@ void Student::put_into(model::Model& model) {
   torch::NoGradGuard no_grad;
   leaves_.clear();
   for (const Entry& entry : entries_) {
-    torch::Tensor leaf = entry.is_matrix ? matrices_[entry.index].decode() : vectors_[entry.index].value.clone();
+    torch::Tensor leaf =
+        entry.is_matrix ? matrices_[entry.index].decode() : vectors_[entry.index].value.clone();
     leaves_.push_back(leaf.requires_grad_(true));
     model.weights().set(entry.name, leaf);
   }
-  for (const gguf::Tensor* tensor : fixed_) model.weights().set(tensor->name, decode(*tensor).to(device_));
+  for (const gguf::Tensor* tensor : fixed_)
+    model.weights().set(tensor->name, decode(*tensor).to(device_));
   fixed_.clear();  // they never change
 }
 
-void Student::update(std::vector<torch::Tensor> gradients, const Rates& rates, std::int64_t step, const AdamOptions& options) {
+void Student::update(std::vector<torch::Tensor> gradients, const Rates& rates, std::int64_t step,
+                     const AdamOptions& options) {
   leaves_.clear();
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     if (!gradients[i].defined()) continue;
@@ -101,7 +111,8 @@ TensorBytes Student::pack() const {
       out[entry.name] = bytes_of(blocks.data(), blocks.size() * sizeof blocks[0]);
     } else {
       const torch::Tensor values = vectors_[entry.index].value.to(torch::kCPU).contiguous();
-      out[entry.name] = bytes_of(values.data_ptr<float>(), static_cast<std::size_t>(values.numel()) * sizeof(float));
+      out[entry.name] = bytes_of(values.data_ptr<float>(),
+                                 static_cast<std::size_t>(values.numel()) * sizeof(float));
     }
   }
   return out;

@@ -23,11 +23,14 @@ std::string refusal(Body body) {
   return "";
 }
 
-inline double difference(const torch::Tensor& a, const torch::Tensor& b) { return (a.to(torch::kFloat64) - b.to(torch::kFloat64)).abs().max().item<double>(); }
+inline double difference(const torch::Tensor& a, const torch::Tensor& b) {
+  return (a.to(torch::kFloat64) - b.to(torch::kFloat64)).abs().max().item<double>();
+}
 
 /// ‖a − b‖ / ‖b‖
 inline double relative(const torch::Tensor& a, const torch::Tensor& b) {
-  return ((a.to(torch::kFloat64) - b.to(torch::kFloat64)).norm() / b.to(torch::kFloat64).norm()).item<double>();
+  return ((a.to(torch::kFloat64) - b.to(torch::kFloat64)).norm() / b.to(torch::kFloat64).norm())
+      .item<double>();
 }
 
 inline Windows random_windows(std::size_t count, std::size_t length, std::uint64_t seed = 7) {
@@ -54,7 +57,8 @@ class FolderTest : public ::testing::Test {
 class TinyModelTest : public FolderTest {
  protected:
   void open(const model::TinyOptions& options = {}) {
-    file_ = std::make_unique<gguf::File>(gguf::File::open(model::write_tiny_qwen35(path("tiny.gguf"), options)));
+    file_ = std::make_unique<gguf::File>(
+        gguf::File::open(model::write_tiny_qwen35(path("tiny.gguf"), options)));
     model_ = std::make_unique<model::Model>(*file_);
   }
   model::Model& model() { return *model_; }

@@ -17,7 +17,9 @@ Taps inputs_of(model::Model& model, const Windows& windows) {
   return inputs;
 }
 
-torch::Tensor moment(const torch::Tensor& x) { return x.t().mm(x) / static_cast<double>(x.size(0)); }
+torch::Tensor moment(const torch::Tensor& x) {
+  return x.t().mm(x) / static_cast<double>(x.size(0));
+}
 
 class CollectTest : public TinyModelTest {};
 
@@ -33,7 +35,8 @@ TEST_F(CollectTest, HIsTheMomentOfEveryInput) {
   for (const auto& [name, x] : inputs) {
     ASSERT_TRUE(signals.matrices.contains(name)) << name;
     const torch::Tensor h = signals.matrices.at(name).h;
-    EXPECT_LT(relative(h, moment(x)), 1e-5) << name;  // also says that a stage's matrices read one input
+    // also says that a stage's matrices read one input
+    EXPECT_LT(relative(h, moment(x)), 1e-5) << name;
     EXPECT_TRUE(torch::equal(h, h.t())) << name;
   }
 }
@@ -41,7 +44,8 @@ TEST_F(CollectTest, HIsTheMomentOfEveryInput) {
 TEST_F(CollectTest, MatricesOfAStageShareOneTensor) {
   open();
   const Signals signals = collect(model(), random_windows(1, 16));
-  EXPECT_EQ(signals.matrices.at("blk.1.attn_q.weight").h.data_ptr(), signals.matrices.at("blk.1.attn_v.weight").h.data_ptr());
+  EXPECT_EQ(signals.matrices.at("blk.1.attn_q.weight").h.data_ptr(),
+            signals.matrices.at("blk.1.attn_v.weight").h.data_ptr());
 }
 
 TEST_F(CollectTest, OnlyTheHeadWhenThatIsAllThatIsAsked) {
@@ -51,7 +55,8 @@ TEST_F(CollectTest, OnlyTheHeadWhenThatIsAllThatIsAsked) {
   options.only_head = true;
   const Signals signals = collect(model(), windows, options);
   ASSERT_EQ(signals.matrices.size(), 1u);
-  EXPECT_TRUE(torch::equal(signals.matrices.at("token_embd.weight").h, collect(model(), windows).matrices.at("token_embd.weight").h));
+  EXPECT_TRUE(torch::equal(signals.matrices.at("token_embd.weight").h,
+                           collect(model(), windows).matrices.at("token_embd.weight").h));
 }
 
 TEST_F(CollectTest, AHeadOfItsOwnLeavesTheEmbeddingWithoutH) {
@@ -97,25 +102,31 @@ TEST_F(CollectTest, TheSketchIsAFunctionOfItsSeed) {
   EXPECT_FALSE(torch::equal(g(1), g(2)));
 }
 
-// One-token windows, so that the Fisher of a window is that of one output distribution: Σ_k p_k (e_k − p)(e_k − p)ᵀ, sent back
-// class by class. The sketch of many windows of the same token has to come near it, C and the head's own G included.
+// One-token windows, so that the Fisher of a window is that of one output distribution: Σ_k p_k
+// (e_k − p)(e_k − p)ᵀ, sent back class by class. The sketch of many windows of the same token has
+// to come near it, C and the head's own G included.
 TEST_F(CollectTest, TheSketchIsTheSoftmaxFisher) {
   open();
-  const std::vector<std::string> names{"blk.1.ffn_down.weight", "blk.1.attn_v.weight", "blk.0.ffn_up.weight"};
+  const std::vector<std::string> names{"blk.1.ffn_down.weight", "blk.1.attn_v.weight",
+                                       "blk.0.ffn_up.weight"};
   const torch::Tensor tokens = torch::full({1, 1}, 101, torch::kInt64);
   Taps outputs;
-  const model::Tap tap = [&](std::string_view name, const torch::Tensor&, const torch::Tensor& y) { outputs[std::string(name)] = y; };
+  const model::Tap tap = [&](std::string_view name, const torch::Tensor&, const torch::Tensor& y) {
+    outputs[std::string(name)] = y;
+  };
   const torch::Tensor embedded = model().embed(tokens).detach().requires_grad_(true);
   torch::Tensor x = embedded;
   for (std::int64_t block = 0; block < 2; ++block) x = model().block(block, x, &tap);
-  const torch::Tensor logits = model().head(model().final_norm(x)), p = logits.detach().softmax(-1).flatten();
+  const torch::Tensor logits = model().head(model().final_norm(x)),
+                      p = logits.detach().softmax(-1).flatten();
   std::vector<torch::Tensor> wanted{embedded};
   for (const auto& name : names) wanted.push_back(outputs.at(name));
   std::vector<torch::Tensor> exact(wanted.size());
   for (std::int64_t k = 0; k < model::kTinyVocab; ++k) {
     torch::Tensor z = -p.clone();
     z[k] += 1;
-    const auto gradients = torch::autograd::grad({logits}, wanted, {(z * p[k].sqrt()).view_as(logits)}, /*retain_graph=*/true);
+    const auto gradients = torch::autograd::grad(
+        {logits}, wanted, {(z * p[k].sqrt()).view_as(logits)}, /*retain_graph=*/true);
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       const torch::Tensor g = gradients[i].flatten().to(torch::kFloat64), product = g.outer(g);
       exact[i] = exact[i].defined() ? exact[i] + product : product;
@@ -130,15 +141,20 @@ TEST_F(CollectTest, TheSketchIsTheSoftmaxFisher) {
   for (std::size_t i = 0; i < names.size(); ++i) {
     const torch::Tensor g = signals.matrices.at(names[i]).g;
     EXPECT_LT(relative(g, exact[i + 1]), 0.15) << names[i];
-    EXPECT_NEAR(g.trace().item<double>() / exact[i + 1].trace().item<double>(), 1.0, 0.03) << names[i];
+    EXPECT_NEAR(g.trace().item<double>() / exact[i + 1].trace().item<double>(), 1.0, 0.03)
+        << names[i];
   }
-  EXPECT_LT(relative(signals.matrices.at("token_embd.weight").g, torch::diag(p) - p.outer(p)), 1e-4);
+  EXPECT_LT(relative(signals.matrices.at("token_embd.weight").g, torch::diag(p) - p.outer(p)),
+            1e-4);
 }
 
 TEST_F(CollectTest, RefusesNoWindowsAndUnequalOnes) {
   open();
   EXPECT_THAT(refusal([&] { collect(model(), {}); }), HasSubstr("no calibration text"));
-  EXPECT_THAT(refusal([&] { collect(model(), {{1, 2}, {1, 2, 3}}); }), HasSubstr("windows of 2 and 3 tokens"));
+  EXPECT_THAT(refusal([&] {
+                collect(model(), {{1, 2}, {1, 2, 3}});
+              }),
+              HasSubstr("windows of 2 and 3 tokens"));
 }
 
 }  // namespace

@@ -14,7 +14,8 @@ TEST(MomentTest, IsTheMeanOfProducts) {
   const torch::Tensor a = torch::randn({3, 50, 8}), b = torch::randn({3, 50, 5});
   Moment moment;
   for (int i = 0; i < 3; ++i) moment.add(a[i], b[i]);
-  const torch::Tensor expected = a.view({-1, 8}).to(torch::kFloat64).t().mm(b.view({-1, 5}).to(torch::kFloat64)) / 150;
+  const torch::Tensor expected =
+      a.view({-1, 8}).to(torch::kFloat64).t().mm(b.view({-1, 5}).to(torch::kFloat64)) / 150;
   EXPECT_EQ(moment.count(), 150);
   EXPECT_LT(difference(moment.mean(), expected), 1e-6);
   EXPECT_EQ(moment.mean().scalar_type(), torch::kFloat32);

@@ -16,7 +16,8 @@ constexpr double kRounding = 1e-6;
 
 class ProcessesTest : public FolderTest {
  protected:
-  /// Every process makes the model and compares its own result for all windows with that of the group.
+  /// Every process makes the model and compares its own result for all windows with that of the
+  /// group.
   std::vector<int> run(int size, const std::function<bool(model::Model&, Group&)>& body) {
     model::TinyOptions options;
     options.tied = false;
@@ -35,7 +36,8 @@ class ProcessesTest : public FolderTest {
 bool near(const torch::Tensor& a, const torch::Tensor& b, const char* what) {
   if (!a.defined() && !b.defined()) return true;
   // ≤, not <: in front of the first stage nothing is quantized, its drift is zero.
-  const bool right = a.defined() && b.defined() && (a - b).norm().item<double>() <= kRounding * b.norm().item<double>();
+  const bool right = a.defined() && b.defined() &&
+                     (a - b).norm().item<double>() <= kRounding * b.norm().item<double>();
   if (!right) std::fprintf(stderr, "%s differs\n", what);
   return right;
 }
@@ -49,7 +51,8 @@ TEST_F(ProcessesTest, AMomentOfAllAndOfThoseWhoHaveSomething) {
     if (group.rank() == 2) moment.add(rows.slice(0, 1, 4));
     moment.sum_over(group, torch::kCPU);
     nothing.sum_over(group, torch::kCPU);
-    return moment.count() == 4 && near(moment.mean(), alone.mean(), "moment") && !nothing.mean().defined();
+    return moment.count() == 4 && near(moment.mean(), alone.mean(), "moment") &&
+           !nothing.mean().defined();
   });
   EXPECT_THAT(codes, Each(0));
 }
@@ -67,10 +70,12 @@ TEST_F(ProcessesTest, SignalsDoNotDependOnTheNumberOfProcesses) {
         const Signals alone = collect(model, windows, options);
         options.group = group;
         const Signals together = collect(model, windows, options);
-        right = right && together.n_tokens == alone.n_tokens && together.matrices.size() == alone.matrices.size();
+        right = right && together.n_tokens == alone.n_tokens &&
+                together.matrices.size() == alone.matrices.size();
         for (const auto& [name, signal] : alone.matrices) {
           const MatrixSignal& other = together.matrices.at(name);
-          right = near(other.h, signal.h, "H") && near(other.g, signal.g, "G") && near(other.c, signal.c, "C") &&
+          right = near(other.h, signal.h, "H") && near(other.g, signal.g, "G") &&
+                  near(other.c, signal.c, "C") &&
                   near(other.frequency, signal.frequency, "frequency") && right;
         }
       }
@@ -89,7 +94,8 @@ TEST_F(ProcessesTest, MoreProcessesThanBatches) {
     options.group = group;
     const Signals together = collect(model, windows, options);
     bool right = true;
-    for (const auto& [name, signal] : alone.matrices) right = near(together.matrices.at(name).h, signal.h, "H") && right;
+    for (const auto& [name, signal] : alone.matrices)
+      right = near(together.matrices.at(name).h, signal.h, "H") && right;
     return right;
   });
   EXPECT_THAT(codes, Each(0));
@@ -105,7 +111,8 @@ TEST_F(ProcessesTest, TheWalkDoesNotDependOnTheNumberOfProcesses) {
       options.group = with;
       walk(model, windows, options, [&](const StageMoments& moments) {
         stages.push_back(moments);
-        for (const std::string& name : moments.names) model.weights().set(name, (model.weights().get(name) * 16).round() / 16);
+        for (const std::string& name : moments.names)
+          model.weights().set(name, (model.weights().get(name) * 16).round() / 16);
       });
       for (const auto& stage : stages) {
         for (const std::string& name : stage.names) model.weights().reset(name);
@@ -115,8 +122,10 @@ TEST_F(ProcessesTest, TheWalkDoesNotDependOnTheNumberOfProcesses) {
     const auto alone = walk_with({}), together = walk_with(group);
     bool right = alone.size() == together.size();
     for (std::size_t i = 0; right && i < alone.size(); ++i) {
-      right = near(together[i].h, alone[i].h, "H") && near(together[i].input_drift, alone[i].input_drift, "input drift") &&
-              near(together[i].output_drift, alone[i].output_drift, "output drift") && together[i].n_tokens == alone[i].n_tokens;
+      right = near(together[i].h, alone[i].h, "H") &&
+              near(together[i].input_drift, alone[i].input_drift, "input drift") &&
+              near(together[i].output_drift, alone[i].output_drift, "output drift") &&
+              together[i].n_tokens == alone[i].n_tokens;
     }
     return right;
   });

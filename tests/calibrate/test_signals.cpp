@@ -22,7 +22,8 @@ Signals example() {
   signals.matrices["blk.0.ffn_down.weight"] = {moment(6), moment(8), {}, {}};
   signals.matrices["token_embd.weight"] = {moment(8), {}, torch::rand({5}), moment(8)};
   signals.matrices["tied_head.weight"] = {moment(8), moment(5), torch::rand({5}), moment(8)};
-  signals.matrices["large_head.weight"] = {moment(8), torch::rand({5}), {}, {}};  // only the diagonal of G
+  // only the diagonal of G
+  signals.matrices["large_head.weight"] = {moment(8), torch::rand({5}), {}, {}};
   signals.matrices["looked_up.weight"] = {{}, {}, torch::rand({5}), moment(8)};
   signals.n_tokens = 12345;
   signals.text_hash = "a";
@@ -31,7 +32,9 @@ Signals example() {
   return signals;
 }
 
-bool same(const torch::Tensor& a, const torch::Tensor& b) { return a.defined() == b.defined() && (!a.defined() || torch::equal(a, b)); }
+bool same(const torch::Tensor& a, const torch::Tensor& b) {
+  return a.defined() == b.defined() && (!a.defined() || torch::equal(a, b));
+}
 
 class SignalsTest : public FolderTest {};
 
@@ -47,15 +50,19 @@ TEST_F(SignalsTest, ComeBackAsTheyWere) {
   ASSERT_EQ(after.matrices.size(), before.matrices.size());
   for (const auto& [name, signal] : before.matrices) {
     const MatrixSignal& other = after.matrices.at(name);
-    EXPECT_TRUE(same(signal.h, other.h) && same(signal.g, other.g) && same(signal.c, other.c) && same(signal.frequency, other.frequency)) << name;
+    EXPECT_TRUE(same(signal.h, other.h) && same(signal.g, other.g) && same(signal.c, other.c) &&
+                same(signal.frequency, other.frequency))
+        << name;
   }
 }
 
 TEST_F(SignalsTest, OneInputIsStoredOnceAndSharedAgain) {
   save_signals(example(), path("s.gguf"), false);
-  EXPECT_EQ(gguf::File::open(path("s.gguf")).find("blk.0.attn_q.weight.h"), nullptr);  // it stands under attn_k
+  // it stands under attn_k
+  EXPECT_EQ(gguf::File::open(path("s.gguf")).find("blk.0.attn_q.weight.h"), nullptr);
   const Signals after = load_signals(path("s.gguf"));
-  EXPECT_EQ(after.matrices.at("blk.0.attn_q.weight").h.data_ptr(), after.matrices.at("blk.0.attn_k.weight").h.data_ptr());
+  EXPECT_EQ(after.matrices.at("blk.0.attn_q.weight").h.data_ptr(),
+            after.matrices.at("blk.0.attn_k.weight").h.data_ptr());
 }
 
 TEST_F(SignalsTest, AnExistingFileIsOnlyReplacedWhenAllowed) {
@@ -74,7 +81,8 @@ TEST_F(SignalsTest, OtherFilesAreRefused) {
 }
 
 /// Writes a file with the signals' metadata changed and no tensors.
-void write_header(const std::string& from, const std::string& to, const std::function<void(gguf::Metadata&)>& change) {
+void write_header(const std::string& from, const std::string& to,
+                  const std::function<void(gguf::Metadata&)>& change) {
   gguf::Metadata metadata = gguf::File::open(from).metadata();
   change(metadata);
   gguf::Writer(to, metadata, {}).commit();
@@ -83,22 +91,43 @@ void write_header(const std::string& from, const std::string& to, const std::fun
 TEST_F(SignalsTest, DamagedFilesAreRefused) {
   save_signals(example(), path("s.gguf"), false);
   write_header(path("s.gguf"), path("bare.gguf"), [](gguf::Metadata&) {});
-  EXPECT_THAT(refusal([&] { load_signals(path("bare.gguf")); }), AllOf(HasSubstr("damaged signals file"), HasSubstr(".h is missing")));
-  write_header(path("s.gguf"), path("list.gguf"), [](gguf::Metadata& m) { m.erase("spectralquant.signals.h_of"); });
+  EXPECT_THAT(refusal([&] { load_signals(path("bare.gguf")); }),
+              AllOf(HasSubstr("damaged signals file"), HasSubstr(".h is missing")));
+  write_header(path("s.gguf"), path("list.gguf"),
+               [](gguf::Metadata& m) { m.erase("spectralquant.signals.h_of"); });
   EXPECT_THAT(refusal([&] { load_signals(path("list.gguf")); }), HasSubstr("list of matrices"));
-  write_header(path("s.gguf"), path("version.gguf"), [](gguf::Metadata& m) { m.set("spectralquant.signals.version", gguf::Value::of_u32(9)); });
+  write_header(path("s.gguf"), path("version.gguf"), [](gguf::Metadata& m) {
+    m.set("spectralquant.signals.version", gguf::Value::of_u32(9));
+  });
   EXPECT_THAT(refusal([&] { load_signals(path("version.gguf")); }), HasSubstr("format version 9"));
 }
 
 TEST_F(SignalsTest, OfAnotherModelDoNotFit) {
   const Signals signals = example();
   using Sizes = std::map<std::string, std::pair<std::int64_t, std::int64_t>>;
-  EXPECT_EQ(refusal([&] { require_fit(signals, Sizes{{"blk.0.attn_q.weight", {4, 8}}, {"token_embd.weight", {5, 8}}}, "s.gguf"); }), "");
-  EXPECT_THAT(refusal([&] { require_fit(signals, Sizes{{"blk.1.attn_q.weight", {4, 8}}}, "s.gguf"); }),
-              AllOf(HasSubstr("no signal for blk.1.attn_q.weight"), HasSubstr("of another model"), HasSubstr("s.gguf")));
-  EXPECT_THAT(refusal([&] { require_fit(signals, Sizes{{"blk.0.attn_q.weight", {4, 16}}}, ""); }), HasSubstr("has size 8, the model needs 16"));
-  EXPECT_THAT(refusal([&] { require_fit(signals, Sizes{{"blk.0.attn_q.weight", {5, 8}}}, ""); }), HasSubstr("G of blk.0.attn_q.weight"));
-  EXPECT_THAT(refusal([&] { require_fit(signals, Sizes{{"token_embd.weight", {6, 8}}}, ""); }), HasSubstr("token frequency"));
+  EXPECT_EQ(refusal([&] {
+              require_fit(signals,
+                          Sizes{{"blk.0.attn_q.weight", {4, 8}}, {"token_embd.weight", {5, 8}}},
+                          "s.gguf");
+            }),
+            "");
+  EXPECT_THAT(refusal([&] {
+                require_fit(signals, Sizes{{"blk.1.attn_q.weight", {4, 8}}}, "s.gguf");
+              }),
+              AllOf(HasSubstr("no signal for blk.1.attn_q.weight"), HasSubstr("of another model"),
+                    HasSubstr("s.gguf")));
+  EXPECT_THAT(refusal([&] {
+                require_fit(signals, Sizes{{"blk.0.attn_q.weight", {4, 16}}}, "");
+              }),
+              HasSubstr("has size 8, the model needs 16"));
+  EXPECT_THAT(refusal([&] {
+                require_fit(signals, Sizes{{"blk.0.attn_q.weight", {5, 8}}}, "");
+              }),
+              HasSubstr("G of blk.0.attn_q.weight"));
+  EXPECT_THAT(refusal([&] {
+                require_fit(signals, Sizes{{"token_embd.weight", {6, 8}}}, "");
+              }),
+              HasSubstr("token frequency"));
 }
 
 TEST_F(SignalsTest, AnImatrixKeepsTheDiagonal) {
@@ -111,7 +140,8 @@ TEST_F(SignalsTest, AnImatrixKeepsTheDiagonal) {
   EXPECT_EQ(after.matrices.size(), 6u);  // the one that is only looked up has none
   for (const auto& [name, signal] : after.matrices) {
     EXPECT_LT(relative(signal.h, before.matrices.at(name).h.diagonal()), 1e-6) << name;
-    EXPECT_TRUE(torch::equal(signal.h, importance(before, name))) << name;  // the very numbers llama-quantize will see
+    // the very numbers llama-quantize will see
+    EXPECT_TRUE(torch::equal(signal.h, importance(before, name))) << name;
     EXPECT_TRUE(torch::equal(signal.h, importance(after, name))) << name;
   }
   EXPECT_FALSE(importance(before, "looked_up.weight").defined());
@@ -121,14 +151,16 @@ TEST_F(SignalsTest, AnImatrixKeepsTheDiagonal) {
 TEST_F(SignalsTest, AnImatrixOfExpertsHasARowForEach) {
   gguf::Metadata metadata;
   metadata.set("general.type", gguf::Value::of_string("imatrix"));
-  gguf::TensorPlan sums{"exps.weight.in_sum2", gguf::Type::F32, 2, {4, 2, 1, 1}}, counts{"exps.weight.counts", gguf::Type::F32, 2, {1, 2, 1, 1}};
+  gguf::TensorPlan sums{"exps.weight.in_sum2", gguf::Type::F32, 2, {4, 2, 1, 1}},
+      counts{"exps.weight.counts", gguf::Type::F32, 2, {1, 2, 1, 1}};
   gguf::Writer writer(path("im.gguf"), metadata, {sums, counts});
   const float values[8] = {2, 4, 6, 8, 0, 0, 0, 0}, n[2] = {2, 0};
   writer.write(0, 0, values, sizeof values);
   writer.write(1, 0, n, sizeof n);
   writer.commit();
   const torch::Tensor h = load_imatrix(path("im.gguf")).matrices.at("exps.weight").h;
-  EXPECT_TRUE(torch::equal(h, torch::tensor({{1.f, 2.f, 3.f, 4.f}, {1.f, 1.f, 1.f, 1.f}})));  // no token reached the second
+  // no token reached the second
+  EXPECT_TRUE(torch::equal(h, torch::tensor({{1.f, 2.f, 3.f, 4.f}, {1.f, 1.f, 1.f, 1.f}})));
 }
 
 TEST_F(SignalsTest, ADamagedImatrixIsRefused) {
@@ -137,11 +169,14 @@ TEST_F(SignalsTest, ADamagedImatrixIsRefused) {
   gguf::Writer(path("empty.gguf"), metadata, {}).commit();
   EXPECT_THAT(refusal([&] { load_imatrix(path("empty.gguf")); }), HasSubstr("empty"));
   const float nan = std::nanf("");
-  gguf::Writer alone(path("alone.gguf"), metadata, {{"a.weight.in_sum2", gguf::Type::F32, 1, {1, 1, 1, 1}}});
+  gguf::Writer alone(path("alone.gguf"), metadata,
+                     {{"a.weight.in_sum2", gguf::Type::F32, 1, {1, 1, 1, 1}}});
   alone.write(0, 0, &nan, 4);
   alone.commit();
   EXPECT_THAT(refusal([&] { load_imatrix(path("alone.gguf")); }), HasSubstr("a.weight.counts"));
-  gguf::Writer bad(path("bad.gguf"), metadata, {{"a.weight.in_sum2", gguf::Type::F32, 1, {1, 1, 1, 1}}, {"a.weight.counts", gguf::Type::F32, 1, {1, 1, 1, 1}}});
+  gguf::Writer bad(path("bad.gguf"), metadata,
+                   {{"a.weight.in_sum2", gguf::Type::F32, 1, {1, 1, 1, 1}},
+                    {"a.weight.counts", gguf::Type::F32, 1, {1, 1, 1, 1}}});
   const float one = 1;
   bad.write(0, 0, &nan, 4);
   bad.write(1, 0, &one, 4);
@@ -153,9 +188,12 @@ TEST_F(SignalsTest, TheOldImatrixFormatIsRefusedByName) {
   std::ofstream out(path("old.dat"), std::ios::binary);
   const std::string name = "blk.0.attn_gate.weight";
   const std::int32_t n_entries = 1, length = static_cast<std::int32_t>(name.size());
-  out.write(reinterpret_cast<const char*>(&n_entries), 4).write(reinterpret_cast<const char*>(&length), 4) << name << std::string(100, '\1');
+  out.write(reinterpret_cast<const char*>(&n_entries), 4)
+          .write(reinterpret_cast<const char*>(&length), 4)
+      << name << std::string(100, '\1');
   out.close();
-  for (const auto& read : std::vector<std::function<void()>>{[&] { load_imatrix(path("old.dat")); }, [&] { is_imatrix(path("old.dat")); }}) {
+  for (const auto& read : std::vector<std::function<void()>>{
+           [&] { load_imatrix(path("old.dat")); }, [&] { is_imatrix(path("old.dat")); }}) {
     EXPECT_THAT(refusal(read), AllOf(HasSubstr("old format"), HasSubstr("--output-format gguf")));
   }
 }

@@ -12,7 +12,9 @@ struct Seen {
 
 class WalkTest : public TinyModelTest {
  protected:
-  Seen walk_with(const WalkOptions& options, const std::function<void(const StageMoments&)>& solve = [](const StageMoments&) {}) {
+  Seen walk_with(
+      const WalkOptions& options,
+      const std::function<void(const StageMoments&)>& solve = [](const StageMoments&) {}) {
     Seen seen;
     walk(model(), windows_, options, [&](const StageMoments& moments) {
       seen.order.push_back(moments.names.front());
@@ -26,8 +28,10 @@ class WalkTest : public TinyModelTest {
   torch::Tensor tapped(const std::string& wanted, bool output) {
     torch::NoGradGuard no_grad;
     torch::Tensor out;
-    const model::Tap tap = [&](std::string_view name, const torch::Tensor& x, const torch::Tensor& y) {
-      if (name == wanted) out = (output ? y : x).reshape({-1, (output ? y : x).size(-1)}).to(torch::kFloat64);
+    const model::Tap tap = [&](std::string_view name, const torch::Tensor& x,
+                               const torch::Tensor& y) {
+      if (name == wanted)
+        out = (output ? y : x).reshape({-1, (output ? y : x).size(-1)}).to(torch::kFloat64);
     };
     model().forward(tokens(), &tap);
     return out;
@@ -47,8 +51,10 @@ class WalkTest : public TinyModelTest {
 TEST_F(WalkTest, VisitsEveryStageInOrder) {
   open();
   const Seen seen = walk_with({});
-  EXPECT_THAT(seen.order, ElementsAre("blk.0.attn_qkv.weight", "blk.0.ssm_out.weight", "blk.0.ffn_gate.weight", "blk.0.ffn_down.weight", "blk.1.attn_q.weight",
-                                      "blk.1.attn_output.weight", "blk.1.ffn_gate.weight", "blk.1.ffn_down.weight"));
+  EXPECT_THAT(seen.order, ElementsAre("blk.0.attn_qkv.weight", "blk.0.ssm_out.weight",
+                                      "blk.0.ffn_gate.weight", "blk.0.ffn_down.weight",
+                                      "blk.1.attn_q.weight", "blk.1.attn_output.weight",
+                                      "blk.1.ffn_gate.weight", "blk.1.ffn_down.weight"));
   EXPECT_EQ(seen.stages.at("blk.1.ffn_gate.weight").block, 1);
 }
 
@@ -59,10 +65,14 @@ TEST_F(WalkTest, WithNothingQuantizedIsCollectWithoutDrift) {
   for (const auto& [name, moments] : seen.stages) {
     EXPECT_TRUE(torch::equal(moments.h, signals.matrices.at(name).h)) << name;
     EXPECT_EQ(moments.n_tokens, 160);
-    const bool is_output = name.ends_with("ssm_out.weight") || name.ends_with("attn_output.weight") || name.ends_with("ffn_down.weight");
+    const bool is_output = name.ends_with("ssm_out.weight") ||
+                           name.ends_with("attn_output.weight") ||
+                           name.ends_with("ffn_down.weight");
     ASSERT_EQ(moments.output_drift.defined(), is_output) << name;
     ASSERT_EQ(moments.input_drift.defined(), !is_output) << name;
-    EXPECT_LT((is_output ? moments.output_drift : moments.input_drift).abs().max().item<float>(), 1e-6f) << name;
+    EXPECT_LT((is_output ? moments.output_drift : moments.input_drift).abs().max().item<float>(),
+              1e-6f)
+        << name;
   }
 }
 
@@ -76,11 +86,13 @@ TEST_F(WalkTest, WithoutDriftThereIsNone) {
   }
 }
 
-// Everything in front of the last block's down projection is disturbed; its moments are compared with those of two whole passes.
+// Everything in front of the last block's down projection is disturbed; its moments are compared
+// with those of two whole passes.
 TEST_F(WalkTest, MomentsAreThoseOfTheDisturbedModelAgainstTheOriginal) {
   open();
   const std::string last = "blk.1.ffn_down.weight", output = "blk.1.attn_output.weight";
-  const torch::Tensor x_f = tapped(last, false), r_f = residual(1) + tapped(output, true), a_f = tapped(output, false), block_f = residual(1);
+  const torch::Tensor x_f = tapped(last, false), r_f = residual(1) + tapped(output, true),
+                      a_f = tapped(output, false), block_f = residual(1);
   torch::manual_seed(4);
   std::map<std::string, torch::Tensor> disturbed;
   model().weights().set("token_embd.weight", model().weights().get("token_embd.weight") * 1.05);
@@ -88,29 +100,41 @@ TEST_F(WalkTest, MomentsAreThoseOfTheDisturbedModelAgainstTheOriginal) {
     for (const auto& name : moments.names) {
       if (name == last || name == "token_embd.weight") continue;
       const torch::Tensor w = model().weights().get(name);
-      model().weights().set(name, disturbed.try_emplace(name, w + 0.1 * w.abs().mean() * torch::randn_like(w)).first->second);
+      model().weights().set(
+          name, disturbed.try_emplace(name, w + 0.1 * w.abs().mean() * torch::randn_like(w))
+                    .first->second);
     }
   };
   WalkOptions options;
   options.batch = 2;
   const Seen seen = walk_with(options, disturb);
-  const torch::Tensor x_q = tapped(last, false), r_q = residual(1) + tapped(output, true), a_q = tapped(output, false), block_q = residual(1);
+  const torch::Tensor x_q = tapped(last, false), r_q = residual(1) + tapped(output, true),
+                      a_q = tapped(output, false), block_q = residual(1);
   const double n = 160;
   const StageMoments& down = seen.stages.at(last);
   EXPECT_LT(relative(down.h, x_q.t().mm(x_q) / n), 1e-5);
-  const auto original = [&](const std::string& name) { return model().weights().get(name).to(torch::kFloat64); };
-  EXPECT_LT(relative(down.output_drift, (r_f - r_q + (x_f - x_q).mm(original(last).t())).t().mm(x_q) / n), 1e-4);
+  const auto original = [&](const std::string& name) {
+    return model().weights().get(name).to(torch::kFloat64);
+  };
+  EXPECT_LT(
+      relative(down.output_drift, (r_f - r_q + (x_f - x_q).mm(original(last).t())).t().mm(x_q) / n),
+      1e-4);
   const StageMoments& out = seen.stages.at(output);
 
   for (const auto& [name, w] : disturbed) model().weights().reset(name);
-  EXPECT_LT(relative(out.output_drift, (block_f - block_q + (a_f - a_q).mm(original(output).t())).t().mm(a_q) / n), 1e-4);
+  EXPECT_LT(relative(out.output_drift,
+                     (block_f - block_q + (a_f - a_q).mm(original(output).t())).t().mm(a_q) / n),
+            1e-4);
   options.keep_bytes = 0;  // computed again for every stage instead of kept
   const Seen again = walk_with(options, disturb);
   for (const auto& [name, moments] : seen.stages) {
     EXPECT_LT(relative(again.stages.at(name).h, moments.h), 1e-6) << name;
     const bool is_output = moments.output_drift.defined();
     const StageMoments& other = again.stages.at(name);
-    EXPECT_LT(relative(is_output ? other.output_drift : other.input_drift, is_output ? moments.output_drift : moments.input_drift), 1e-4) << name;
+    EXPECT_LT(relative(is_output ? other.output_drift : other.input_drift,
+                       is_output ? moments.output_drift : moments.input_drift),
+              1e-4)
+        << name;
   }
 }
 

@@ -15,8 +15,10 @@ class CliTest : public testing::Test {
   std::string out() const { return path("out.gguf"); }
   bool partial_left() const { return std::filesystem::exists(out() + ".partial"); }
 
-  /// Refused: exit 3, the message holds `problem`, names a place and a fix, and no output file is left. Returns the message.
-  std::string expect_refused(const std::vector<std::string>& arguments, const std::string& problem) {
+  /// Refused: exit 3, the message holds `problem`, names a place and a fix, and no output file is
+  /// left. Returns the message.
+  std::string expect_refused(const std::vector<std::string>& arguments,
+                             const std::string& problem) {
     using testing::HasSubstr;
     const Result r = run(arguments);
     EXPECT_EQ(r.exit_code, 3) << r.err;

@@ -21,13 +21,16 @@ inline std::string read_file(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-inline void write_file(const std::filesystem::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+inline void write_file(const std::filesystem::path& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
 
 /// A folder of its own for each test, removed afterwards.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "spectralquant-test-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "spectralquant-test-XXXXXX").string();
     path_ = mkdtemp(pattern.data());
   }
   ~TemporaryFolder() { std::filesystem::remove_all(path_); }
@@ -46,14 +49,16 @@ struct Result {
 /// The real binary, started as a shell would start it.
 class Process {
  public:
-  Process(const std::vector<std::string>& arguments, rlim_t max_file_bytes = RLIM_INFINITY, const std::map<std::string, std::string>& environment = {}) {
+  Process(const std::vector<std::string>& arguments, rlim_t max_file_bytes = RLIM_INFINITY,
+          const std::map<std::string, std::string>& environment = {}) {
     std::fflush(nullptr);  // or the child would write the parent's words once more
     pid_ = fork();
     if (pid_ != 0) return;
     for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
     freopen((folder_ / "out").c_str(), "w", stdout);
     freopen((folder_ / "err").c_str(), "w", stderr);
-    setenv("XDG_CACHE_HOME", folder_.path().c_str(), 1);  // nothing is kept from one run to the next unless a test asks for it
+    // nothing is kept from one run to the next unless a test asks for it
+    setenv("XDG_CACHE_HOME", folder_.path().c_str(), 1);
     if (max_file_bytes != RLIM_INFINITY) {
       const rlimit limit{max_file_bytes, max_file_bytes};
       setrlimit(RLIMIT_FSIZE, &limit);

@@ -17,8 +17,11 @@ using Edit = std::function<void(gguf::Metadata&, std::vector<TinyTensor>&)>;
 
 class BadInputTest : public CliTest {
  protected:
-  std::vector<std::string> plain(const std::string& input) const { return {"quantize", input, "-o", out(), "--method", "plain"}; }
-  std::vector<std::string> with_text(const std::string& input, const std::string& text = kSuite) const {
+  std::vector<std::string> plain(const std::string& input) const {
+    return {"quantize", input, "-o", out(), "--method", "plain"};
+  }
+  std::vector<std::string> with_text(const std::string& input,
+                                     const std::string& text = kSuite) const {
     return {"quantize", input, "-o", out(), "--calibration", text, "--max-tokens", "2048"};
   }
 
@@ -29,7 +32,8 @@ class BadInputTest : public CliTest {
   }
 
   /// The embedded model with the first `from` behind `after` replaced by as many bytes.
-  std::string patched(const std::string& from, const std::string& to, const std::string& after = "GGUF") {
+  std::string patched(const std::string& from, const std::string& to,
+                      const std::string& after = "GGUF") {
     std::string bytes = read_file(kModel);
     const auto at = bytes.find(from, bytes.find(after));
     EXPECT_NE(at, std::string::npos) << from;
@@ -40,7 +44,8 @@ class BadInputTest : public CliTest {
   }
 
   static TinyTensor& tensor(std::vector<TinyTensor>& tensors, const std::string& name) {
-    return *std::find_if(tensors.begin(), tensors.end(), [&](const TinyTensor& t) { return t.name == name; });
+    return *std::find_if(tensors.begin(), tensors.end(),
+                         [&](const TinyTensor& t) { return t.name == name; });
   }
 };
 
@@ -61,8 +66,11 @@ TEST_F(BadInputTest, FilesThatAreNoModels) {
 TEST_F(BadInputTest, TruncatedAnywhere) {
   const std::string whole = read_file(kModel);
   std::mt19937_64 random(7);
-  std::vector<std::size_t> cuts = {1, 24, whole.size() - 1};  // every byte of a small file: Header.TruncatedAnywhereIsAnError
-  for (const std::size_t limit : {200'000ul, 200'000ul, whole.size()}) cuts.push_back(random() % limit);  // in the header; anywhere
+  // every byte of a small file: Header.TruncatedAnywhereIsAnError
+  std::vector<std::size_t> cuts = {1, 24, whole.size() - 1};
+  // in the header; anywhere
+  for (const std::size_t limit : {200'000ul, 200'000ul, whole.size()})
+    cuts.push_back(random() % limit);
   for (const std::size_t n : cuts) {
     SCOPED_TRACE(n);
     write_file(path("cut.gguf"), whole.substr(0, n));
@@ -83,22 +91,32 @@ TEST_F(BadInputTest, CountsLengthsAndTypesThatLie) {
   expect_refused(with(16, le<std::uint64_t>(1ull << 61)), "more than the file can hold");
   expect_refused(with(24, le<std::uint64_t>(~0ull)), "lie.gguf");  // length of the first key
   const std::size_t name = whole.find("token_embd.weight");
-  const std::size_t type = name + 17 + 4 + 2 * 8;  // behind the name: dimensions, two sizes, type, offset
+  // behind the name: dimensions, two sizes, type, offset
+  const std::size_t type = name + 17 + 4 + 2 * 8;
   expect_refused(with(type, le<std::uint32_t>(31)), "tensor type 31");
   expect_refused(with(type - 8, le<std::uint64_t>(1ull << 60)), "token_embd.weight");
   expect_refused(with(type + 4, le<std::uint64_t>(1ull << 40)), "token_embd.weight");
 }
 
 TEST_F(BadInputTest, UnknownArchitectureAndPreTokenizer) {
-  EXPECT_THAT(expect_refused(with_text(patched("qwen35", "qwen99")), "qwen99"), HasSubstr("supported: qwen35"));
-  EXPECT_THAT(expect_refused(with_text(patched("qwen35", "qwen77", "tokenizer.ggml.pre")), "qwen77"), HasSubstr("llama-bpe"));
+  EXPECT_THAT(expect_refused(with_text(patched("qwen35", "qwen99")), "qwen99"),
+              HasSubstr("supported: qwen35"));
+  EXPECT_THAT(
+      expect_refused(with_text(patched("qwen35", "qwen77", "tokenizer.ggml.pre")), "qwen77"),
+      HasSubstr("llama-bpe"));
 }
 
 TEST_F(BadInputTest, MissingTensorsAndKeys) {
-  expect_refused(with_text(tiny([](auto&, auto& tensors) { std::erase_if(tensors, [](auto& t) { return t.name == "blk.1.attn_q.weight"; }); })),
+  expect_refused(with_text(tiny([](auto&, auto& tensors) {
+                   std::erase_if(tensors, [](auto& t) { return t.name == "blk.1.attn_q.weight"; });
+                 })),
                  "blk.1.attn_q.weight");
-  expect_refused(with_text(tiny([](auto& metadata, auto&) { metadata.erase("qwen35.ssm.state_size"); })), "qwen35.ssm.state_size");
-  expect_refused(with_text(tiny([](auto& metadata, auto&) { metadata.erase("tokenizer.ggml.merges"); })), "tokenizer.ggml.merges");
+  expect_refused(
+      with_text(tiny([](auto& metadata, auto&) { metadata.erase("qwen35.ssm.state_size"); })),
+      "qwen35.ssm.state_size");
+  expect_refused(
+      with_text(tiny([](auto& metadata, auto&) { metadata.erase("tokenizer.ggml.merges"); })),
+      "tokenizer.ggml.merges");
 }
 
 TEST_F(BadInputTest, WrongShapes) {
@@ -107,19 +125,23 @@ TEST_F(BadInputTest, WrongShapes) {
     t.shape[1] -= 1;
     t.values.resize(t.shape[0] * t.shape[1]);
   };
-  EXPECT_THAT(expect_refused(with_text(tiny(shorten)), "blk.0.ffn_up.weight has shape"), HasSubstr("hyper-parameters"));
+  EXPECT_THAT(expect_refused(with_text(tiny(shorten)), "blk.0.ffn_up.weight has shape"),
+              HasSubstr("hyper-parameters"));
   TinyOptions narrow;
   narrow.feed_forward = 288;
   const std::string odd = tiny({}, narrow);
-  EXPECT_THAT(expect_refused(plain(odd), "288 columns; Q4_K needs a multiple of 256"), HasSubstr("--fallback"));
+  EXPECT_THAT(expect_refused(plain(odd), "288 columns; Q4_K needs a multiple of 256"),
+              HasSubstr("--fallback"));
 }
 
 TEST_F(BadInputTest, NotANumberAndInfinityWithTheirPlace) {
   const auto put = [&](float value, const std::string& name, std::size_t index) {
     return plain(tiny([=](auto&, auto& tensors) { tensor(tensors, name).values[index] = value; }));
   };
-  expect_refused(put(NAN, "blk.1.ffn_gate.weight", 3 * 256 + 7), "blk.1.ffn_gate.weight holds NaN at row 3, column 7");
-  expect_refused(put(-INFINITY, "token_embd.weight", 256), "token_embd.weight holds an infinity at row 1, column 0");
+  expect_refused(put(NAN, "blk.1.ffn_gate.weight", 3 * 256 + 7),
+                 "blk.1.ffn_gate.weight holds NaN at row 3, column 7");
+  expect_refused(put(-INFINITY, "token_embd.weight", 256),
+                 "token_embd.weight holds an infinity at row 1, column 0");
   expect_refused(put(NAN, "output_norm.weight", 5), "output_norm.weight holds NaN");
 }
 
@@ -130,14 +152,15 @@ TEST_F(BadInputTest, UnusableCalibrationText) {
   write_file(path("latin1.txt"), std::string(5000, '\xe9'));
   write_file(path("broken.jsonl"), "{\"text\": \"fine\"}\n{\"txt\": 1}\n");
   write_file(path("blank.jsonl"), "\n\n");
-  for (const auto& [name, problem] : std::vector<std::pair<std::string, std::string>>{{"empty.txt", "is empty"},
-                                                                                      {"short.txt", "one window needs 512"},
-                                                                                      {"binary.txt", "binary"},
-                                                                                      {"latin1.txt", "not UTF-8"},
-                                                                                      {"none*.txt", "no file matches"},
-                                                                                      {"gone.txt", "No such file"},
-                                                                                      {"blank.jsonl", "blank.jsonl"},
-                                                                                      {"broken.jsonl", "broken.jsonl:2"}}) {
+  for (const auto& [name, problem] :
+       std::vector<std::pair<std::string, std::string>>{{"empty.txt", "is empty"},
+                                                        {"short.txt", "one window needs 512"},
+                                                        {"binary.txt", "binary"},
+                                                        {"latin1.txt", "not UTF-8"},
+                                                        {"none*.txt", "no file matches"},
+                                                        {"gone.txt", "No such file"},
+                                                        {"blank.jsonl", "blank.jsonl"},
+                                                        {"broken.jsonl", "broken.jsonl:2"}}) {
     SCOPED_TRACE(name);
     expect_refused(with_text(kModel, path(name)), problem);
   }
@@ -146,7 +169,9 @@ TEST_F(BadInputTest, UnusableCalibrationText) {
 
 TEST_F(BadInputTest, SuitesThatCannotBeScored) {
   write_file(path("short.txt"), "too short");
-  const auto eval = [&](const std::string& suite) { return std::vector<std::string>{"eval", "--reference", kModel, "--suite", suite}; };
+  const auto eval = [&](const std::string& suite) {
+    return std::vector<std::string>{"eval", "--reference", kModel, "--suite", suite};
+  };
   expect_refused(eval("s=" + path("short.txt") + ":c512"), "short.txt");
   expect_refused(eval("s=" + path("gone.txt")), "gone.txt");
   EXPECT_EQ(run(eval("nothing")).exit_code, 2);
@@ -166,46 +191,62 @@ TEST_F(BadInputTest, AnOutputThatExists) {
 }
 
 TEST_F(BadInputTest, AnOutputThatIsAnInput) {
-  const std::string model = path("model.gguf"), text = path("text.txt"), signals = path("signals.gguf");
+  const std::string model = path("model.gguf"), text = path("text.txt"),
+                    signals = path("signals.gguf");
   std::filesystem::copy(kModel, model);
   std::filesystem::create_symlink(model, path("link.gguf"));
   write_file(text, std::string(4000, 'a'));
-  ASSERT_EQ(run({"calibrate", model, "-o", signals, "--calibration", kSuite, "--max-tokens", "1024"}).exit_code, 0);
-  const std::string model_bytes = read_file(model), signal_bytes = read_file(signals), text_bytes = read_file(text);
+  ASSERT_EQ(
+      run({"calibrate", model, "-o", signals, "--calibration", kSuite, "--max-tokens", "1024"})
+          .exit_code,
+      0);
+  const std::string model_bytes = read_file(model), signal_bytes = read_file(signals),
+                    text_bytes = read_file(text);
   for (const auto& arguments : std::vector<std::vector<std::string>>{
            {"quantize", model, "-o", model, "--method", "plain", "--force"},
            {"quantize", model, "-o", path("link.gguf"), "--method", "plain", "--force"},
            {"quantize", model, "-o", text, "--calibration", text, "--force"},
            {"quantize", model, "-o", text, "--calibration", path("*.txt"), "--force"},
            {"quantize", model, "-o", signals, "--signals", signals, "--force"},
-           {"quantize", model, "-o", signals, "--start", signals, "--calibration", text, "--tune", "1024", "--force"},
+           {"quantize", model, "-o", signals, "--start", signals, "--calibration", text, "--tune",
+            "1024", "--force"},
            {"calibrate", model, "-o", model, "--calibration", text, "--force"},
            {"calibrate", model, "--imatrix", text, "--calibration", text, "--force"},
            {"eval", "--reference", model, "--suite", "t=" + text, "--markdown-file", model},
            {"eval", "--reference", model, "--suite", "t=" + text, "--markdown-file", text},
-           {"eval", "--reference", model, "--suite", "t=" + std::string(kSuite), "--choices", "c=" + text, "--markdown-file", text},
-           {"eval", "--reference", model, "--suite", "t=" + std::string(kSuite), "--calibration-text", text, "--markdown-file", text}}) {
+           {"eval", "--reference", model, "--suite", "t=" + std::string(kSuite), "--choices",
+            "c=" + text, "--markdown-file", text},
+           {"eval", "--reference", model, "--suite", "t=" + std::string(kSuite),
+            "--calibration-text", text, "--markdown-file", text}}) {
     const Result r = run(arguments);
     EXPECT_EQ(r.exit_code, 3) << testing::PrintToString(arguments) << r.err;
     EXPECT_THAT(r.err, AllOf(HasSubstr("is the input"), HasSubstr("fix:")));
   }
-  EXPECT_TRUE(read_file(model) == model_bytes && read_file(signals) == signal_bytes && read_file(text) == text_bytes);
+  EXPECT_TRUE(read_file(model) == model_bytes && read_file(signals) == signal_bytes &&
+              read_file(text) == text_bytes);
 }
 
 TEST_F(BadInputTest, OutputsThatCannotBeWritten) {
   for (const auto& verb : {"quantize", "calibrate"}) {
-    const Result r = run({verb, kModel, "-o", path("no/such/folder/out.gguf"), "--calibration", kSuite});
+    const Result r =
+        run({verb, kModel, "-o", path("no/such/folder/out.gguf"), "--calibration", kSuite});
     EXPECT_EQ(r.exit_code, 3) << r.err;
     EXPECT_THAT(r.err, HasSubstr("folder of the output does not exist"));
   }
-  EXPECT_EQ(run({"calibrate", kModel, "-o", out(), "--imatrix", out(), "--calibration", kSuite}).exit_code, 2);
+  EXPECT_EQ(run({"calibrate", kModel, "-o", out(), "--imatrix", out(), "--calibration", kSuite})
+                .exit_code,
+            2);
 }
 
 TEST_F(BadInputTest, SignalsAndImatricesOfAnotherModel) {
   const std::string small = model::write_tiny_qwen35(path("small.gguf"), {});
-  ASSERT_EQ(run({"calibrate", small, "-o", path("s.gguf"), "--imatrix", path("im.gguf"), "--calibration", kSuite, "--max-tokens", "2048"}).exit_code, 0);
+  ASSERT_EQ(run({"calibrate", small, "-o", path("s.gguf"), "--imatrix", path("im.gguf"),
+                 "--calibration", kSuite, "--max-tokens", "2048"})
+                .exit_code,
+            0);
   for (const auto* signals : {"s.gguf", "im.gguf"}) {
-    expect_refused({"quantize", kModel, "-o", out(), "--signals", path(signals)}, "of another model");
+    expect_refused({"quantize", kModel, "-o", out(), "--signals", path(signals)},
+                   "of another model");
   }
   expect_refused({"quantize", kModel, "-o", out(), "--signals", kModel}, "holds no signals");
 }
@@ -218,13 +259,17 @@ TEST_F(BadInputTest, AFullDiskLeavesNothing) {
   EXPECT_FALSE(partial_left());
 }
 
-TEST_F(BadInputTest, AResultThatIsLostIsAFailure) { EXPECT_EQ(Process({"inspect", kModel, "--json"}, 0).wait().exit_code, 1); }
+TEST_F(BadInputTest, AResultThatIsLostIsAFailure) {
+  EXPECT_EQ(Process({"inspect", kModel, "--json"}, 0).wait().exit_code, 1);
+}
 
 TEST_F(BadInputTest, KilledAtAnyMomentLeavesTheOldFileOrTheNew) {
   auto arguments = plain(kModel);
   const auto start = std::chrono::steady_clock::now();
   ASSERT_EQ(run(arguments).exit_code, 0);
-  const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
+  const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(
+                         std::chrono::steady_clock::now() - start)
+                         .count();
   const std::string complete = read_file(out());
   arguments.push_back("--force");
   std::mt19937_64 random(11);

@@ -50,8 +50,11 @@ TEST_F(CliTest, InspectComparesTwoFiles) {
 }
 
 TEST_F(CliTest, TuningIsReported) {
-  const Result r = run({"quantize", kModel, "-o", out(), "--method", "imatrix", "--calibration", kSuite, "--window", "64", "--max-tokens", "4096", "--tune", "2048",
-                        "--tune-batch", "512", "--tune-rate", "2", "--tune-own", "0", "--tune-clip", "0.3", "--tune-damping", "1", "--json"});
+  const Result r = run({"quantize",      kModel, "-o",           out(), "--method",       "imatrix",
+                        "--calibration", kSuite, "--window",     "64",  "--max-tokens",   "4096",
+                        "--tune",        "2048", "--tune-batch", "512", "--tune-rate",    "2",
+                        "--tune-own",    "0",    "--tune-clip",  "0.3", "--tune-damping", "1",
+                        "--json"});
   ASSERT_EQ(r.exit_code, 0) << r.err;
   EXPECT_THAT(r.err, HasSubstr("on text held aside"));
   const auto tuning = json::parse(r.out)["tuning"];
@@ -64,8 +67,10 @@ TEST_F(CliTest, TuningIsReported) {
 
 TEST_F(CliTest, WrongTuningIsWrongUsage) {
   EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--tune", "-5"}).exit_code, 2);
-  EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--tune", "100", "--tune-clip", "0.7"}).exit_code, 2);
-  EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--tune", "100", "--tune-damping", "-1"}).exit_code, 2);
+  EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--tune", "100", "--tune-clip", "0.7"}).exit_code,
+            2);
+  EXPECT_EQ(
+      run({"quantize", kModel, "-o", out(), "--tune", "100", "--tune-damping", "-1"}).exit_code, 2);
   EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--start", kModel}).exit_code, 2);
   EXPECT_EQ(run({"quantize", kModel, "-o", out(), "--effort", "bestest"}).exit_code, 2);
   const Result r = run({"quantize", kModel, "-o", out(), "--method", "plain", "--tune", "100"});
@@ -75,7 +80,8 @@ TEST_F(CliTest, WrongTuningIsWrongUsage) {
 
 TEST_F(CliTest, BestEffortTunes) {
   const auto memory = [&](const char* effort) {
-    const Result r = run({"quantize", kModel, "-o", out(), "--calibration", kSuite, "--effort", effort, "--dry-run", "--json"});
+    const Result r = run({"quantize", kModel, "-o", out(), "--calibration", kSuite, "--effort",
+                          effort, "--dry-run", "--json"});
     EXPECT_EQ(r.exit_code, 0) << r.err;
     return json::parse(r.out)["peak_memory_bytes"].get<double>();
   };
@@ -94,7 +100,9 @@ TEST_F(CliTest, DryRunWritesNothing) {
 
 TEST_F(CliTest, EvalPrintsEveryForm) {
   ASSERT_EQ(run({"quantize", kModel, "-o", out(), "--method", "plain"}).exit_code, 0);
-  const std::vector<std::string> arguments = {"eval", "--reference", kModel, out(), "--suite", "conv=" + kSuite + ":4x128", "--baseline", "out"};
+  const std::vector<std::string> arguments = {
+      "eval",       "--reference", kModel, out(), "--suite", "conv=" + kSuite + ":4x128",
+      "--baseline", "out"};
   auto as_json = arguments, as_markdown = arguments;
   as_json.push_back("--json");
   as_markdown.push_back("--markdown");
@@ -116,7 +124,9 @@ TEST_F(CliTest, EvalPrintsEveryForm) {
 
 TEST_F(CliTest, EvalKeepsItsResultsAndAKilledRunDoesNoHarm) {
   ASSERT_EQ(run({"quantize", kModel, "-o", out(), "--method", "plain"}).exit_code, 0);
-  const std::vector<std::string> arguments = {"eval", "--reference", kModel, out(), "--suite", "conv=" + kSuite + ":32x128", "--json", "--cache", folder_ / "cache"};
+  const std::vector<std::string> arguments = {"eval",   "--reference", kModel,
+                                              out(),    "--suite",     "conv=" + kSuite + ":32x128",
+                                              "--json", "--cache",     folder_ / "cache"};
   Process killed(arguments);
   std::this_thread::sleep_for(std::chrono::milliseconds(700));
   killed.signal(SIGKILL);
@@ -133,8 +143,12 @@ TEST_F(CliTest, EvalKeepsItsResultsAndAKilledRunDoesNoHarm) {
 }
 
 TEST_F(CliTest, EvalTellsALeak) {
-  ASSERT_EQ(run({"quantize", kModel, "-o", out(), "--method", "imatrix", "--calibration", kSuite, "--max-tokens", "2048"}).exit_code, 0);
-  const Result r = run({"eval", "--reference", kModel, out(), "--suite", "conv=" + kSuite + ":4x128", "--calibration-text", kSuite, "--json"});
+  ASSERT_EQ(run({"quantize", kModel, "-o", out(), "--method", "imatrix", "--calibration", kSuite,
+                 "--max-tokens", "2048"})
+                .exit_code,
+            0);
+  const Result r = run({"eval", "--reference", kModel, out(), "--suite",
+                        "conv=" + kSuite + ":4x128", "--calibration-text", kSuite, "--json"});
   ASSERT_EQ(r.exit_code, 0) << r.err;
   const auto result = json::parse(r.out);
   EXPECT_EQ(result["models"][1]["calibration"]["matched"], "hash");
@@ -143,7 +157,8 @@ TEST_F(CliTest, EvalTellsALeak) {
 }
 
 TEST_F(CliTest, EvalRefusesWhatMakesNoSense) {
-  const std::vector<std::string> arguments = {"eval", "--reference", kModel, "--suite", "conv=" + kSuite + ":4x128"};
+  const std::vector<std::string> arguments = {"eval", "--reference", kModel, "--suite",
+                                              "conv=" + kSuite + ":4x128"};
   const auto with = [&](std::vector<std::string> more) {
     more.insert(more.begin(), arguments.begin(), arguments.end());
     return run(more);

@@ -24,7 +24,8 @@ double difference(const std::string& one, const std::string& other) {
   const gguf::File a = gguf::File::open(one), b = gguf::File::open(other);
   std::size_t different = 0, all = 0;
   for (const gguf::Tensor& tensor : a.tensors()) {
-    const auto *x = reinterpret_cast<const char*>(tensor.data), *y = reinterpret_cast<const char*>(b.require(tensor.name).data);
+    const auto *x = reinterpret_cast<const char*>(tensor.data),
+               *y = reinterpret_cast<const char*>(b.require(tensor.name).data);
     for (std::size_t i = 0; i < tensor.size_bytes; ++i) different += x[i] != y[i];
     all += tensor.size_bytes;
   }
@@ -45,15 +46,29 @@ class DistributedTest : public testing::Test {
     model::write_tiny_qwen35(folder_ / "in.gguf", options);
     std::string text;
     std::mt19937_64 random(5);
-    for (int i = 0; i < 1500; ++i) text += std::vector<std::string>{"the ", "river ", "runs ", "to ", "a ", "sea ", "of ", "stone, "}[random() % 8];
+    for (int i = 0; i < 1500; ++i)
+      text += std::vector<std::string>{"the ", "river ", "runs ", "to ",
+                                       "a ",   "sea ",   "of ",   "stone, "}[random() % 8];
     write_file(folder_ / "text.txt", text);
   }
 
   std::string out() const { return (folder_ / "out.gguf").string(); }
   std::string work() const { return out() + ".work"; }
   std::vector<std::string> arguments(int n_threads) const {
-    return {"quantize", folder_ / "in.gguf", "-o",        out(), "--calibration", folder_ / "text.txt",      "self:512",
-            "--window", "64",                "--threads", std::to_string(n_threads), "--effort",   "fast", "--json"};
+    return {"quantize",
+            folder_ / "in.gguf",
+            "-o",
+            out(),
+            "--calibration",
+            folder_ / "text.txt",
+            "self:512",
+            "--window",
+            "64",
+            "--threads",
+            std::to_string(n_threads),
+            "--effort",
+            "fast",
+            "--json"};
   }
 
   using Group = std::vector<std::unique_ptr<Process>>;
@@ -64,9 +79,14 @@ class DistributedTest : public testing::Test {
     const std::string port = std::to_string(distribute::free_port());
     for (int rank = 0; rank < size; ++rank) {
       const std::string r = std::to_string(rank), n = std::to_string(size);
-      group.push_back(std::make_unique<Process>(arguments, RLIM_INFINITY,
-                                                std::map<std::string, std::string>{{"RANK", r}, {"WORLD_SIZE", n}, {"LOCAL_RANK", r}, {"LOCAL_WORLD_SIZE", n},
-                                                                                   {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", port}}));
+      group.push_back(
+          std::make_unique<Process>(arguments, RLIM_INFINITY,
+                                    std::map<std::string, std::string>{{"RANK", r},
+                                                                       {"WORLD_SIZE", n},
+                                                                       {"LOCAL_RANK", r},
+                                                                       {"LOCAL_WORLD_SIZE", n},
+                                                                       {"MASTER_ADDR", "127.0.0.1"},
+                                                                       {"MASTER_PORT", port}}));
     }
     return group;
   }
@@ -81,11 +101,13 @@ class DistributedTest : public testing::Test {
   int n_kept() const {
     std::error_code ignored;
     int n = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(work(), ignored)) n += entry.path().extension() == ".weight";
+    for (const auto& entry : std::filesystem::directory_iterator(work(), ignored))
+      n += entry.path().extension() == ".weight";
     return n;
   }
 
-  /// The job in `size` processes and in one with as many threads: as good a file, only process 0 speaks, nothing is left behind.
+  /// The job in `size` processes and in one with as many threads: as good a file, only process 0
+  /// speaks, nothing is left behind.
   void expect_the_same(int size) {
     make_model(2);
     const Result alone = run(arguments(size));
@@ -103,7 +125,8 @@ class DistributedTest : public testing::Test {
     ASSERT_EQ(report["matrices"].size(), expected["matrices"].size());
     EXPECT_EQ(report["calibration_tokens"], expected["calibration_tokens"]);
     EXPECT_NEAR(sum_of(report, "objective") / sum_of(expected, "objective"), 1, 1e-3);
-    // Moments in another order of summation: the same to the last bits of a double, which a float rarely sees.
+    // Moments in another order of summation: the same to the last bits of a double, which a float
+    // rarely sees.
     EXPECT_LT(difference(folder_ / "alone.gguf", out()), 0.01);
     EXPECT_EQ(run({"inspect", out(), "--strict"}).exit_code, 0);
     EXPECT_FALSE(std::filesystem::exists(work()));
@@ -123,13 +146,18 @@ TEST_F(DistributedTest, UnderTheSameSignalsTheSameBytes) {
   make_model(2);
   const std::string signals = folder_ / "signals.gguf";
   for (const bool output_moments : {false, true}) {  // rows by process, matrices by process
-    std::vector<std::string> gather = {"calibrate", folder_ / "in.gguf", "-o", signals, "--calibration", folder_ / "text.txt", "--window", "64", "--force"};
+    std::vector<std::string> gather = {"calibrate",     folder_ / "in.gguf",  "-o",       signals,
+                                       "--calibration", folder_ / "text.txt", "--window", "64",
+                                       "--force"};
     if (output_moments) gather.push_back("--output-moments");
     ASSERT_EQ(run(gather).exit_code, 0);
-    const std::vector<std::string> quantize = {"quantize", folder_ / "in.gguf", "-o", out(), "--signals", signals, "--force", "--threads", "1"};
+    const std::vector<std::string> quantize = {"quantize", folder_ / "in.gguf", "-o",
+                                               out(),      "--signals",         signals,
+                                               "--force",  "--threads",         "1"};
     ASSERT_EQ(run(quantize).exit_code, 0);
     std::filesystem::rename(out(), folder_ / "alone.gguf");
-    for (const Result& result : wait(start(3, quantize))) EXPECT_EQ(result.exit_code, 0) << result.err;
+    for (const Result& result : wait(start(3, quantize)))
+      EXPECT_EQ(result.exit_code, 0) << result.err;
     EXPECT_EQ(difference(folder_ / "alone.gguf", out()), 0);
     EXPECT_EQ(gguf::File::open(out()).metadata().require_int("spectralquant.processes"), 3);
   }
@@ -148,7 +176,8 @@ TEST_F(DistributedTest, AKilledProcessEndsAllAndTheSameCommandContinues) {
     EXPECT_LT(Clock::now() - killed, 20s);
     EXPECT_EQ(results[victim].exit_code, 128 + SIGKILL);
     EXPECT_EQ(results[1 - victim].exit_code, 1);
-    EXPECT_THAT(results[1 - victim].err, HasSubstr("process " + std::to_string(victim) + " of 2 was lost"));
+    EXPECT_THAT(results[1 - victim].err,
+                HasSubstr("process " + std::to_string(victim) + " of 2 was lost"));
     EXPECT_THAT(results[1 - victim].err, HasSubstr("same command"));
     EXPECT_FALSE(std::filesystem::exists(out()));
     EXPECT_GE(n_kept(), before + 2);

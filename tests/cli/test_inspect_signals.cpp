@@ -19,7 +19,9 @@ const std::string kSuite = SQ_SOURCE_DIR "/suites/convergence60.jsonl";
 class InspectSignalsTest : public testing::Test {
  protected:
   std::string gather(const std::vector<std::string>& more) {
-    std::vector<std::string> arguments = {"calibrate", kModel, "-o", signals_, "--force", "--calibration", kSuite, "--max-tokens", "1024"};
+    std::vector<std::string> arguments = {"calibrate", kModel,         "-o",
+                                          signals_,    "--force",      "--calibration",
+                                          kSuite,      "--max-tokens", "1024"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Result r = run(arguments);
     EXPECT_EQ(r.exit_code, 0) << r.err;
@@ -31,13 +33,15 @@ class InspectSignalsTest : public testing::Test {
 };
 
 TEST_F(InspectSignalsTest, ShowsSpectraErrorsAndCosts) {
-  const std::string signals = gather({"--output-moments"}), plain = (folder_ / "plain.gguf").string();
+  const std::string signals = gather({"--output-moments"}),
+                    plain = (folder_ / "plain.gguf").string();
   const Result spectra = run({"inspect", "--signals", signals, "--top", "5"});
   EXPECT_EQ(spectra.exit_code, 0) << spectra.err;
   EXPECT_THAT(spectra.out, AllOf(HasSubstr("inputs (H)"), HasSubstr("more: --top 0")));
   EXPECT_THAT(run({"inspect", "--signals", signals, "--top", "0"}).out, HasSubstr("as lookup (C)"));
   ASSERT_EQ(run({"quantize", kModel, "-o", plain, "--method", "plain"}).exit_code, 0);
-  const Result r = run({"inspect", plain, "--signals", signals, "--reference", kModel, "--measure", kSuite, "--max-tokens", "512", "--json"});
+  const Result r = run({"inspect", plain, "--signals", signals, "--reference", kModel, "--measure",
+                        kSuite, "--max-tokens", "512", "--json"});
   ASSERT_EQ(r.exit_code, 0) << r.err;
   const auto out = json::parse(r.out);
   ASSERT_EQ(out["variants"].size(), 2u);
@@ -55,14 +59,16 @@ TEST_F(InspectSignalsTest, RefusesWhatDoesNotBelongTogether) {
   const std::string signals = gather({});
   const Result blind = run({"inspect", "--signals", signals, "--reference", kModel});
   EXPECT_EQ(blind.exit_code, 3);
-  EXPECT_THAT(blind.err, AllOf(HasSubstr("no output moments"), HasSubstr("fix:"), HasSubstr("--output-moments")));
+  EXPECT_THAT(blind.err, AllOf(HasSubstr("no output moments"), HasSubstr("fix:"),
+                               HasSubstr("--output-moments")));
   const Result no_signals = run({"inspect", "--signals", kModel});
   EXPECT_EQ(no_signals.exit_code, 3);
   EXPECT_THAT(no_signals.err, HasSubstr("holds no signals"));
   std::string bytes = read_file(kModel);
   bytes[bytes.size() - 1] ^= 1;
   write_file(folder_ / "other.gguf", bytes);
-  const Result other = run({"inspect", "--signals", signals, "--reference", (folder_ / "other.gguf").string()});
+  const Result other =
+      run({"inspect", "--signals", signals, "--reference", (folder_ / "other.gguf").string()});
   EXPECT_EQ(other.exit_code, 3);
   EXPECT_THAT(other.err, HasSubstr("signals are of another model"));
 }

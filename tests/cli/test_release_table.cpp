@@ -17,8 +17,10 @@ class SlowReleaseTableTest : public testing::Test {
  protected:
   void SetUp() override {
     std::filesystem::create_directory(folder / "models");
-    std::filesystem::create_symlink(SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf", folder / "models" / "nano-bf16.gguf");
-    for (const auto* name : {"convergence60.jsonl", "heldout120.jsonl"}) write_file(folder / "models" / name, first_documents(name, 1));
+    std::filesystem::create_symlink(SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf",
+                                    folder / "models" / "nano-bf16.gguf");
+    for (const auto* name : {"convergence60.jsonl", "heldout120.jsonl"})
+      write_file(folder / "models" / name, first_documents(name, 1));
     write_file(folder / "calibration.jsonl", first_documents("calibration.jsonl", 8));
   }
   static std::string first_documents(const std::string& suite, int n) {
@@ -30,10 +32,12 @@ class SlowReleaseTableTest : public testing::Test {
   /// Exit code; output and messages go to `out` and `err`.
   int run_script(const std::string& models, const std::string& path) {
     const auto quoted = [](const std::string& text) { return "'" + text + "'"; };
-    const int status = std::system(("PATH=" + quoted(path) + " SPECTRALQUANT=" + quoted(SQ_BINARY) + " OUT=" + quoted(folder / "out") +
-                                    " CALIBRATION=" + quoted(folder / "calibration.jsonl") + " " + quoted(SQ_SOURCE_DIR "/bench/release_table.sh") +
-                                    " " + quoted(models) + " --effort fast > " + quoted(folder / "stdout") + " 2> " + quoted(folder / "stderr"))
-                                       .c_str());
+    const int status = std::system(
+        ("PATH=" + quoted(path) + " SPECTRALQUANT=" + quoted(SQ_BINARY) +
+         " OUT=" + quoted(folder / "out") + " CALIBRATION=" + quoted(folder / "calibration.jsonl") +
+         " " + quoted(SQ_SOURCE_DIR "/bench/release_table.sh") + " " + quoted(models) +
+         " --effort fast > " + quoted(folder / "stdout") + " 2> " + quoted(folder / "stderr"))
+            .c_str());
     out = read_file(folder / "stdout");
     err = read_file(folder / "stderr");
     return WEXITSTATUS(status);
@@ -55,8 +59,12 @@ TEST_F(SlowReleaseTableTest, WithoutStockToolsPureAndOursAreSetBesideThePublishe
 TEST_F(SlowReleaseTableTest, WithStockToolsMissingMixesAreMade) {
   const std::string tool = find_tool("llama-quantize");
   if (tool.empty()) GTEST_SKIP() << "llama-quantize not found: put it on PATH or set LLAMA_CPP_BIN";
-  ASSERT_EQ(run_script(folder / "models", std::filesystem::path(tool).parent_path().string() + ":/usr/bin:/bin"), 0) << err;
-  for (const auto* label : {"IQ4_NL", "Q4_K_M", "Q4_K_S", "IQ4_XS", "pure Q4_K_M", "pure, imatrix", "SpectralQuant"})
+  ASSERT_EQ(run_script(folder / "models",
+                       std::filesystem::path(tool).parent_path().string() + ":/usr/bin:/bin"),
+            0)
+      << err;
+  for (const auto* label :
+       {"IQ4_NL", "Q4_K_M", "Q4_K_S", "IQ4_XS", "pure Q4_K_M", "pure, imatrix", "SpectralQuant"})
     EXPECT_THAT(out, HasSubstr(std::string("| ") + label + " | ")) << err;
 }
 

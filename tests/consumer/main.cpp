@@ -11,7 +11,8 @@ int main(int argc, char** argv) {
   options.method = spectralquant::pipeline::Method::kPlain;
   options.overwrite = true;
   const auto report = spectralquant::pipeline::quantize_file(options);
-  const bool strict = spectralquant::gguf::take_inventory(spectralquant::gguf::File::open(argv[2])).strict;
+  const bool strict =
+      spectralquant::gguf::take_inventory(spectralquant::gguf::File::open(argv[2])).strict;
   std::printf("%.2f bits a weight, strict: %s\n", report.matrix_bpw, strict ? "yes" : "no");
   return strict ? 0 : 1;
 }

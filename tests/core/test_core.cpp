@@ -20,7 +20,8 @@ TEST(ErrorTest, SaysProblemPlaceAndFix) {
 TEST(ErrorTest, LeavesEmptyPartsOut) { EXPECT_STREQ(bad_input("broken").what(), "broken"); }
 
 TEST(HashTest, IsXxh3AndDoesNotDependOnPieces) {
-  EXPECT_EQ(hash_hex(""), "99aa06d3014798d86001c324468d497f");  // XXH3_128bits of the empty string, from xxHash's own test vectors
+  // XXH3_128bits of the empty string, from xxHash's own test vectors
+  EXPECT_EQ(hash_hex(""), "99aa06d3014798d86001c324468d497f");
   EXPECT_EQ(Hasher().update("spec").update("tral").hex(), hash_hex("spectral"));
 }
 
@@ -35,7 +36,11 @@ TEST(ParallelForTest, VisitsEveryItemOnce) {
 }
 
 TEST(ParallelForTest, RethrowsTheFirstException) {
-  EXPECT_THROW(parallel_for(100, 4, [](std::size_t i) { if (i == 37) throw bad_input("stop"); }), Error);
+  EXPECT_THROW(parallel_for(100, 4,
+                            [](std::size_t i) {
+                              if (i == 37) throw bad_input("stop");
+                            }),
+               Error);
 }
 
 }  // namespace

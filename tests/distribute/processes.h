@@ -12,7 +12,8 @@
 
 namespace spectralquant::distribute {
 
-/// Runs body in `size` processes that form a group. Returns their exit codes: what body returned, 99 if it threw, 128 + signal.
+/// Runs body in `size` processes that form a group. Returns their exit codes: what body returned,
+/// 99 if it threw, 128 + signal.
 ///
 /// The caller must not have started threads of torch before.
 inline std::vector<int> run_processes(int size, const std::function<int(Group&)>& body) {

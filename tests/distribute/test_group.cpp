@@ -1,5 +1,3 @@
-#include "spectralquant/distribute/group.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +6,7 @@
 #include <thread>
 
 #include "distribute/processes.h"
+#include "spectralquant/distribute/group.h"
 
 namespace spectralquant::distribute {
 namespace {
@@ -40,13 +39,16 @@ TEST(GroupTest, SumsAndBroadcastsReachEveryone) {
       torch::Tensor doubles = torch::full({3, 5}, 0.1 * (r + 1), torch::kFloat64);
       group.sum(doubles);
       right = right && std::abs(doubles[2][4].item<double>() - 0.05 * size * (size + 1)) < 1e-12;
-      torch::Tensor transposed = torch::arange(6, torch::kInt64).reshape({2, 3}).t();  // not contiguous
+      // not contiguous
+      torch::Tensor transposed = torch::arange(6, torch::kInt64).reshape({2, 3}).t();
       group.sum(transposed);
-      right = right && torch::equal(transposed, torch::arange(6, torch::kInt64).reshape({2, 3}).t() * size);
+      right = right &&
+              torch::equal(transposed, torch::arange(6, torch::kInt64).reshape({2, 3}).t() * size);
       torch::Tensor floats = torch::full({1000}, static_cast<float>(r));
       group.broadcast(floats, size - 1);
       right = right && floats.min().item<float>() == static_cast<float>(size - 1);
-      const std::string text = group.broadcast(r == 1 ? std::string("a\0b", 3) : "of another length", 1);
+      const std::string text =
+          group.broadcast(r == 1 ? std::string("a\0b", 3) : "of another length", 1);
       right = right && text == std::string("a\0b", 3);
       right = right && group.broadcast(r == 0 ? "" : "x", 0).empty();
       torch::Tensor covered = torch::zeros({7}, torch::kInt64);
@@ -67,7 +69,8 @@ int expect_loss(const std::function<void()>& operation, const std::string& text)
   try {
     operation();
   } catch (const Error& error) {
-    const bool told = std::string(error.what()).find(text) != std::string::npos && error.fix().find("same command") != std::string::npos;
+    const bool told = std::string(error.what()).find(text) != std::string::npos &&
+                      error.fix().find("same command") != std::string::npos;
     if (!told) std::fprintf(stderr, "%s\n", error.what());
     return told && std::chrono::steady_clock::now() - start < std::chrono::seconds(12) ? 0 : 2;
   }
@@ -79,9 +82,12 @@ TEST(GroupTest, AKilledProcessIsNamedByTheOthers) {
     const auto codes = run_processes(3, [victim](Group& group) {
       group.barrier();
       if (group.rank() == victim) std::raise(SIGKILL);
-      return expect_loss([&] { group.barrier(); }, "process " + std::to_string(victim) + " of 3 was lost");
+      return expect_loss([&] { group.barrier(); },
+                         "process " + std::to_string(victim) + " of 3 was lost");
     });
-    for (int r = 0; r < 3; ++r) EXPECT_EQ(codes[static_cast<std::size_t>(r)], r == victim ? 128 + SIGKILL : 0) << "process " << r;
+    for (int r = 0; r < 3; ++r)
+      EXPECT_EQ(codes[static_cast<std::size_t>(r)], r == victim ? 128 + SIGKILL : 0)
+          << "process " << r;
   }
 }
 

@@ -1,11 +1,10 @@
-#include "spectralquant/distribute/launch.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/distribute/launch.h"
 
 namespace spectralquant::distribute {
 namespace {
@@ -38,8 +37,14 @@ TEST(LaunchTest, WithoutALauncherOneProcess) {
 }
 
 TEST(LaunchTest, Torchrun) {
-  const Launch launch = read({{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"LOCAL_RANK", "1"}, {"LOCAL_WORLD_SIZE", "4"}, {"MASTER_ADDR", "10.0.0.1"},
-                              {"MASTER_PORT", "1234"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}, {"TORCHELASTIC_RESTART_COUNT", "2"}});
+  const Launch launch = read({{"RANK", "5"},
+                              {"WORLD_SIZE", "8"},
+                              {"LOCAL_RANK", "1"},
+                              {"LOCAL_WORLD_SIZE", "4"},
+                              {"MASTER_ADDR", "10.0.0.1"},
+                              {"MASTER_PORT", "1234"},
+                              {"TORCHELASTIC_USE_AGENT_STORE", "True"},
+                              {"TORCHELASTIC_RESTART_COUNT", "2"}});
   EXPECT_EQ(launch.rank, 5);
   EXPECT_EQ(launch.size, 8);
   EXPECT_EQ(launch.local_rank, 1);
@@ -51,7 +56,10 @@ TEST(LaunchTest, Torchrun) {
 }
 
 TEST(LaunchTest, OpenMpi) {
-  const Environment on_one_machine{{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"OMPI_COMM_WORLD_LOCAL_RANK", "1"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
+  const Environment on_one_machine{{"OMPI_COMM_WORLD_RANK", "1"},
+                                   {"OMPI_COMM_WORLD_SIZE", "2"},
+                                   {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+                                   {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
   const Launch launch = read(on_one_machine);
   EXPECT_EQ(launch.rank, 1);
   EXPECT_EQ(launch.local_size, 2);
@@ -66,7 +74,8 @@ TEST(LaunchTest, OpenMpi) {
 }
 
 TEST(LaunchTest, SlurmStepsAndNotItsBatchScripts) {
-  const Environment step{{"SLURM_PROCID", "3"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_LOCALID", "1"}, {"SLURM_STEP_NODELIST", "gpu[07-12,15],x1"},
+  const Environment step{{"SLURM_PROCID", "3"},      {"SLURM_STEP_NUM_TASKS", "4"},
+                         {"SLURM_LOCALID", "1"},     {"SLURM_STEP_NODELIST", "gpu[07-12,15],x1"},
                          {"SLURM_JOB_ID", "123456"}, {"SLURM_STEP_ID", "0"}};
   const Launch launch = read(step);
   EXPECT_EQ(launch.rank, 3);
@@ -90,7 +99,9 @@ TEST(LaunchTest, WhatCannotBeIsNamed) {
   EXPECT_THAT(refusal({{"RANK", "2"}, {"WORLD_SIZE", "2"}}), HasSubstr("process 2 of 2"));
   EXPECT_THAT(refusal({{"RANK", "0"}, {"WORLD_SIZE", "0"}}), HasSubstr("process 0 of 0"));
   EXPECT_THAT(refusal({{"RANK", "0"}, {"WORLD_SIZE", "2"}}), HasSubstr("MASTER_ADDR"));
-  EXPECT_THAT(refusal({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}, {"MASTER_PORT", "70000"}}), HasSubstr("MASTER_PORT is 70000"));
+  EXPECT_THAT(
+      refusal({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}, {"MASTER_PORT", "70000"}}),
+      HasSubstr("MASTER_PORT is 70000"));
 }
 
 }  // namespace

@@ -1,5 +1,3 @@
-#include "spectralquant/distribute/watch.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +6,8 @@
 #include <mutex>
 #include <stdexcept>
 #include <thread>
+
+#include "spectralquant/distribute/watch.h"
 
 namespace spectralquant::distribute {
 namespace {
@@ -28,8 +28,16 @@ struct FakeBoard {
       if (gone) throw std::runtime_error("connection reset");
       return lock;
     };
-    return {.add = [this, guard](const std::string& key, std::int64_t n) { auto lock = guard(); return counters[key] += n; },
-            .write = [this, guard](const std::string& key, const std::string& text) { auto lock = guard(); texts[key] = text; },
+    return {.add =
+                [this, guard](const std::string& key, std::int64_t n) {
+                  auto lock = guard();
+                  return counters[key] += n;
+                },
+            .write =
+                [this, guard](const std::string& key, const std::string& text) {
+                  auto lock = guard();
+                  texts[key] = text;
+                },
             .read = [this, guard](const std::string& key) -> std::optional<std::string> {
               auto lock = guard();
               const auto it = texts.find(key);
@@ -57,7 +65,8 @@ TEST(WatchTest, ASilentProcessIsNamedToAll) {
   FakeBoard board;
   Watch a(board.board(), 0, 3, kQuick), c(board.board(), 2, 3, kQuick);
   { Watch b(board.board(), 1, 3, kQuick); }  // leaves without a word, as a killed process does
-  for (const Watch* watch : {&a, &c}) EXPECT_THAT(watch->wait_for_loss(5s).value_or(""), HasSubstr("process 1 of 3 was lost"));
+  for (const Watch* watch : {&a, &c})
+    EXPECT_THAT(watch->wait_for_loss(5s).value_or(""), HasSubstr("process 1 of 3 was lost"));
 }
 
 TEST(WatchTest, AFailureIsToldWithItsReason) {

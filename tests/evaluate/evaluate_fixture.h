@@ -15,9 +15,11 @@ class SuiteFixture : public calibrate::FolderTest {
 
   text::Tokenizer tokenizer() const { return text::Tokenizer::from_metadata(metadata_); }
 
-  Suite load(const std::string& protocol, const std::string& file, std::int64_t max_document_tokens = 4096) const {
+  Suite load(const std::string& protocol, const std::string& file,
+             std::int64_t max_document_tokens = 4096) const {
     const auto suffix = protocol.empty() ? "" : ":" + protocol;
-    return load_suite(parse_suite("s=" + path(file) + suffix), tokenizer(), text::ChatFormat::from_metadata(metadata_), max_document_tokens);
+    return load_suite(parse_suite("s=" + path(file) + suffix), tokenizer(),
+                      text::ChatFormat::from_metadata(metadata_), max_document_tokens);
   }
   Suite load_text(const std::string& protocol, const std::string& text) const {
     spew(path("text.txt"), text);
@@ -28,7 +30,8 @@ class SuiteFixture : public calibrate::FolderTest {
 };
 
 /// Tokens of a text as the tokenizer gives them, between two numbers of them.
-inline std::vector<text::TokenId> part(const std::vector<text::TokenId>& tokens, std::size_t first, std::size_t last) {
+inline std::vector<text::TokenId> part(const std::vector<text::TokenId>& tokens, std::size_t first,
+                                       std::size_t last) {
   return {tokens.begin() + first, tokens.begin() + last};
 }
 

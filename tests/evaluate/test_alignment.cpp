@@ -11,7 +11,8 @@ namespace {
 
 using testing::HasSubstr;
 
-/// A reference and a model whose loss changes by `change` and whose KLD is `kld`, on 40 documents of 20 tokens.
+/// A reference and a model whose loss changes by `change` and whose KLD is `kld`, on 40 documents
+/// of 20 tokens.
 struct Scored {
   Positions reference, model;
 };
@@ -36,13 +37,15 @@ Scored make(double change, double kld, std::uint64_t seed) {
   return out;
 }
 
-AlignmentInput input(const char* name, std::optional<Seen> seen, const Scored& s, const Scored* control = nullptr) {
+AlignmentInput input(const char* name, std::optional<Seen> seen, const Scored& s,
+                     const Scored* control = nullptr) {
   return {name, seen, &s.reference, &s.model, control ? &control->model : nullptr};
 }
 
 TEST(AlignmentTest, DamageThatIsTheSameEverywhereIsKept) {
   const auto same = make(0.02, 0.02, 1), never = make(0.02, 0.02, 2);
-  const auto out = judge_alignment({input("same", Seen::kSameSource, same), input("never", Seen::kNever, never)}, {});
+  const auto out = judge_alignment(
+      {input("same", Seen::kSameSource, same), input("never", Seen::kNever, never)}, {});
   ASSERT_EQ(out.size(), 2u);
   for (const auto& a : out) {
     EXPECT_EQ(a.verdict, "kept") << a.text;
@@ -56,7 +59,8 @@ TEST(AlignmentTest, DamageThatIsTheSameEverywhereIsKept) {
 
 TEST(AlignmentTest, MoreDriftWhereTheTextIsOfTheCalibrationsKindIsAligned) {
   const auto same = make(-0.01, 0.02, 1), never = make(0.02, 0.02, 2);
-  const auto out = judge_alignment({input("same", Seen::kSameSource, same), input("never", Seen::kNever, never)}, {});
+  const auto out = judge_alignment(
+      {input("same", Seen::kSameSource, same), input("never", Seen::kNever, never)}, {});
   EXPECT_EQ(out[0].verdict, "aligned") << out[0].text;
   EXPECT_TRUE(out[0].below_reference);
   EXPECT_NEAR(out[0].excess_drift->mean, 0.03, 0.005);
@@ -67,27 +71,32 @@ TEST(AlignmentTest, MoreDriftWhereTheTextIsOfTheCalibrationsKindIsAligned) {
 
 TEST(AlignmentTest, AControlThatDoesTheSameTakesTheVerdictBack) {
   const auto same = make(-0.01, 0.02, 1), never = make(0.02, 0.02, 2);
-  const auto same_control = make(-0.01, 0.03, 1), never_control = make(0.03, 0.03, 2);  // as much excess, without the text
-  const auto out =
-      judge_alignment({input("same", Seen::kSameSource, same, &same_control), input("never", Seen::kNever, never, &never_control)}, {});
+  // as much excess, without the text
+  const auto same_control = make(-0.01, 0.03, 1), never_control = make(0.03, 0.03, 2);
+  const auto out = judge_alignment({input("same", Seen::kSameSource, same, &same_control),
+                                    input("never", Seen::kNever, never, &never_control)},
+                                   {});
   ASSERT_TRUE(out[0].control_excess_drift.has_value());
   EXPECT_LT(out[0].control_excess_drift->low, 0.0);
   EXPECT_EQ(out[0].verdict, "shifted") << out[0].text;
   const auto innocent = make(0.03, 0.03, 1);
-  const auto again =
-      judge_alignment({input("same", Seen::kSameSource, same, &innocent), input("never", Seen::kNever, never, &never_control)}, {});
+  const auto again = judge_alignment({input("same", Seen::kSameSource, same, &innocent),
+                                      input("never", Seen::kNever, never, &never_control)},
+                                     {});
   EXPECT_EQ(again[0].verdict, "aligned") << again[0].text;
 }
 
 TEST(AlignmentTest, LossBelowTheReferenceEverywhereIsAShift) {
   const auto one = make(-0.02, 0.02, 1), two = make(-0.02, 0.02, 2);
-  for (const auto& a : judge_alignment({input("one", Seen::kNever, one), input("two", Seen::kSameSource, two)}, {}))
+  for (const auto& a :
+       judge_alignment({input("one", Seen::kNever, one), input("two", Seen::kSameSource, two)}, {}))
     EXPECT_EQ(a.verdict, "shifted") << a.text;
 }
 
 TEST(AlignmentTest, WithoutACalibrationTextALowLossIsUnexplained) {
   const auto low = make(-0.02, 0.02, 1), high = make(0.02, 0.02, 2);
-  const auto out = judge_alignment({input("low", std::nullopt, low), input("high", std::nullopt, high)}, {});
+  const auto out =
+      judge_alignment({input("low", std::nullopt, low), input("high", std::nullopt, high)}, {});
   EXPECT_EQ(out[0].verdict, "unexplained");
   EXPECT_EQ(out[1].verdict, "kept");
 }
@@ -95,7 +104,8 @@ TEST(AlignmentTest, WithoutACalibrationTextALowLossIsUnexplained) {
 TEST(AlignmentTest, ALeakedSuiteIsCalledThatWhateverItsFigures) {
   for (const double change : {-0.05, 0.02}) {
     const auto leaked = make(change, 0.02, 1), never = make(0.02, 0.02, 2);
-    const auto out = judge_alignment({input("leaked", Seen::kCalibratedOn, leaked), input("never", Seen::kNever, never)}, {});
+    const auto out = judge_alignment(
+        {input("leaked", Seen::kCalibratedOn, leaked), input("never", Seen::kNever, never)}, {});
     EXPECT_EQ(out[0].verdict, "leaked");
     EXPECT_THAT(out[0].text, HasSubstr("tell nothing about other text"));
   }

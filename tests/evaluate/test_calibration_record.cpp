@@ -14,23 +14,31 @@ class CalibrationRecordTest : public SuiteFixture {
     spew(path("a.txt"), "the sea of stone runs to a river and the night is long");
     spew(path("b.txt"), "0123456789 0123456789 0123456789 0123456789");
     for (const auto* name : {"a.txt", "b.txt"})
-      texts_.push_back({path(name), text::load_corpus({path(name)}, text::ChatFormat::from_metadata(metadata_))});
+      texts_.push_back({path(name), text::load_corpus({path(name)},
+                                                      text::ChatFormat::from_metadata(metadata_))});
   }
   /// Metadata as quantize writes them for calibration on these texts.
-  gguf::Metadata made_with(const std::string& description, const std::vector<std::size_t>& texts) const {
+  gguf::Metadata made_with(const std::string& description,
+                           const std::vector<std::size_t>& texts) const {
     std::vector<std::vector<text::TokenId>> documents;
     for (auto t : texts)
       for (auto& d : text::encode_documents(texts_[t].corpus, tokenizer())) documents.push_back(d);
     Hasher hasher;
-    for (const auto& w : text::cut_windows(documents, 8, tokenizer().eos(), documents.empty() ? 0 : SIZE_MAX)) hasher.update(w.data(), w.size() * sizeof(w[0]));
+    for (const auto& w :
+         text::cut_windows(documents, 8, tokenizer().eos(), documents.empty() ? 0 : SIZE_MAX))
+      hasher.update(w.data(), w.size() * sizeof(w[0]));
     gguf::Metadata m;
-    m.set("spectralquant.options", gguf::Value::of_string(R"({"method":"spectral","window_tokens":8,"self_tokens":0,"max_tokens":0})"));
+    m.set("spectralquant.options",
+          gguf::Value::of_string(
+              R"({"method":"spectral","window_tokens":8,"self_tokens":0,"max_tokens":0})"));
     m.set("spectralquant.calibration", gguf::Value::of_string(description));
     m.set("spectralquant.calibration_hash", gguf::Value::of_string(hasher.hex()));
     m.set("spectralquant.calibration_tokens", gguf::Value::of_u64(48));
     return m;
   }
-  CalibrationRecord read(const gguf::Metadata& m) const { return read_calibration(m, texts_, tokenizer()); }
+  CalibrationRecord read(const gguf::Metadata& m) const {
+    return read_calibration(m, texts_, tokenizer());
+  }
 
   std::vector<CalibrationText> texts_;
 };
@@ -94,7 +102,8 @@ TEST_F(CalibrationRecordTest, AFileThatSaysNothingMayHaveSeenAll) {
 
 TEST_F(CalibrationRecordTest, SurvivesHostileMetadata) {
   for (const std::string options :
-       {"", "[]", "{\"window_tokens\": \"many\"}", "{\"window_tokens\": -3}", "{\"window_tokens\": 99999999999}"}) {
+       {"", "[]", "{\"window_tokens\": \"many\"}", "{\"window_tokens\": -3}",
+        "{\"window_tokens\": 99999999999}"}) {
     auto m = made_with("a.txt", {0});
     m.set("spectralquant.options", gguf::Value::of_string(options));
     m.set("spectralquant.calibration_hash", gguf::Value::of_u32(3));

@@ -19,9 +19,10 @@ class ChoiceTest : public SuiteFixture {
 };
 
 TEST_F(ChoiceTest, EveryChoiceIsScoredAfterItsQuestion) {
-  const auto choices = read(R"({"question": "the river runs to", "choices": ["the sea", "stone"], "answer": 0})"
-                            "\n\n"
-                            R"({"prompt": "0123 ", "choices": ["4", "55", "6"], "answer": "C"})");
+  const auto choices =
+      read(R"({"question": "the river runs to", "choices": ["the sea", "stone"], "answer": 0})"
+           "\n\n"
+           R"({"prompt": "0123 ", "choices": ["4", "55", "6"], "answer": "C"})");
   ASSERT_EQ(choices.questions.size(), 2u);
   EXPECT_EQ(choices.questions[0].answer, 0u);
   EXPECT_EQ(choices.questions[1].answer, 2u);
@@ -37,14 +38,16 @@ TEST_F(ChoiceTest, EveryChoiceIsScoredAfterItsQuestion) {
     n += static_cast<std::int64_t>(item.n_scored());
   }
   EXPECT_EQ(choices.suite.n_scored, n);
-  EXPECT_EQ(choices.suite.items[0].first_scored, static_cast<std::int64_t>(tokenizer().encode("the river runs to").size()));
+  EXPECT_EQ(choices.suite.items[0].first_scored,
+            static_cast<std::int64_t>(tokenizer().encode("the river runs to").size()));
   EXPECT_EQ(choices.suite.n_units, 2);
 }
 
 TEST_F(ChoiceTest, ReadsListsWithLabelsAndAnswersAsText) {
-  const auto choices = read(R"({"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answer": "2"})"
-                            "\n"
-                            R"({"question": "q", "choices": ["x", "y"], "answer": "y"})");
+  const auto choices = read(
+      R"({"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answer": "2"})"
+      "\n"
+      R"({"question": "q", "choices": ["x", "y"], "answer": "y"})");
   EXPECT_EQ(choices.questions[0].answer, 1u);
   EXPECT_EQ(choices.questions[1].answer, 1u);
 }
@@ -52,17 +55,22 @@ TEST_F(ChoiceTest, ReadsListsWithLabelsAndAnswersAsText) {
 TEST_F(ChoiceTest, RefusesWithFileAndLine) {
   const std::string good = R"({"question": "q", "choices": ["x", "y"], "answer": 0})";
   EXPECT_THAT(refused(good + "\n{\"question\": \"q\"}"), HasSubstr("q.jsonl:2"));
-  EXPECT_THAT(refused("{\"question\": \"q\", \"choices\": [\"x\"]}"), HasSubstr("fewer than two choices"));
-  EXPECT_THAT(refused("{\"choices\": [\"x\", \"y\"], \"answer\": 0}"), HasSubstr("neither \"question\" nor \"prompt\""));
-  EXPECT_THAT(refused(R"({"question": "q", "choices": ["x", 3], "answer": 0})"), HasSubstr("a choice is no text"));
+  EXPECT_THAT(refused("{\"question\": \"q\", \"choices\": [\"x\"]}"),
+              HasSubstr("fewer than two choices"));
+  EXPECT_THAT(refused("{\"choices\": [\"x\", \"y\"], \"answer\": 0}"),
+              HasSubstr("neither \"question\" nor \"prompt\""));
+  EXPECT_THAT(refused(R"({"question": "q", "choices": ["x", 3], "answer": 0})"),
+              HasSubstr("a choice is no text"));
   for (const auto* answer : {"2", "-1", "\"Z\"", "null", "0.5"})
-    EXPECT_THAT(refused(R"({"question": "q", "choices": ["x", "y"], "answer": )" + std::string(answer) + "}"),
+    EXPECT_THAT(refused(R"({"question": "q", "choices": ["x", "y"], "answer": )" +
+                        std::string(answer) + "}"),
                 HasSubstr("none of the choices"))
         << answer;
   EXPECT_THAT(refused("no json"), HasSubstr("no JSON object"));
   EXPECT_THAT(refused("{\"question\": \"\xff\"}"), HasSubstr("not UTF-8"));
   EXPECT_THAT(refused("\n"), HasSubstr("holds no question"));
-  EXPECT_THAT(refusal([&] { load_choices("a=" + path("none.jsonl"), tokenizer()); }), HasSubstr("cannot read"));
+  EXPECT_THAT(refusal([&] { load_choices("a=" + path("none.jsonl"), tokenizer()); }),
+              HasSubstr("cannot read"));
   for (const auto* text : {"file.jsonl", "=file.jsonl", "name="})
     EXPECT_THAT(refusal([&] { load_choices(text, tokenizer()); }), HasSubstr("NAME=FILE")) << text;
 }
@@ -85,7 +93,8 @@ TEST_F(ChoiceTest, CountsAnswersAndFlips) {
   const auto choices = read(lines);
   //                                         right      right      wrong      wrong
   const auto reference = with_losses(choices, {1, 5, 1, 5, 5, 4, 5, 4});
-  const auto model = with_losses(choices, {1, 5, 6, 5, 3, 4, 5, 4});  // loses the second, gains the third
+  // loses the second, gains the third
+  const auto model = with_losses(choices, {1, 5, 6, 5, 3, 4, 5, 4});
   const auto score = score_choices(choices, reference, model, {});
   EXPECT_DOUBLE_EQ(score.accuracy.mean, 0.5);
   EXPECT_DOUBLE_EQ(score.accuracy_per_byte.mean, 0.0);  // ten bytes make the long choice cheap

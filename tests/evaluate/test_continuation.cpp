@@ -8,14 +8,21 @@ namespace {
 using Rows = std::vector<std::vector<text::TokenId>>;
 
 TEST(DivergenceTest, CountsTokensUntilTheyDiffer) {
-  const Rows reference = {{1, 2, 3, 4, 5, 6, 7, 8}, {1, 2, 3, 4, 5, 6, 7, 8}, {1, 2, 3, 4, 5, 6, 7, 8}, {1, 2, 3, 4, 5, 6, 7, 8}};
-  const Rows candidate = {{9, 2, 3, 4, 5, 6, 7, 8}, {1, 2, 3, 4, 9, 6, 7, 8}, {1, 2, 3, 4, 5, 6, 9, 8}, {1, 2, 3, 4, 5, 6, 7, 8}};
+  const Rows reference = {{1, 2, 3, 4, 5, 6, 7, 8},
+                          {1, 2, 3, 4, 5, 6, 7, 8},
+                          {1, 2, 3, 4, 5, 6, 7, 8},
+                          {1, 2, 3, 4, 5, 6, 7, 8}};
+  const Rows candidate = {{9, 2, 3, 4, 5, 6, 7, 8},
+                          {1, 2, 3, 4, 9, 6, 7, 8},
+                          {1, 2, 3, 4, 5, 6, 9, 8},
+                          {1, 2, 3, 4, 5, 6, 7, 8}};
   const auto d = compare_continuations(reference, candidate);
   EXPECT_EQ(d.same, (std::vector<std::int64_t>{0, 4, 6, 8}));
   EXPECT_EQ(d.median, 5.0);
   EXPECT_DOUBLE_EQ(d.identical, 0.25);
   EXPECT_DOUBLE_EQ(d.agreement, (0 + 4 + 6 + 8) / 32.0);
-  const std::vector<std::pair<std::int64_t, double>> curve = {{0, 1}, {1, .75}, {2, .75}, {3, .75}, {4, .75}, {6, .5}, {8, .25}};
+  const std::vector<std::pair<std::int64_t, double>> curve = {
+      {0, 1}, {1, .75}, {2, .75}, {3, .75}, {4, .75}, {6, .5}, {8, .25}};
   EXPECT_EQ(d.curve, curve);
 }
 
@@ -33,7 +40,8 @@ class ContinuationTest : public SuiteFixture {};
 
 TEST_F(ContinuationTest, PromptsAreTheBeginningsOfLongItems) {
   std::string lines;
-  for (int i = 0; i < 10; ++i) lines += "{\"text\": \"" + std::string(i % 2 ? 3 : 9, static_cast<char>('0' + i)) + "\"}\n";
+  for (int i = 0; i < 10; ++i)
+    lines += "{\"text\": \"" + std::string(i % 2 ? 3 : 9, static_cast<char>('0' + i)) + "\"}\n";
   spew(path("t.jsonl"), lines);
   const auto suite = load("", "t.jsonl");
   const auto prompts = take_prompts(suite, 3, 5);
@@ -47,7 +55,9 @@ TEST_F(ContinuationTest, PromptsAreTheBeginningsOfLongItems) {
 
 TEST_F(ContinuationTest, AModelContinuesAsItselfAndTheCacheKnowsIt) {
   const auto file = gguf::File::open(model::write_tiny_qwen35(path("tiny.gguf")));
-  const auto suite = load_text("4x12", "the sea of stone runs to a river and the night is long and the river runs to a sea of stone");
+  const auto suite = load_text("4x12",
+                               "the sea of stone runs to a river and the night is long and the "
+                               "river runs to a sea of stone");
   const auto prompts = take_prompts(suite, 64, 6);
   Cache cache(path("cache"));
   Subject subject(file, {});
@@ -63,7 +73,9 @@ TEST_F(ContinuationTest, AModelContinuesAsItselfAndTheCacheKnowsIt) {
 
 TEST_F(ContinuationTest, AfterTheEndComesTheEnd) {
   const auto file = gguf::File::open(model::write_tiny_qwen35(path("tiny.gguf")));
-  const auto suite = load_text("4x12", "the sea of stone runs to a river and the night is long and the river runs to a sea of stone");
+  const auto suite = load_text("4x12",
+                               "the sea of stone runs to a river and the night is long and the "
+                               "river runs to a sea of stone");
   const auto prompts = take_prompts(suite, 64, 6);
   Cache none;
   Subject subject(file, {});

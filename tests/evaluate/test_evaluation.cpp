@@ -20,19 +20,22 @@ class EvaluationTest : public SuiteFixture {
   void SetUp() override {
     std::string lines, other;
     for (int i = 0; i < 6; ++i) {
-      lines += fmt::format("{{\"text\": \"the sea of stone runs to a river and the night is long {}\"}}\n", i);
+      lines += fmt::format(
+          "{{\"text\": \"the sea of stone runs to a river and the night is long {}\"}}\n", i);
       other += fmt::format("{{\"text\": \"{}\"}}\n", std::string(20, static_cast<char>('0' + i)));
     }
     spew(path("texts.jsonl"), lines);
     spew(path("digits.jsonl"), other);
     spew(path("q.jsonl"),
-         "{\"question\": \"the river runs to\", \"choices\": [\"the sea\", \"stone\"], \"answer\": 0}\n"
+         "{\"question\": \"the river runs to\", \"choices\": [\"the sea\", \"stone\"], \"answer\": "
+         "0}\n"
          "{\"question\": \"of night and\", \"choices\": [\"day\", \"stone\"], \"answer\": 1}\n");
     write("p.gguf", 1, {});
     write("a.gguf", 2, {});
     write("b.gguf", 3, {});
   }
-  void write(const std::string& name, std::uint64_t seed, std::function<void(gguf::Metadata&)> edit) {
+  void write(const std::string& name, std::uint64_t seed,
+             std::function<void(gguf::Metadata&)> edit) {
     model::TinyOptions options;
     options.seed = seed;
     options.n_blocks = 1;
@@ -45,7 +48,8 @@ class EvaluationTest : public SuiteFixture {
     EvaluationRequest out;
     out.reference = path("p.gguf");
     for (const auto& c : candidates) out.candidates.push_back(path(c));
-    out.suites = {parse_suite("texts=" + path("texts.jsonl")), parse_suite("digits=" + path("digits.jsonl") + ":2x8")};
+    out.suites = {parse_suite("texts=" + path("texts.jsonl")),
+                  parse_suite("digits=" + path("digits.jsonl") + ":2x8")};
     out.cache_folder = path("cache");
     out.options.bootstrap_samples = 50;
     return out;
@@ -53,15 +57,18 @@ class EvaluationTest : public SuiteFixture {
   /// What a run has to compute: "phase item" of its reports.
   std::pair<Evaluation, std::set<std::string>> run(const EvaluationRequest& request) {
     std::set<std::string> computed;
-    auto result = evaluate(request, [&](const ProgressEvent& e) { computed.insert(std::string(e.phase) + " " + std::string(e.item)); });
+    auto result = evaluate(request, [&](const ProgressEvent& e) {
+      computed.insert(std::string(e.phase) + " " + std::string(e.item));
+    });
     return {std::move(result), computed};
   }
 };
 
 TEST_F(EvaluationTest, ANewCandidateIsAllThatIsScored) {
   const auto [first, all] = run(request());
-  EXPECT_THAT(all, UnorderedElementsAre("run p on texts", "score p on texts", "run p on digits", "score p on digits", "score a on texts",
-                                        "score a on digits"));
+  EXPECT_THAT(all,
+              UnorderedElementsAre("run p on texts", "score p on texts", "run p on digits",
+                                   "score p on digits", "score a on texts", "score a on digits"));
   const auto [again, nothing] = run(request());
   EXPECT_THAT(nothing, IsEmpty());
   EXPECT_EQ(to_json(again), to_json(first));
@@ -96,7 +103,8 @@ TEST_F(EvaluationTest, PairsAreAllOfThem) {
   EXPECT_EQ(result.table.rows[0].path, path("p.gguf"));
   EXPECT_TRUE(result.table.rows[0].is_reference);
   bool scored_itself = false;
-  for (std::size_t r = 1; r < 4; ++r) scored_itself = scored_itself || result.table.rows[r].scores[0].kld.mean == 0;
+  for (std::size_t r = 1; r < 4; ++r)
+    scored_itself = scored_itself || result.table.rows[r].scores[0].kld.mean == 0;
   EXPECT_TRUE(scored_itself);  // the original is a candidate like any other
 }
 
@@ -170,16 +178,22 @@ TEST_F(EvaluationTest, RefusesBeforeAnythingRuns) {
     auto r = request();
     change(r);
     std::set<std::string> computed;
-    const auto message = refusal([&] { evaluate(r, [&](const ProgressEvent&) { computed.insert(""); }); });
+    const auto message =
+        refusal([&] { evaluate(r, [&](const ProgressEvent&) { computed.insert(""); }); });
     EXPECT_THAT(computed, IsEmpty());
     return message;
   };
-  EXPECT_THAT(refused([](auto& r) { r.baseline = "c"; }), HasSubstr("'c' is none of the candidates"));
+  EXPECT_THAT(refused([](auto& r) { r.baseline = "c"; }),
+              HasSubstr("'c' is none of the candidates"));
   EXPECT_THAT(refused([](auto& r) { r.control = "c"; }), HasSubstr("--control"));
-  EXPECT_THAT(refused([&](auto& r) { r.calibration_texts = {path("none.txt")}; }), HasSubstr("none.txt"));
-  EXPECT_THAT(refused([&](auto& r) { r.choices = {"x=" + path("texts.jsonl")}; }), HasSubstr("texts.jsonl:1"));
-  write("other.gguf", 4, [](gguf::Metadata& m) { m.set("tokenizer.ggml.pre", gguf::Value::of_string("gpt-2")); });
-  EXPECT_THAT(refused([&](auto& r) { r.candidates.push_back(path("other.gguf")); }), HasSubstr("its tokenizer is not the reference's"));
+  EXPECT_THAT(refused([&](auto& r) { r.calibration_texts = {path("none.txt")}; }),
+              HasSubstr("none.txt"));
+  EXPECT_THAT(refused([&](auto& r) { r.choices = {"x=" + path("texts.jsonl")}; }),
+              HasSubstr("texts.jsonl:1"));
+  write("other.gguf", 4,
+        [](gguf::Metadata& m) { m.set("tokenizer.ggml.pre", gguf::Value::of_string("gpt-2")); });
+  EXPECT_THAT(refused([&](auto& r) { r.candidates.push_back(path("other.gguf")); }),
+              HasSubstr("its tokenizer is not the reference's"));
 }
 
 }  // namespace

@@ -34,7 +34,8 @@ std::vector<Passage> written_by(int author, std::size_t n, std::size_t words, st
 std::string edited(const std::string& text, std::size_t n) {
   std::istringstream in(text);
   std::string out, word;
-  for (std::size_t i = 1; in >> word; ++i) out += fmt::format("{} ", i % n ? word : fmt::format("other{}", i));
+  for (std::size_t i = 1; in >> word; ++i)
+    out += fmt::format("{} ", i % n ? word : fmt::format("other{}", i));
   return out;
 }
 
@@ -53,7 +54,8 @@ TEST(WordsTest, ScriptsWithoutSpacesAreCutByCharacter) {
 }
 
 TEST(OverlapTest, AnotherAuthorsTextWasNeverSeen) {
-  const auto overlap = find_overlap("calibration", written_by(1, 40, 150, 1), "suite", written_by(2, 40, 150, 2));
+  const auto overlap =
+      find_overlap("calibration", written_by(1, 40, 150, 1), "suite", written_by(2, 40, 150, 2));
   EXPECT_EQ(overlap.seen, Seen::kNever);
   EXPECT_EQ(overlap.near_duplicates, 0);
   EXPECT_LT(overlap.shared_ngrams, 0.001);
@@ -62,7 +64,8 @@ TEST(OverlapTest, AnotherAuthorsTextWasNeverSeen) {
 }
 
 TEST(OverlapTest, OtherTextOfOneAuthorIsOfTheSameSource) {
-  const auto overlap = find_overlap("calibration", written_by(1, 40, 150, 1), "suite", written_by(1, 40, 150, 2));
+  const auto overlap =
+      find_overlap("calibration", written_by(1, 40, 150, 1), "suite", written_by(1, 40, 150, 2));
   EXPECT_EQ(overlap.seen, Seen::kSameSource);
   EXPECT_EQ(overlap.near_duplicates, 0);
   EXPECT_NEAR(overlap.source_auc, 0.5, 0.2);
@@ -71,14 +74,16 @@ TEST(OverlapTest, OtherTextOfOneAuthorIsOfTheSameSource) {
 TEST(OverlapTest, OneOfSeveralSourcesIsFound) {
   auto calibration = written_by(1, 30, 150, 1);
   for (auto& p : calibration) p.source = "first";
-  for (auto& p : written_by(3, 120, 150, 4)) calibration.push_back({p.place, p.text, 30 + p.document, "second"});
+  for (auto& p : written_by(3, 120, 150, 4))
+    calibration.push_back({p.place, p.text, 30 + p.document, "second"});
   const auto suite = written_by(1, 30, 150, 2);
   EXPECT_GT(source_auc(calibration, suite).value(), kSameSourceAuc);
   EXPECT_EQ(find_overlap("calibration", calibration, "suite", suite).seen, Seen::kSameSource);
 }
 
 TEST(OverlapTest, TooLittleTextTellsNoSource) {
-  const auto overlap = find_overlap("calibration", written_by(1, 40, 150, 1), "suite", written_by(1, 3, 150, 2));
+  const auto overlap =
+      find_overlap("calibration", written_by(1, 40, 150, 1), "suite", written_by(1, 3, 150, 2));
   EXPECT_FALSE(overlap.has_source_auc);
   EXPECT_EQ(overlap.seen, Seen::kNever);
 }
@@ -88,7 +93,8 @@ TEST(OverlapTest, ExactAndEditedCopiesAreFoundAndListed) {
   auto suite = written_by(2, 40, 150, 2);
   suite[7].text = calibration[31].text;
   suite[9].text = edited(calibration[4].text, 9);
-  suite[11].text = fmt::format("An introduction of its own. {}", calibration[5].text.substr(0, 600));
+  suite[11].text =
+      fmt::format("An introduction of its own. {}", calibration[5].text.substr(0, 600));
   const auto overlap = find_overlap("calibration", calibration, "suite", suite);
   EXPECT_EQ(overlap.seen, Seen::kCalibratedOn);
   EXPECT_EQ(overlap.near_duplicates, 3);
@@ -121,14 +127,17 @@ TEST(OverlapTest, EmptyTextsShareNothing) {
 class ShippedTextTest : public SuiteFixture {
  protected:
   ShippedTextTest()
-      : file_(gguf::File::open(SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf")), words_(text::Tokenizer::from_metadata(file_.metadata())) {}
+      : file_(gguf::File::open(SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf")),
+        words_(text::Tokenizer::from_metadata(file_.metadata())) {}
   text::Corpus corpus(const std::string& path) const {
     return text::load_corpus({path}, text::ChatFormat::from_metadata(file_.metadata()));
   }
   std::string shipped(const std::string& name) const { return SQ_SOURCE_DIR "/suites/" + name; }
   Overlap with(const std::string& suite_file) {
-    const auto suite = load_suite(parse_suite("s=" + suite_file), words_, text::ChatFormat::from_metadata(file_.metadata()));
-    return find_overlap("calibration", passages_of(corpus(shipped("calibration.jsonl")), words_), "s", passages_of(suite, words_));
+    const auto suite = load_suite(parse_suite("s=" + suite_file), words_,
+                                  text::ChatFormat::from_metadata(file_.metadata()));
+    return find_overlap("calibration", passages_of(corpus(shipped("calibration.jsonl")), words_),
+                        "s", passages_of(suite, words_));
   }
 
   gguf::File file_;
@@ -145,9 +154,12 @@ TEST_F(ShippedTextTest, NoSuiteHoldsCalibrationText) {
 }
 
 TEST_F(ShippedTextTest, ALeakIsCaught) {
-  const auto clean = corpus(shipped("heldout120.jsonl")), calibration = corpus(shipped("calibration.jsonl"));
+  const auto clean = corpus(shipped("heldout120.jsonl")),
+             calibration = corpus(shipped("calibration.jsonl"));
   std::string lines;
-  const auto add = [&](const std::string& text) { lines += nlohmann::json{{"text", text}}.dump() + "\n"; };
+  const auto add = [&](const std::string& text) {
+    lines += nlohmann::json{{"text", text}}.dump() + "\n";
+  };
   for (std::size_t i = 0; i < 60; ++i) add(clean.documents[i].text);
   for (std::size_t i : {3, 40, 77}) add(calibration.documents[i].text);
   for (std::size_t i : {11, 58}) add(edited(calibration.documents[i].text, 10));
@@ -155,7 +167,8 @@ TEST_F(ShippedTextTest, ALeakIsCaught) {
   const auto overlap = with(path("leaked.jsonl"));
   EXPECT_EQ(overlap.seen, Seen::kCalibratedOn);
   EXPECT_EQ(overlap.near_duplicates, 5);
-  for (const auto& match : overlap.matches) EXPECT_THAT(match.calibration_place, HasSubstr("calibration.jsonl:"));
+  for (const auto& match : overlap.matches)
+    EXPECT_THAT(match.calibration_place, HasSubstr("calibration.jsonl:"));
 }
 
 }  // namespace

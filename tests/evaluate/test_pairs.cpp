@@ -8,7 +8,8 @@
 namespace spectralquant::evaluate {
 namespace {
 
-/// Documents of ten tokens; losses and divergences scatter far more between documents than between candidates.
+/// Documents of ten tokens; losses and divergences scatter far more between documents than between
+/// candidates.
 struct Candidates {
   Positions a, b;
 };

@@ -56,7 +56,8 @@ TEST(BootstrapTest, HoldsTheTruthAboutNineteenTimesInTwenty) {
   int held = 0;
   double width = 0;
   for (int trial = 0; trial < kTrials; ++trial) {
-    const Interval i = bootstrap(normal_units(random, 60, 2.0, 0.5), first_mean, 400, static_cast<std::uint64_t>(trial));
+    const Interval i = bootstrap(normal_units(random, 60, 2.0, 0.5), first_mean, 400,
+                                 static_cast<std::uint64_t>(trial));
     held += i.low <= 2.0 && 2.0 <= i.high;
     width += (i.high - i.low) / kTrials;
   }
@@ -67,23 +68,27 @@ TEST(BootstrapTest, HoldsTheTruthAboutNineteenTimesInTwenty) {
 
 TEST(BootstrapTest, CandidatesAreResampledAlike) {
   std::mt19937_64 random(3);
-  const UnitSums one = normal_units(random, 20, 1.0, 1.0), other = normal_units(random, 20, 5.0, 1.0);
+  const UnitSums one = normal_units(random, 20, 1.0, 1.0),
+                 other = normal_units(random, 20, 5.0, 1.0);
   UnitSums shifted = one;
   for (double& sum : shifted.sums[0]) sum += 10 * 0.25;
   std::vector<std::vector<double>> seen;
   for (const UnitSums& units : {one, shifted, other}) {
     seen.emplace_back();
     bootstrap(
-        units, [&](const std::vector<double>& means) { return seen.back().emplace_back(means[0]); }, 50, 9);
+        units, [&](const std::vector<double>& means) { return seen.back().emplace_back(means[0]); },
+        50, 9);
   }
   ASSERT_EQ(seen[0].size(), 51u);  // the whole, then 50 resamples
-  for (std::size_t i = 0; i < seen[0].size(); ++i) EXPECT_NEAR(seen[1][i] - seen[0][i], 0.25, 1e-12);
+  for (std::size_t i = 0; i < seen[0].size(); ++i)
+    EXPECT_NEAR(seen[1][i] - seen[0][i], 0.25, 1e-12);
 }
 
 TEST(BootstrapTest, IsAFunctionOfItsSeed) {
   std::mt19937_64 random(4);
   const UnitSums units = normal_units(random, 30, 1.0, 1.0);
-  const Interval a = bootstrap(units, first_mean, 200, 1), again = bootstrap(units, first_mean, 200, 1),
+  const Interval a = bootstrap(units, first_mean, 200, 1),
+                 again = bootstrap(units, first_mean, 200, 1),
                  b = bootstrap(units, first_mean, 200, 2);
   EXPECT_EQ(a.low, again.low);
   EXPECT_EQ(a.high, again.high);
@@ -96,7 +101,8 @@ TEST(BootstrapTest, WithoutAnythingToResampleTheIntervalIsItsMean) {
   one.sums = {{6}};
   one.n_tokens = {4};
   std::mt19937_64 random(5);
-  for (const Interval& i : {bootstrap(one, first_mean, 100, 1), bootstrap(normal_units(random, 9, 1, 1), first_mean, 0, 1)}) {
+  for (const Interval& i : {bootstrap(one, first_mean, 100, 1),
+                            bootstrap(normal_units(random, 9, 1, 1), first_mean, 0, 1)}) {
     EXPECT_EQ(i.low, i.mean);
     EXPECT_EQ(i.high, i.mean);
   }
@@ -109,7 +115,8 @@ TEST(PercentileTest, IsNumPys) {
   const std::vector<std::pair<double, double>> numpy = {
       // np.quantile of these, NumPy 1.24.2
       {0, -1.25}, {0.1, -0.375}, {0.25, 0.375}, {0.5, 2.75}, {0.9, 35.6}, {0.99, 93.56}, {1, 100}};
-  for (const auto& [share, value] : numpy) EXPECT_NEAR(percentile(values, share), value, 1e-9) << share;
+  for (const auto& [share, value] : numpy)
+    EXPECT_NEAR(percentile(values, share), value, 1e-9) << share;
   EXPECT_EQ(percentile({}, 0.5), 0);
   EXPECT_EQ(percentile({7}, 0.9), 7);
 }
@@ -135,7 +142,8 @@ TEST(SummarizeTest, MakesEveryFigureOfPositions) {
 
 TEST(SummarizeTest, GapRecoveryIsTheShareOfTheLossWonBack) {
   const std::vector<std::int32_t> unit = {0, 0, 1, 2};
-  const Positions reference = positions({1, 2, 3, 4}, unit), baseline = positions({2, 3, 4, 5}, unit);
+  const Positions reference = positions({1, 2, 3, 4}, unit),
+                  baseline = positions({2, 3, 4, 5}, unit);
   const Score half = summarize(positions({1.5, 2.5, 3.5, 4.5}, unit), &reference, &baseline);
   ASSERT_TRUE(half.has_gap_recovery);
   EXPECT_DOUBLE_EQ(half.gap_recovery.mean, 0.5);
@@ -154,7 +162,8 @@ TEST(SummarizeTest, GapRecoveryOfNoGapIsNoNumber) {
 }
 
 TEST(SummarizeTest, OneBootstrapForAllDocumentsEvenEmptyOnes) {
-  const Score s = summarize(positions({1, 3}, {0, 4}), nullptr, nullptr);  // documents 1 to 3 have nothing to score
+  // documents 1 to 3 have nothing to score
+  const Score s = summarize(positions({1, 3}, {0, 4}), nullptr, nullptr);
   EXPECT_DOUBLE_EQ(s.loss.mean, 2.0);
   EXPECT_GE(s.loss.low, 1.0);
   EXPECT_LE(s.loss.high, 3.0);

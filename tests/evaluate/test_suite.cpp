@@ -50,7 +50,8 @@ TEST(ParseSuiteTest, OnlyTheEndIsAProtocol) {
 }
 
 TEST(ParseSuiteTest, RefusesWithTheGrammar) {
-  for (const std::string text : {"", "held", "=a.txt", "held=", "held=:c512", "held=a:0x16", "held=a:4x1", "held=a:c3"}) {
+  for (const std::string text :
+       {"", "held", "=a.txt", "held=", "held=:c512", "held=a:0x16", "held=a:4x1", "held=a:c3"}) {
     try {
       parse_suite(text);
       ADD_FAILURE() << "accepted: " << text;
@@ -66,7 +67,8 @@ TEST(ParseSuiteTest, RefusesWithTheGrammar) {
 using LoadSuiteTest = SuiteFixture;
 
 TEST_F(LoadSuiteTest, DocumentsPredictEveryTokenButTheFirst) {
-  spew(path("three.jsonl"), "{\"text\": \"0123\"}\n{\"text\": \"the river\"}\n{\"text\": \"77\"}\n");
+  spew(path("three.jsonl"),
+       "{\"text\": \"0123\"}\n{\"text\": \"the river\"}\n{\"text\": \"77\"}\n");
   const Suite suite = load("", "three.jsonl");
   const auto river = tokenizer().encode("the river");
   ASSERT_EQ(suite.items.size(), 3u);
@@ -84,8 +86,10 @@ TEST_F(LoadSuiteTest, LongDocumentsAreCutAndStayOneUnit) {
   const Suite suite = load("documents", "two.jsonl", 4);
   std::vector<std::size_t> lengths;
   std::vector<std::int64_t> units;
-  for (const auto& item : suite.items) lengths.push_back(item.tokens.size()), units.push_back(item.document);
-  EXPECT_EQ(lengths, (std::vector<std::size_t>{4, 4, 2, 4, 4}));  // the ninth token of the second would predict nothing
+  for (const auto& item : suite.items)
+    lengths.push_back(item.tokens.size()), units.push_back(item.document);
+  // the ninth token of the second would predict nothing
+  EXPECT_EQ(lengths, (std::vector<std::size_t>{4, 4, 2, 4, 4}));
   EXPECT_EQ(units, (std::vector<std::int64_t>{0, 0, 0, 1, 1}));
   EXPECT_EQ(suite.n_units, 2);
   EXPECT_EQ(suite.n_scored, 3 + 3 + 1 + 3 + 3);
@@ -96,7 +100,8 @@ TEST_F(LoadSuiteTest, WindowsRunThroughTheJoinedText) {
   auto joined = tokenizer().encode("012");
   joined.push_back(tokenizer().eos());
   for (auto id : tokenizer().encode("3456789")) joined.push_back(id);
-  const Suite all = load("9x4", "two.jsonl");  // 11 tokens fill two windows, and the rest is dropped
+  // 11 tokens fill two windows, and the rest is dropped
+  const Suite all = load("9x4", "two.jsonl");
   ASSERT_EQ(all.items.size(), 2u);
   EXPECT_EQ(all.items[0].tokens, part(joined, 0, 4));
   EXPECT_EQ(all.items[1].tokens, part(joined, 4, 8));
@@ -134,7 +139,8 @@ TEST_F(LoadSuiteTest, StockPutsBosOverTheFirstTokenOfEveryWindow) {
 
 TEST_F(LoadSuiteTest, AChatAsksWithTheFirstHalfAndScoresTheAnswer) {
   const auto words = tokenizer();
-  const auto before = words.encode("<|im_start|>user\n"), between = words.encode("<|im_end|>\n<|im_start|>assistant\n"),
+  const auto before = words.encode("<|im_start|>user\n"),
+             between = words.encode("<|im_end|>\n<|im_start|>assistant\n"),
              after = words.encode("<|im_end|>\n");
   const std::size_t n_text = 9, window = before.size() + between.size() + after.size() + n_text;
   const Suite suite = load_text(fmt::format("chat{}", window), "01234567890123456789");
@@ -143,7 +149,8 @@ TEST_F(LoadSuiteTest, AChatAsksWithTheFirstHalfAndScoresTheAnswer) {
   for (const auto& part_of_it : {words.encode("0123"), between, words.encode("45678"), after})
     expected.insert(expected.end(), part_of_it.begin(), part_of_it.end());
   EXPECT_EQ(suite.items[0].tokens, expected);
-  EXPECT_EQ(suite.items[0].first_scored, static_cast<std::int64_t>(before.size() + 4 + between.size()));
+  EXPECT_EQ(suite.items[0].first_scored,
+            static_cast<std::int64_t>(before.size() + 4 + between.size()));
   EXPECT_EQ(suite.items[0].n_scored(), 5 + after.size());
   EXPECT_EQ(suite.items[1].place, "window 2");
   EXPECT_EQ(suite.n_units, 2);
@@ -155,13 +162,16 @@ TEST_F(LoadSuiteTest, AChatHasItsBosOnce) {
   metadata_.set("tokenizer.ggml.add_bos_token", gguf::Value::of_bool(true));
   const auto tokens = load_text("chat60", std::string(80, '7')).items.at(0).tokens;
   EXPECT_EQ(tokens[0], kBos);
-  EXPECT_EQ(std::count(tokens.begin() + 1, tokens.end(), kBos), 2);  // <|im_start|>, which is the same token here
+  // <|im_start|>, which is the same token here
+  EXPECT_EQ(std::count(tokens.begin() + 1, tokens.end(), kBos), 2);
 }
 
 TEST_F(LoadSuiteTest, RefusesAChatInAChatAndWindowsOfMarkersOnly) {
   spew(path("chat.jsonl"), R"({"messages": [{"role": "user", "content": "the sea"}]})");
-  EXPECT_THAT(refusal([&] { load("chat64", "chat.jsonl"); }), HasSubstr("the text is a chat already"));
-  EXPECT_THAT(refusal([&] { load_text("chat6", "0123456789"); }), HasSubstr("the chat's markers take"));
+  EXPECT_THAT(refusal([&] { load("chat64", "chat.jsonl"); }),
+              HasSubstr("the text is a chat already"));
+  EXPECT_THAT(refusal([&] { load_text("chat6", "0123456789"); }),
+              HasSubstr("the chat's markers take"));
 }
 
 TEST_F(LoadSuiteTest, ItemsKnowTheirPlace) {
@@ -183,7 +193,8 @@ TEST_F(LoadSuiteTest, TheHashTellsWhatWasScored) {
 
 TEST_F(LoadSuiteTest, RefusesTextThatFillsNoWindow) {
   for (const auto* protocol : {"4x16", "c16"})
-    EXPECT_THAT(refusal([&] { load_text(protocol, "0123"); }), HasSubstr("the text has 4 tokens, one window needs 16"));
+    EXPECT_THAT(refusal([&] { load_text(protocol, "0123"); }),
+                HasSubstr("the text has 4 tokens, one window needs 16"));
 }
 
 TEST_F(LoadSuiteTest, RefusesDocumentsWithNothingToPredict) {

@@ -93,13 +93,16 @@ std::vector<std::string> cells_of(const std::string& line) {
   std::istringstream stream(line.substr(1));
   for (std::string cell; std::getline(stream, cell, '|');) {
     const auto first = cell.find_first_not_of(' ');
-    cells.push_back(first == std::string::npos ? "" : cell.substr(first, cell.find_last_not_of(' ') - first + 1));
+    cells.push_back(first == std::string::npos
+                        ? ""
+                        : cell.substr(first, cell.find_last_not_of(' ') - first + 1));
   }
   return cells;
 }
 
 std::size_t width_of(const std::string& line) {
-  return static_cast<std::size_t>(std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+  return static_cast<std::size_t>(
+      std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xc0) != 0x80; }));
 }
 
 std::string line_with(const std::string& text, const std::string& part, std::size_t which = 0) {
@@ -136,18 +139,22 @@ TEST(TableTest, JsonHoldsEveryFigure) {
   EXPECT_EQ(ours["strict"], true);
   const json& score = ours["scores"]["wiki"];
   EXPECT_EQ(score["tokens"], 1234);
-  EXPECT_EQ(score["loss"], (json{{"mean", 2.5234}, {"low", 2.5234 - 0.01}, {"high", 2.5234 + 0.01}}));
-  EXPECT_EQ(score["kld"], (json{{"mean", 0.03125}, {"low", 0.03125 - 0.001}, {"high", 0.03125 + 0.001}}));
+  EXPECT_EQ(score["loss"],
+            (json{{"mean", 2.5234}, {"low", 2.5234 - 0.01}, {"high", 2.5234 + 0.01}}));
+  EXPECT_EQ(score["kld"],
+            (json{{"mean", 0.03125}, {"low", 0.03125 - 0.001}, {"high", 0.03125 + 0.001}}));
   EXPECT_EQ(score["kld_p90"], 0.0625);
   EXPECT_EQ(score["kld_p99"], 5 * 0.03125);
   EXPECT_EQ(score["kld_max"], 0.625);
   EXPECT_EQ(score["same_top"], (json{{"mean", 0.875}, {"low", 0.86}, {"high", 0.89}}));
   EXPECT_EQ(score["rms_delta_p"], 0.0321);
-  EXPECT_EQ(score["gap_recovery"], (json{{"mean", 0.625}, {"low", 0.625 - 0.05}, {"high", 0.625 + 0.05}}));
+  EXPECT_EQ(score["gap_recovery"],
+            (json{{"mean", 0.625}, {"low", 0.625 - 0.05}, {"high", 0.625 + 0.05}}));
 }
 
 TEST(TableTest, JsonHasNullForWhatIsNoNumber) {
-  for (const double gap : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+  for (const double gap :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     const json out = json::parse(to_json(make_table(gap)));
     EXPECT_TRUE(out["models"][2]["scores"]["held"]["gap_recovery"]["mean"].is_null());
   }
@@ -155,22 +162,26 @@ TEST(TableTest, JsonHasNullForWhatIsNoNumber) {
 
 TEST(TableTest, MarkdownHasTheColumnsItsHeadPromises) {
   const std::string text = to_markdown(make_table());
-  EXPECT_EQ(cells_of(line_with(text, "| model |")),
-            (std::vector<std::string>{"model", "BPW", "MiB", "held loss", "KLD", "wiki loss", "KLD"}));
+  EXPECT_EQ(
+      cells_of(line_with(text, "| model |")),
+      (std::vector<std::string>{"model", "BPW", "MiB", "held loss", "KLD", "wiki loss", "KLD"}));
   EXPECT_EQ(cells_of(line_with(text, "| ours")),
-            (std::vector<std::string>{"ours", "4.52", "28.25", "**2.5234**", "**0.0312**", "**2.5234**", "**0.0312**"}));
+            (std::vector<std::string>{"ours", "4.52", "28.25", "**2.5234**", "**0.0312**",
+                                      "**2.5234**", "**0.0312**"}));
   EXPECT_THAT(text, HasSubstr("**held (documents, 1234 tokens)**"));
   EXPECT_THAT(text, HasSubstr("**wiki (c512, 33150 tokens, never seen)**"));
-  EXPECT_EQ(cells_of(line_with(text, "| model |", 1)),
-            (std::vector<std::string>{"model", "BPW", "MiB", "loss", "95 %", "KLD", "95 %", "90 %", "99 %", "max", "RMS Δp", "same top",
-                                      "gap recovery", "95 %"}));
+  EXPECT_EQ(
+      cells_of(line_with(text, "| model |", 1)),
+      (std::vector<std::string>{"model", "BPW", "MiB", "loss", "95 %", "KLD", "95 %", "90 %",
+                                "99 %", "max", "RMS Δp", "same top", "gap recovery", "95 %"}));
   EXPECT_EQ(cells_of(line_with(text, "| ours", 1)),
-            (std::vector<std::string>{"ours", "4.52", "28.25", "**2.5234**", "2.513–2.533", "**0.0312**", "0.0302–0.0323", "**0.0625**",
-                                      "**0.1562**", "**0.625**", "3.21 %", "87.5 %", "**62.5 %**", "57–68 %"}));
+            (std::vector<std::string>{"ours", "4.52", "28.25", "**2.5234**", "2.513–2.533",
+                                      "**0.0312**", "0.0302–0.0323", "**0.0625**", "**0.1562**",
+                                      "**0.625**", "3.21 %", "87.5 %", "**62.5 %**", "57–68 %"}));
   EXPECT_EQ(cells_of(line_with(text, "| plain", 1))[12], "0 %");
   EXPECT_EQ(cells_of(line_with(text, "| model-bf16 |", 1)),
-            (std::vector<std::string>{"model-bf16", "16.01", "100.50", "2.5000", "2.400–2.600", "–", "–", "–", "–", "–", "–", "–", "100 %",
-                                      "–"}));
+            (std::vector<std::string>{"model-bf16", "16.01", "100.50", "2.5000", "2.400–2.600", "–",
+                                      "–", "–", "–", "–", "–", "–", "100 %", "–"}));
   std::size_t columns = 0;
   for (const auto& line : lines_of(text)) {  // a head, its rule and its rows are equally wide
     if (line[0] != '|')
@@ -197,7 +208,8 @@ TEST(TableTest, WithoutABaselineThereIsNoGapColumn) {
 TEST(TableTest, AMissingGapIsADash) {
   Evaluation missing = make_table();
   missing.table.rows[2].scores[0].has_gap_recovery = false;
-  const Evaluation undefined = make_table(std::numeric_limits<double>::quiet_NaN()), infinite = make_table(-std::numeric_limits<double>::infinity());
+  const Evaluation undefined = make_table(std::numeric_limits<double>::quiet_NaN()),
+                   infinite = make_table(-std::numeric_limits<double>::infinity());
   for (const Evaluation* each : {&undefined, &infinite, static_cast<const Evaluation*>(&missing)}) {
     const Evaluation& table = *each;
     const auto cells = cells_of(line_with(to_markdown(table), "| ours", 1));
@@ -212,19 +224,22 @@ TEST(TableTest, TheTerminalTableFitsItsWidth) {
   for (const int width : {80, 160}) {
     const std::string text = to_terminal(make_table(), width, false);
     const std::string table = text.substr(0, text.find("\n\n* best"));
-    for (const auto& line : lines_of(table)) EXPECT_LE(width_of(line), static_cast<std::size_t>(width)) << line;
-    for (const auto* part :
-         {"model-bf16", "62.5 %", "57–68 %", "2.513–2.533", "0.0312", "87.5 %", "28.25", "wiki (c512, 33150 tokens, never seen)"})
+    for (const auto& line : lines_of(table))
+      EXPECT_LE(width_of(line), static_cast<std::size_t>(width)) << line;
+    for (const auto* part : {"model-bf16", "62.5 %", "57–68 %", "2.513–2.533", "0.0312", "87.5 %",
+                             "28.25", "wiki (c512, 33150 tokens, never seen)"})
       EXPECT_THAT(table, HasSubstr(part));
   }
-  EXPECT_LT(lines_of(to_terminal(make_table(), 160, false)).size(), lines_of(to_terminal(make_table(), 80, false)).size());
+  EXPECT_LT(lines_of(to_terminal(make_table(), 160, false)).size(),
+            lines_of(to_terminal(make_table(), 80, false)).size());
 }
 
 TEST(TableTest, FiguresOfTheTerminalTableStandUnderOneAnother) {
   const auto lines = lines_of(to_terminal(make_table(), 160, false));
   ASSERT_GT(lines.size(), 4u);
   std::vector<std::size_t> points;
-  for (std::size_t i = 1; i < 4; ++i) points.push_back(lines[i].find('.', lines[i].find("  ")));  // of BPW
+  // of BPW
+  for (std::size_t i = 1; i < 4; ++i) points.push_back(lines[i].find('.', lines[i].find("  ")));
   EXPECT_THAT(points, testing::Each(points[0]));
   EXPECT_THAT(lines[3], HasSubstr("0.0312*"));
   EXPECT_THAT(lines[2], Not(HasSubstr("*")));
@@ -265,9 +280,15 @@ TEST(TableTest, CsvHasOneLineAModelAndSuite) {
   const auto lines = lines_of(to_csv(evaluation));
   ASSERT_EQ(lines.size(), 1u + 3 * 2);
   const auto n_columns = std::count(lines[0].begin(), lines[0].end(), ',');
-  for (std::size_t i = 1; i < 5; ++i) EXPECT_EQ(std::count(lines[i].begin(), lines[i].end(), ','), n_columns) << lines[i];
-  EXPECT_THAT(lines[1], HasSubstr("model-bf16,held,documents,,1,105381888,100.5,16.01,16,1234,2.5,2.4,2.6,,,,"));
-  EXPECT_THAT(lines[6], HasSubstr("\"ours, \"\"best\"\"\",wiki,c512,never seen,0,29622272,28.25,4.52,4.5,1234,2.5234,"));
+  for (std::size_t i = 1; i < 5; ++i)
+    EXPECT_EQ(std::count(lines[i].begin(), lines[i].end(), ','), n_columns) << lines[i];
+  EXPECT_THAT(
+      lines[1],
+      HasSubstr("model-bf16,held,documents,,1,105381888,100.5,16.01,16,1234,2.5,2.4,2.6,,,,"));
+  EXPECT_THAT(
+      lines[6],
+      HasSubstr(
+          "\"ours, \"\"best\"\"\",wiki,c512,never seen,0,29622272,28.25,4.52,4.5,1234,2.5234,"));
 }
 
 TEST(TableTest, ColorIsOnlyThereWhenAskedFor) {

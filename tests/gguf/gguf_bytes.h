@@ -25,19 +25,23 @@ std::string le(T value) {
   return bytes;
 }
 
-inline std::string str(std::string_view text) { return le<std::uint64_t>(text.size()).append(text); }
+inline std::string str(std::string_view text) {
+  return le<std::uint64_t>(text.size()).append(text);
+}
 
 inline std::string key_value(std::string_view key, std::uint32_t type, std::string_view value) {
   return str(key) + le<std::uint32_t>(type) + std::string(value);
 }
 
-inline std::string tensor_entry(std::string_view name, const std::vector<std::uint64_t>& shape, std::uint32_t type, std::uint64_t offset) {
+inline std::string tensor_entry(std::string_view name, const std::vector<std::uint64_t>& shape,
+                                std::uint32_t type, std::uint64_t offset) {
   std::string bytes = str(name) + le<std::uint32_t>(static_cast<std::uint32_t>(shape.size()));
   for (const std::uint64_t size : shape) bytes += le(size);
   return bytes + le(type) + le(offset);
 }
 
-/// A GGUF file put together by hand, so that a test does not believe the writer it tests, and can lie.
+/// A GGUF file put together by hand, so that a test does not believe the writer it tests, and can
+/// lie.
 struct HandMade {
   std::string magic = "GGUF";
   std::uint32_t version = 3;
@@ -50,7 +54,8 @@ struct HandMade {
     ++n_keys;
     return *this;
   }
-  HandMade& tensor(std::string_view name, const std::vector<std::uint64_t>& shape, std::uint32_t type, std::uint64_t offset) {
+  HandMade& tensor(std::string_view name, const std::vector<std::uint64_t>& shape,
+                   std::uint32_t type, std::uint64_t offset) {
     entries += tensor_entry(name, shape, type, offset);
     ++n_tensors;
     return *this;
@@ -76,7 +81,9 @@ class FolderTest : public testing::Test {
  protected:
   void SetUp() override {
     const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    folder = std::filesystem::path(testing::TempDir()) / ("sq_" + std::string(info->test_suite_name()) + "_" + info->name() + "_" + std::to_string(::getpid()));
+    folder = std::filesystem::path(testing::TempDir()) /
+             ("sq_" + std::string(info->test_suite_name()) + "_" + info->name() + "_" +
+              std::to_string(::getpid()));
     std::filesystem::create_directories(folder);
   }
   void TearDown() override {

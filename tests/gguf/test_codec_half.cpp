@@ -12,7 +12,9 @@ namespace {
 
 #ifdef __FLT16_MAX__  // the compiler's own binary16 is the oracle
 
-std::uint16_t compiler_half(float value) { return std::bit_cast<std::uint16_t>(static_cast<_Float16>(value)); }
+std::uint16_t compiler_half(float value) {
+  return std::bit_cast<std::uint16_t>(static_cast<_Float16>(value));
+}
 
 void expect_same_half(std::uint32_t bits) {
   const float value = std::bit_cast<float>(bits);
@@ -25,7 +27,8 @@ void expect_same_half(std::uint32_t bits) {
 
 TEST(HalfTest, EveryHalfBecomesTheFloatOfTheCompiler) {
   for (std::uint32_t h = 0; h < 0x10000; ++h) {
-    const float expected = static_cast<float>(std::bit_cast<_Float16>(static_cast<std::uint16_t>(h)));
+    const float expected =
+        static_cast<float>(std::bit_cast<_Float16>(static_cast<std::uint16_t>(h)));
     const float value = half_to_float(static_cast<std::uint16_t>(h));
     ASSERT_EQ(std::bit_cast<std::uint32_t>(value), std::bit_cast<std::uint32_t>(expected)) << h;
   }

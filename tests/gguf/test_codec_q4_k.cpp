@@ -13,7 +13,8 @@ namespace spectralquant::gguf {
 namespace {
 
 BlockQ4K any_block() {
-  const auto bytes = *rc::gen::container<std::array<std::uint8_t, sizeof(BlockQ4K)>>(rc::gen::arbitrary<std::uint8_t>());
+  const auto bytes = *rc::gen::container<std::array<std::uint8_t, sizeof(BlockQ4K)>>(
+      rc::gen::arbitrary<std::uint8_t>());
   return std::bit_cast<BlockQ4K>(bytes);
 }
 
@@ -42,7 +43,8 @@ TEST(Q4KTest, DecodingFollowsTheFormula) {
     float values[256];
     find_decoder(Type::Q4_K)(reinterpret_cast<const std::byte*>(&block), 256, values);
     for (int i = 0; i < 256; ++i) {
-      const float scale = half_to_float(fields.d) * fields.scale[i / 32], min = half_to_float(fields.dmin) * fields.min[i / 32];
+      const float scale = half_to_float(fields.d) * fields.scale[i / 32],
+                  min = half_to_float(fields.dmin) * fields.min[i / 32];
       RC_ASSERT(values[i] == scale * fields.code[i] - min);
     }
   }));

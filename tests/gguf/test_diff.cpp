@@ -13,7 +13,8 @@ using test::str;
 class DiffTest : public test::FolderTest {
  protected:
   Difference compare_bytes(const HandMade& left, const HandMade& right) const {
-    return compare(File::open(put("left.gguf", left.bytes())), File::open(put("right.gguf", right.bytes())));
+    return compare(File::open(put("left.gguf", left.bytes())),
+                   File::open(put("right.gguf", right.bytes())));
   }
 };
 
@@ -31,8 +32,14 @@ TEST_F(DiffTest, NamesKeys) {
     return bytes;
   };
   HandMade left, right;
-  left.key("only.left", 4, le<std::uint32_t>(1)).key("n", 4, le<std::uint32_t>(2)).key("type", 4, le<std::uint32_t>(3)).key("words", 9, words("x"));
-  right.key("n", 4, le<std::uint32_t>(5)).key("type", 5, le<std::uint32_t>(3)).key("words", 9, words("y")).key("only.right", 7, "\1");
+  left.key("only.left", 4, le<std::uint32_t>(1))
+      .key("n", 4, le<std::uint32_t>(2))
+      .key("type", 4, le<std::uint32_t>(3))
+      .key("words", 9, words("x"));
+  right.key("n", 4, le<std::uint32_t>(5))
+      .key("type", 5, le<std::uint32_t>(3))
+      .key("words", 9, words("y"))
+      .key("only.right", 7, "\1");
   const Difference d = compare_bytes(left, right);
   ASSERT_EQ(d.keys.size(), 5u);
   EXPECT_EQ(d.keys[0].key, "only.left");
@@ -48,12 +55,15 @@ TEST_F(DiffTest, NamesKeys) {
 
 TEST_F(DiffTest, CountsBytesAndBlocks) {
   HandMade left;
-  left.tensor("q", {256, 40000}, 12, 0).tensor("shape", {8}, 0, 5'760'000).tensor("gone", {8}, 0, 5'760'032);
+  left.tensor("q", {256, 40000}, 12, 0)
+      .tensor("shape", {8}, 0, 5'760'000)
+      .tensor("gone", {8}, 0, 5'760'032);
   left.data = std::string(5'760'064, '\0');
   HandMade right;
   right.tensor("q", {256, 40000}, 12, 0).tensor("shape", {4, 2}, 0, 5'760'000);
   right.data = std::string(5'760'032, '\0');
-  for (const std::size_t at : {143, 144, 145, 5'759'999}) right.data[at] = 'x';  // blocks 0, 1, 1 and the last, chunks apart
+  // blocks 0, 1, 1 and the last, chunks apart
+  for (const std::size_t at : {143, 144, 145, 5'759'999}) right.data[at] = 'x';
   const Difference d = compare_bytes(left, right);
   ASSERT_EQ(d.tensors.size(), 3u);
   EXPECT_TRUE(d.tensors[0].same_layout());

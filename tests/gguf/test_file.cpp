@@ -13,16 +13,18 @@
 namespace spectralquant::gguf {
 namespace {
 
-using testing::HasSubstr;
 using test::error_of;
 using test::HandMade;
 using test::le;
 using test::small_file;
 using test::str;
+using testing::HasSubstr;
 
 constexpr std::uint64_t kHuge = std::numeric_limits<std::uint64_t>::max();
 
-Header parse(const std::string& bytes) { return parse_header(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size(), "m.gguf"); }
+Header parse(const std::string& bytes) {
+  return parse_header(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size(), "m.gguf");
+}
 
 Error error_in(const HandMade& file) {
   return error_of([&] { parse(file.bytes()); });
@@ -64,8 +66,18 @@ TEST_F(FileTest, ReadsTheEmbeddedModel) {
 TEST_F(FileTest, KeepsEveryMetadataByte) {
   const std::string two = le<std::uint64_t>(2);
   const std::vector<std::pair<std::uint32_t, std::string>> values = {
-      {0, "\x80"}, {1, "\x80"}, {2, "ab"}, {3, "ab"}, {4, "abcd"}, {5, "abcd"}, {6, le(std::numeric_limits<float>::quiet_NaN())}, {7, "\2"},
-      {8, str(std::string_view("\xff not utf-8 \0", 13))}, {10, "abcdefgh"}, {11, "abcdefgh"}, {12, "abcdefgh"}};
+      {0, "\x80"},
+      {1, "\x80"},
+      {2, "ab"},
+      {3, "ab"},
+      {4, "abcd"},
+      {5, "abcd"},
+      {6, le(std::numeric_limits<float>::quiet_NaN())},
+      {7, "\2"},
+      {8, str(std::string_view("\xff not utf-8 \0", 13))},
+      {10, "abcdefgh"},
+      {11, "abcdefgh"},
+      {12, "abcdefgh"}};
   HandMade made;
   for (const auto& [type, bytes] : values) {
     made.key("scalar." + std::to_string(type), type, bytes);
@@ -75,14 +87,18 @@ TEST_F(FileTest, KeepsEveryMetadataByte) {
   const Header header = parse(made.bytes());
   ASSERT_EQ(header.metadata.items().size(), made.n_keys);
   std::string again;
-  for (const KeyValue& item : header.metadata.items()) again += test::key_value(item.key, static_cast<std::uint32_t>(item.value.type()), item.value.bytes());
+  for (const KeyValue& item : header.metadata.items())
+    again += test::key_value(item.key, static_cast<std::uint32_t>(item.value.type()),
+                             item.value.bytes());
   EXPECT_EQ(again, made.keys);
 }
 
 TEST_F(FileTest, HonoursTheAlignmentAndMayLackTheLastPadding) {
   HandMade made;
   made.alignment = 128;
-  made.key("general.alignment", 4, le<std::uint32_t>(128)).tensor("a", {3}, 0, 0).tensor("s", {}, 0, 128);
+  made.key("general.alignment", 4, le<std::uint32_t>(128))
+      .tensor("a", {3}, 0, 0)
+      .tensor("s", {}, 0, 128);
   made.data = std::string(128, '\0') + le(2.5f);
   const std::string bytes = made.bytes();
   const Header header = parse(bytes);
@@ -92,14 +108,19 @@ TEST_F(FileTest, HonoursTheAlignmentAndMayLackTheLastPadding) {
   EXPECT_EQ(value, 2.5f);
 }
 
-TEST_F(FileTest, NeedsNoTensors) { EXPECT_TRUE(File::open(put("vocab.gguf", HandMade().key("k", 0, "1").bytes())).tensors().empty()); }
+TEST_F(FileTest, NeedsNoTensors) {
+  EXPECT_TRUE(File::open(put("vocab.gguf", HandMade().key("k", 0, "1").bytes())).tensors().empty());
+}
 
 TEST_F(FileTest, RefusesWhatIsNoModelFile) {
-  EXPECT_THAT(error_of([&] { File::open(path("absent.gguf")); }).problem(), HasSubstr("No such file"));
+  EXPECT_THAT(error_of([&] { File::open(path("absent.gguf")); }).problem(),
+              HasSubstr("No such file"));
   EXPECT_THAT(error_of([&] { File::open(folder.string()); }).problem(), HasSubstr("a folder"));
   ASSERT_EQ(::mkfifo(path("fifo").c_str(), 0600), 0);
-  EXPECT_THAT(error_of([&] { File::open(path("fifo")); }).problem(), HasSubstr("not a regular file"));
-  EXPECT_THAT(error_of([&] { File::open(put("empty", "")); }).problem(), HasSubstr("not a GGUF file"));
+  EXPECT_THAT(error_of([&] { File::open(path("fifo")); }).problem(),
+              HasSubstr("not a regular file"));
+  EXPECT_THAT(error_of([&] { File::open(put("empty", "")); }).problem(),
+              HasSubstr("not a GGUF file"));
   const Error text = error_of([&] { File::open(put("text", "hello, world")); });
   EXPECT_EQ(text.problem(), "this is not a GGUF file");
   EXPECT_EQ(text.place(), path("text") + ", header, byte 0");
@@ -132,7 +153,9 @@ TEST(Header, RefusesCountsThatLie) {
 }
 
 TEST(Header, RefusesBadKeysAndValues) {
-  const auto with = [](std::string_view key, std::uint32_t type, const std::string& value) { return error_in(small_file().key(key, type, value)); };
+  const auto with = [](std::string_view key, std::uint32_t type, const std::string& value) {
+    return error_in(small_file().key(key, type, value));
+  };
   const Error twice = with("test.block_count", 4, "abcd");
   EXPECT_EQ(twice.problem(), "metadata key test.block_count is there twice");
   EXPECT_THAT(twice.place(), HasSubstr("m.gguf, metadata key 3 of 3, byte "));
@@ -141,11 +164,14 @@ TEST(Header, RefusesBadKeysAndValues) {
   EXPECT_THAT(with(std::string(70000, 'k'), 4, "abcd").problem(), HasSubstr("70000 bytes long"));
   EXPECT_EQ(with("k", 13, "abcd").problem(), "value type 13 is unknown");
   EXPECT_THAT(with("k", 8, le(kHuge)).problem(), HasSubstr("longer than the rest of the file"));
-  EXPECT_THAT(with("k", 9, le<std::uint32_t>(9) + le<std::uint64_t>(0)).problem(), HasSubstr("arrays of arrays"));
-  EXPECT_THAT(with("k", 9, le<std::uint32_t>(77) + le<std::uint64_t>(0)).problem(), HasSubstr("unknown type"));
+  EXPECT_THAT(with("k", 9, le<std::uint32_t>(9) + le<std::uint64_t>(0)).problem(),
+              HasSubstr("arrays of arrays"));
+  EXPECT_THAT(with("k", 9, le<std::uint32_t>(77) + le<std::uint64_t>(0)).problem(),
+              HasSubstr("unknown type"));
   for (const std::uint32_t element : {0u, 4u, 7u, 8u, 12u})
     for (const std::uint64_t lie : {kHuge, kHuge / 8 + 2, std::uint64_t{1} << 62})
-      EXPECT_THAT(with("k", 9, le(element) + le(lie)).problem(), HasSubstr("more elements than the rest of the file"));
+      EXPECT_THAT(with("k", 9, le(element) + le(lie)).problem(),
+                  HasSubstr("more elements than the rest of the file"));
 }
 
 TEST(Header, RefusesBadAlignment) {
@@ -153,13 +179,17 @@ TEST(Header, RefusesBadAlignment) {
     const Error error = error_in(small_file().key("general.alignment", 4, le(bad)));
     EXPECT_THAT(error.problem(), HasSubstr("must be a power of two"));
   }
-  EXPECT_THAT(error_in(small_file().key("general.alignment", 10, le<std::uint64_t>(32))).problem(), HasSubstr("(u64)"));
-  EXPECT_THAT(error_in(small_file().key("general.alignment", 8, str("32"))).problem(), HasSubstr("(string)"));
-  EXPECT_THROW(parse(small_file().key("general.alignment", 4, le<std::uint32_t>(1u << 31)).bytes()), Error);
+  EXPECT_THAT(error_in(small_file().key("general.alignment", 10, le<std::uint64_t>(32))).problem(),
+              HasSubstr("(u64)"));
+  EXPECT_THAT(error_in(small_file().key("general.alignment", 8, str("32"))).problem(),
+              HasSubstr("(string)"));
+  EXPECT_THROW(parse(small_file().key("general.alignment", 4, le<std::uint32_t>(1u << 31)).bytes()),
+               Error);
 }
 
 TEST(Header, RefusesBadTensors) {
-  const auto with = [](std::string_view name, const std::vector<std::uint64_t>& shape, std::uint32_t type, std::uint64_t offset) {
+  const auto with = [](std::string_view name, const std::vector<std::uint64_t>& shape,
+                       std::uint32_t type, std::uint64_t offset) {
     HandMade made = small_file().tensor(name, shape, type, offset);
     made.data.resize(4096, '\0');
     return error_in(made);
@@ -167,7 +197,8 @@ TEST(Header, RefusesBadTensors) {
   EXPECT_EQ(with("a.weight", {4}, 0, 64).problem(), "tensor a.weight is there twice");
   EXPECT_THAT(with("", {4}, 0, 64).problem(), HasSubstr("name is 0 bytes long"));
   EXPECT_THAT(with("t\xc0", {4}, 0, 64).problem(), HasSubstr("not valid UTF-8"));
-  EXPECT_THAT(with(std::string(65, 't'), {4}, 0, 64).problem(), HasSubstr("65 bytes long; 1 to 64"));
+  EXPECT_THAT(with(std::string(65, 't'), {4}, 0, 64).problem(),
+              HasSubstr("65 bytes long; 1 to 64"));
   const Error dims = with("t", {1, 1, 1, 1, 1}, 0, 64);
   EXPECT_EQ(dims.problem(), "t has 5 dimensions; at most 4 are allowed");
   EXPECT_THAT(dims.place(), HasSubstr("m.gguf, tensor 3 of 3 (t), byte "));
@@ -175,21 +206,29 @@ TEST(Header, RefusesBadTensors) {
   EXPECT_EQ(with("t", {0}, 0, 64).problem(), "dimension 0 of t is 0");
   EXPECT_THAT(with("t", {4, kHuge / 2, 3}, 0, 64).problem(), HasSubstr("overflow"));
   EXPECT_THAT(with("t", {kHuge / 2 + 1}, 0, 64).problem(), HasSubstr("overflow"));
-  EXPECT_THAT(with("t", {std::uint64_t{1} << 32, std::uint64_t{1} << 32}, 24, 64).problem(), HasSubstr("overflow"));
-  EXPECT_THAT(with("t", {4}, 31, 64).problem(), HasSubstr("tensor type 31, which is unknown or was removed"));
+  EXPECT_THAT(with("t", {std::uint64_t{1} << 32, std::uint64_t{1} << 32}, 24, 64).problem(),
+              HasSubstr("overflow"));
+  EXPECT_THAT(with("t", {4}, 31, 64).problem(),
+              HasSubstr("tensor type 31, which is unknown or was removed"));
   EXPECT_THAT(with("t", {4}, 0xffffffff, 64).problem(), HasSubstr("unknown"));
-  EXPECT_EQ(with("t", {14330}, 12, 64).problem(), "t has 14330 columns; Q4_K needs a multiple of 256");
+  EXPECT_EQ(with("t", {14330}, 12, 64).problem(),
+            "t has 14330 columns; Q4_K needs a multiple of 256");
   EXPECT_THAT(with("t", {4}, 0, 65).problem(), HasSubstr("no multiple of the alignment 32"));
   EXPECT_THAT(with("t", {4}, 0, 4096).problem(), HasSubstr("the file ends before the data of t"));
-  EXPECT_THAT(with("t", {4}, 0, kHuge - 31).problem(), HasSubstr("the file ends before the data of t"));
+  EXPECT_THAT(with("t", {4}, 0, kHuge - 31).problem(),
+              HasSubstr("the file ends before the data of t"));
   EXPECT_THAT(with("t", {4}, 0, 0).problem(), HasSubstr("overlaps"));
   EXPECT_THAT(with("t", {4}, 0, 32).problem(), HasSubstr("overlaps"));
 }
 
 TEST(Header, TruncatedAnywhereIsAnError) {
-  const std::string whole = small_file().key("words", 9, le<std::uint32_t>(8) + le<std::uint64_t>(2) + str("a") + str("bc")).bytes();
+  const std::string whole =
+      small_file()
+          .key("words", 9, le<std::uint32_t>(8) + le<std::uint64_t>(2) + str("a") + str("bc"))
+          .bytes();
   for (std::size_t n = 0; n < whole.size(); ++n) {
-    const std::string cut = whole.substr(0, n);  // its own allocation, so that a sanitizer sees a read past the end
+    // its own allocation, so that a sanitizer sees a read past the end
+    const std::string cut = whole.substr(0, n);
     const Error error = error_of([&] { parse(cut); });
     EXPECT_EQ(error.code(), ErrorCode::kBadInput) << n;
     EXPECT_FALSE(error.place().empty() || error.fix().empty()) << n;
@@ -198,11 +237,16 @@ TEST(Header, TruncatedAnywhereIsAnError) {
 }
 
 TEST(Header, FlippedBytesNeverCrash) {
-  const std::string whole = small_file().key("words", 9, le<std::uint32_t>(8) + le<std::uint64_t>(2) + str("a") + str("bc")).bytes();
+  const std::string whole =
+      small_file()
+          .key("words", 9, le<std::uint32_t>(8) + le<std::uint64_t>(2) + str("a") + str("bc"))
+          .bytes();
   rc::check("a damaged file is an Error or a file that can be read", [&] {
     std::string bytes = whole;
     const int n_flips = *rc::gen::inRange(1, 6);
-    for (int i = 0; i < n_flips; ++i) bytes[*rc::gen::inRange<std::size_t>(0, bytes.size())] = static_cast<char>(*rc::gen::arbitrary<std::uint8_t>());
+    for (int i = 0; i < n_flips; ++i)
+      bytes[*rc::gen::inRange<std::size_t>(0, bytes.size())] =
+          static_cast<char>(*rc::gen::arbitrary<std::uint8_t>());
     try {
       const Header header = parse(bytes);
       for (const KeyValue& item : header.metadata.items()) item.value.to_display();
@@ -231,7 +275,9 @@ TEST_F(FileTest, FindsTheFirstValueThatIsNotFinite) {
   const std::uint64_t n_cols = 1000, n_rows = 300;  // several chunks
   std::string data;
   for (std::uint64_t i = 0; i < n_cols * n_rows; ++i) data += le<std::uint16_t>(0x3f80);
-  const auto write_value = [&](std::uint64_t row, std::uint64_t column, std::uint16_t bits) { std::memcpy(&data[2 * (row * n_cols + column)], &bits, 2); };
+  const auto write_value = [&](std::uint64_t row, std::uint64_t column, std::uint16_t bits) {
+    std::memcpy(&data[2 * (row * n_cols + column)], &bits, 2);
+  };
   const auto check = [&] {
     HandMade made;
     made.tensor("w", {n_cols, n_rows}, 30, 0);
@@ -250,10 +296,13 @@ TEST_F(FileTest, FindsTheFirstValueThatIsNotFinite) {
 
 class SplitTest : public test::FolderTest {
  protected:
-  static HandMade part(std::uint16_t number, std::uint16_t count, const std::string& tensor_name, std::int32_t n_tensors = 3) {
+  static HandMade part(std::uint16_t number, std::uint16_t count, const std::string& tensor_name,
+                       std::int32_t n_tensors = 3) {
     HandMade made;
     if (number == 0) made.key("general.architecture", 8, str("test"));
-    made.key("split.no", 2, le(number)).key("split.count", 2, le(count)).key("split.tensors.count", 5, le(n_tensors));
+    made.key("split.no", 2, le(number))
+        .key("split.count", 2, le(count))
+        .key("split.tensors.count", 5, le(n_tensors));
     made.tensor(tensor_name, {8}, 0, 0);
     for (int i = 0; i < 8; ++i) made.data += le(static_cast<float>(number));
     return made;
@@ -276,12 +325,14 @@ TEST_F(SplitTest, ReadsAllParts) {
   std::vector<float> values(8);
   decode(file.require("c"), 0, 1, values.data());
   EXPECT_EQ(values[7], 2.0f);
-  EXPECT_EQ(file.hash(), hash_hex(slurp(file.paths()[0]) + slurp(file.paths()[1]) + slurp(file.paths()[2])));
+  EXPECT_EQ(file.hash(),
+            hash_hex(slurp(file.paths()[0]) + slurp(file.paths()[1]) + slurp(file.paths()[2])));
 }
 
 TEST_F(SplitTest, RefusesIncompleteOrMixedSets) {
   put_all();
-  EXPECT_THAT(error_of([&] { File::open(path("m-00002-of-00003.gguf")); }).problem(), HasSubstr("is part 2 of 3 of a split model, not the first"));
+  EXPECT_THAT(error_of([&] { File::open(path("m-00002-of-00003.gguf")); }).problem(),
+              HasSubstr("is part 2 of 3 of a split model, not the first"));
   std::filesystem::rename(path("m-00003-of-00003.gguf"), path("gone"));
   EXPECT_EQ(problem(), "part 3 of 3 of the split model is missing");
   put("m-00003-of-00003.gguf", part(1, 3, "c").bytes());
@@ -291,8 +342,10 @@ TEST_F(SplitTest, RefusesIncompleteOrMixedSets) {
   put("m-00003-of-00003.gguf", part(2, 3, "c").bytes());
   put("m-00001-of-00003.gguf", part(0, 3, "a", 9).bytes());
   EXPECT_THAT(problem(), HasSubstr("hold 3 tensors, but split.tensors.count is 9"));
-  EXPECT_THAT(error_of([&] { File::open(put("renamed.gguf", part(0, 3, "a").bytes())); }).problem(), HasSubstr("its name does not end in -00001-of-00003.gguf"));
-  put("m-00001-of-00003.gguf", HandMade().key("split.count", 11, le<std::int64_t>(1'000'000)).bytes());
+  EXPECT_THAT(error_of([&] { File::open(put("renamed.gguf", part(0, 3, "a").bytes())); }).problem(),
+              HasSubstr("its name does not end in -00001-of-00003.gguf"));
+  put("m-00001-of-00003.gguf",
+      HandMade().key("split.count", 11, le<std::int64_t>(1'000'000)).bytes());
   EXPECT_THAT(problem(), HasSubstr("at most 99999 parts"));
 }
 

@@ -13,7 +13,9 @@ using test::error_of;
 using test::le;
 using test::str;
 
-std::string array(ValueType element, std::uint64_t count, const std::string& bytes) { return le(static_cast<std::uint32_t>(element)) + le(count) + bytes; }
+std::string array(ValueType element, std::uint64_t count, const std::string& bytes) {
+  return le(static_cast<std::uint32_t>(element)) + le(count) + bytes;
+}
 
 TEST(Value, ConvertsEveryScalarThatFits) {
   EXPECT_EQ(Value(ValueType::kUint8, le<std::uint8_t>(200)).as_int(), 200);
@@ -23,7 +25,8 @@ TEST(Value, ConvertsEveryScalarThatFits) {
   EXPECT_EQ(Value::of_u32(4294967295u).as_int(), 4294967295);
   EXPECT_EQ(Value(ValueType::kInt32, le<std::int32_t>(-5)).as_number(), -5.0);
   EXPECT_EQ(Value::of_u64(7).as_int(), 7);
-  EXPECT_EQ(Value(ValueType::kInt64, le(std::numeric_limits<std::int64_t>::min())).as_int(), std::numeric_limits<std::int64_t>::min());
+  EXPECT_EQ(Value(ValueType::kInt64, le(std::numeric_limits<std::int64_t>::min())).as_int(),
+            std::numeric_limits<std::int64_t>::min());
   EXPECT_EQ(Value::of_f32(1.5f).as_number(), 1.5);
   EXPECT_EQ(Value(ValueType::kFloat64, le(-0.25)).as_number(), -0.25);
   EXPECT_EQ(Value::of_bool(true).as_bool(), true);
@@ -48,10 +51,12 @@ TEST(Value, ReadsArrays) {
   EXPECT_EQ(words.array_size(), 3u);
   EXPECT_EQ(words.strings(), (std::vector<std::string_view>{"", "a", std::string_view("z\0z", 3)}));
   EXPECT_TRUE(words.numbers().empty());
-  const Value shorts(ValueType::kArray, array(ValueType::kInt16, 2, le<std::int16_t>(-1) + le<std::int16_t>(9)));
+  const Value shorts(ValueType::kArray,
+                     array(ValueType::kInt16, 2, le<std::int16_t>(-1) + le<std::int16_t>(9)));
   EXPECT_EQ(shorts.numbers(), (std::vector<double>{-1, 9}));
   EXPECT_TRUE(shorts.strings().empty());
-  EXPECT_EQ(Value(ValueType::kArray, array(ValueType::kBool, 2, std::string("\1\0", 2))).numbers(), (std::vector<double>{1, 0}));
+  EXPECT_EQ(Value(ValueType::kArray, array(ValueType::kBool, 2, std::string("\1\0", 2))).numbers(),
+            (std::vector<double>{1, 0}));
   EXPECT_EQ(Value::of_strings({}).array_size(), 0u);
   EXPECT_EQ(Value::of_u32(1).array_size(), 0u);
 }
@@ -73,12 +78,18 @@ TEST(Value, RefusesBytesThatAreNoValue) {
   EXPECT_THROW(Value(ValueType::kString, le<std::uint64_t>(9) + "short"), Error);
   EXPECT_THROW(Value(static_cast<ValueType>(13), ""), Error);
   EXPECT_THROW(Value(ValueType::kArray, array(ValueType::kArray, 0, "")), Error);
-  EXPECT_THROW(Value(ValueType::kArray, array(ValueType::kUint64, std::numeric_limits<std::uint64_t>::max() / 4, "")), Error);
+  EXPECT_THROW(Value(ValueType::kArray,
+                     array(ValueType::kUint64, std::numeric_limits<std::uint64_t>::max() / 4, "")),
+               Error);
 }
 
 TEST(Value, KnowsUtf8) {
-  for (const std::string_view good : {"", "plain", "é", "語", "😀", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf"}) EXPECT_TRUE(is_utf8(good)) << good;
-  for (const std::string_view bad : {"\x80", "\xc3", "\xc0\xaf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "a\xff"})
+  for (const std::string_view good :
+       {"", "plain", "é", "語", "😀", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf"})
+    EXPECT_TRUE(is_utf8(good)) << good;
+  for (const std::string_view bad :
+       {"\x80", "\xc3", "\xc0\xaf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80",
+        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "a\xff"})
     EXPECT_FALSE(is_utf8(bad)) << testing::PrintToString(bad);
 }
 
@@ -110,8 +121,10 @@ TEST(Metadata, NamesTheKeyThatIsMissingOrWrong) {
   const Error missing = error_of([&] { metadata.require_int("absent"); });
   EXPECT_EQ(missing.problem(), "metadata key absent is missing");
   EXPECT_EQ(missing.place(), "model.gguf");
-  EXPECT_EQ(error_of([&] { metadata.require_int("text"); }).problem(), "metadata key text is x (string), not an integer");
-  EXPECT_EQ(error_of([&] { metadata.require_string("n"); }).problem(), "metadata key n is 3 (u32), not a string");
+  EXPECT_EQ(error_of([&] { metadata.require_int("text"); }).problem(),
+            "metadata key text is x (string), not an integer");
+  EXPECT_EQ(error_of([&] { metadata.require_string("n"); }).problem(),
+            "metadata key n is 3 (u32), not a string");
   EXPECT_THROW(metadata.require_number("text"), Error);
   EXPECT_THROW(metadata.bool_or("n", false), Error);
   EXPECT_THROW(metadata.int_or("text", 1), Error);

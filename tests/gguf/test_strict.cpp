@@ -15,17 +15,22 @@ bool is_matrix(const std::string& name, std::array<std::uint64_t, 4> shape = {25
 }
 
 TEST(Strict, MatricesAreQuantized) {
-  for (const char* name : {"token_embd.weight", "output.weight", "blk.0.attn_q.weight", "blk.10.ffn_gate_exps.weight", "blk.3.ffn_gate_shexp.weight",
-                           "blk.0.ssm_alpha.weight", "blk.0.attn_kv_a_mqa.weight", "per_layer_token_embd.weight", "blk.0.attn_qkv.weight"})
+  for (const char* name :
+       {"token_embd.weight", "output.weight", "blk.0.attn_q.weight", "blk.10.ffn_gate_exps.weight",
+        "blk.3.ffn_gate_shexp.weight", "blk.0.ssm_alpha.weight", "blk.0.attn_kv_a_mqa.weight",
+        "per_layer_token_embd.weight", "blk.0.attn_qkv.weight"})
     EXPECT_TRUE(is_matrix(name)) << name;
   EXPECT_TRUE(is_matrix("blk.0.ffn_up_exps.weight", {256, 512, 8, 1}));
 }
 
 TEST(Strict, TheRestIsKept) {
-  for (const char* name : {"blk.0.attn_norm.weight", "blk.0.ssm_a", "blk.0.ssm_dt.bias", "blk.0.ffn_gate_inp.weight", "blk.0.ssm_conv1d.weight",
-                           "blk.0.shortconv.conv.weight", "position_embd.weight", "token_types.weight", "blk.0.time_mix_w1.weight", "per_layer_model_proj.weight",
-                           "altup_proj.weight", "blk.0.laurel_l.weight", "enc.blk.0.attn_rel_b.weight", "v.patch_embd.weight", "v.position_embd.weight",
-                           "blk.0.ffn_gate_tid2eid.weight", "blk.0.indexer.k_proj.weight", "weight_scale"})
+  for (const char* name :
+       {"blk.0.attn_norm.weight", "blk.0.ssm_a", "blk.0.ssm_dt.bias", "blk.0.ffn_gate_inp.weight",
+        "blk.0.ssm_conv1d.weight", "blk.0.shortconv.conv.weight", "position_embd.weight",
+        "token_types.weight", "blk.0.time_mix_w1.weight", "per_layer_model_proj.weight",
+        "altup_proj.weight", "blk.0.laurel_l.weight", "enc.blk.0.attn_rel_b.weight",
+        "v.patch_embd.weight", "v.position_embd.weight", "blk.0.ffn_gate_tid2eid.weight",
+        "blk.0.indexer.k_proj.weight", "weight_scale"})
     EXPECT_FALSE(is_matrix(name)) << name;
   EXPECT_FALSE(is_matrix("blk.0.attn_q.weight", {256, 1, 1, 1}));  // ggml counts one dimension
   EXPECT_TRUE(is_matrix("blk.0.attn_q.weight", {256, 1, 2, 1}));
@@ -35,7 +40,9 @@ class StrictTest : public test::FolderTest {};
 
 TEST_F(StrictTest, TakesStock) {
   test::HandMade made;
-  made.tensor("output.weight", {256, 4}, 12, 0).tensor("blk.0.attn_q.weight", {256, 2}, 0, 576).tensor("blk.0.ssm_conv1d.weight", {4, 8}, 0, 2624);
+  made.tensor("output.weight", {256, 4}, 12, 0)
+      .tensor("blk.0.attn_q.weight", {256, 2}, 0, 576)
+      .tensor("blk.0.ssm_conv1d.weight", {4, 8}, 0, 2624);
   made.data = std::string(2752, '\0');
   const Inventory inventory = take_inventory(File::open(put("m.gguf", made.bytes())));
   EXPECT_FALSE(inventory.strict);

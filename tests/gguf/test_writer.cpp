@@ -14,16 +14,17 @@
 namespace spectralquant::gguf {
 namespace {
 
-using testing::HasSubstr;
 using test::error_of;
 using test::le;
+using testing::HasSubstr;
 
 /// Writes the metadata and tensors of a file to another.
 void copy(const File& from, const std::string& to, WriteOptions options = {}) {
   std::vector<TensorPlan> plans;
   for (const Tensor& t : from.tensors()) plans.push_back({t.name, t.type, t.n_dims, t.shape});
   Writer writer(to, from.metadata(), plans, options, from.paths());
-  for (std::size_t i = 0; i < plans.size(); ++i) writer.write(i, 0, from.tensors()[i].data, from.tensors()[i].size_bytes);
+  for (std::size_t i = 0; i < plans.size(); ++i)
+    writer.write(i, 0, from.tensors()[i].data, from.tensors()[i].size_bytes);
   writer.commit();
 }
 
@@ -31,9 +32,14 @@ class WriterTest : public test::FolderTest {
  protected:
   std::string out() const { return path("out.gguf"); }
   bool has_partial() const { return std::filesystem::exists(out() + ".partial"); }
-  static std::vector<TensorPlan> one_tensor(std::uint64_t n_values = 8) { return {{"w", Type::F32, 1, {n_values, 1, 1, 1}}}; }
-  Writer writer(WriteOptions options = {}, const std::vector<std::string>& inputs = {}) const { return Writer(out(), {}, one_tensor(), options, inputs); }
-  Error refusal(const std::string& target, WriteOptions options = {}, const std::vector<std::string>& inputs = {}) const {
+  static std::vector<TensorPlan> one_tensor(std::uint64_t n_values = 8) {
+    return {{"w", Type::F32, 1, {n_values, 1, 1, 1}}};
+  }
+  Writer writer(WriteOptions options = {}, const std::vector<std::string>& inputs = {}) const {
+    return Writer(out(), {}, one_tensor(), options, inputs);
+  }
+  Error refusal(const std::string& target, WriteOptions options = {},
+                const std::vector<std::string>& inputs = {}) const {
     return error_of([&] { Writer(target, {}, one_tensor(), options, inputs); });
   }
   static constexpr float kValues[8] = {1, 2, 3, 4, 5, 6, 7, 8};
@@ -47,7 +53,9 @@ TEST_F(WriterTest, CopyOfTheEmbeddedModelIsTheSameFile) {
 }
 
 TEST_F(WriterTest, WritesV2AsV3AndOneFileFromParts) {
-  test::HandMade made = test::small_file().key("split.no", 2, le<std::uint16_t>(0)).key("split.count", 2, le<std::uint16_t>(1));
+  test::HandMade made = test::small_file()
+                            .key("split.no", 2, le<std::uint16_t>(0))
+                            .key("split.count", 2, le<std::uint16_t>(1));
   made.version = 2;
   copy(File::open(put("in.gguf", made.bytes())), out());
   EXPECT_EQ(slurp(out()), test::small_file().bytes());
@@ -61,7 +69,8 @@ TEST_F(WriterTest, SaysTheAlignmentItUses) {
   one.commit();
   EXPECT_EQ(File::open(out()).alignment(), 32u);
 
-  Writer two(out(), {}, {{"a", Type::F32, 1, {1, 1, 1, 1}}, {"b", Type::F32, 0, {1, 1, 1, 1}}}, {.overwrite = true, .alignment = 256});
+  Writer two(out(), {}, {{"a", Type::F32, 1, {1, 1, 1, 1}}, {"b", Type::F32, 0, {1, 1, 1, 1}}},
+             {.overwrite = true, .alignment = 256});
   two.write(0, 0, kValues, 4);
   two.write(1, 0, kValues + 1, 4);
   two.commit();
@@ -94,7 +103,8 @@ TEST_F(WriterTest, RefusesToCommitWhatIsIncomplete) {
   w.write(0, 0, kValues, 12);
   w.write(0, 16, kValues, 16);
   const Error error = error_of([&] { w.commit(); });
-  EXPECT_THAT(error.problem(), HasSubstr("tensor w was not written completely: byte 12 of 32 is missing"));
+  EXPECT_THAT(error.problem(),
+              HasSubstr("tensor w was not written completely: byte 12 of 32 is missing"));
   EXPECT_EQ(error.code(), ErrorCode::kFailed);
   w.write(0, 12, kValues, 4);
   EXPECT_NO_THROW(w.commit());
@@ -126,21 +136,32 @@ TEST_F(WriterTest, FindsDamageWhenReadingBack) {
 }
 
 TEST_F(WriterTest, LeavesNothingWhenGivenUp) {
-  { Writer w = writer(); EXPECT_TRUE(has_partial()); }
+  {
+    Writer w = writer();
+    EXPECT_TRUE(has_partial());
+  }
   EXPECT_FALSE(has_partial());
   EXPECT_TRUE(std::filesystem::is_empty(folder));
 }
 
 TEST_F(WriterTest, RefusesPlansThatAreNoFile) {
-  const auto with = [&](TensorPlan plan) { return error_of([&] { Writer(out(), {}, {{"w", Type::F32, 1, {8, 1, 1, 1}}, plan}); }).problem(); };
+  const auto with = [&](TensorPlan plan) {
+    return error_of([&] {
+             Writer(out(), {}, {{"w", Type::F32, 1, {8, 1, 1, 1}}, plan});
+           })
+        .problem();
+  };
   EXPECT_EQ(with({"w", Type::F32, 1, {8, 1, 1, 1}}), "tensor w is to be written twice");
   EXPECT_THAT(with({"", Type::F32, 1, {8, 1, 1, 1}}), HasSubstr("1 to 64 bytes"));
-  EXPECT_EQ(with({"q", Type::Q4_K, 1, {100, 1, 1, 1}}), "q has 100 columns; Q4_K needs a multiple of 256");
+  EXPECT_EQ(with({"q", Type::Q4_K, 1, {100, 1, 1, 1}}),
+            "q has 100 columns; Q4_K needs a multiple of 256");
   EXPECT_EQ(with({"q", Type::F32, 2, {100, 0, 1, 1}}), "dimension 1 of q is 0");
   EXPECT_EQ(with({"q", Type::F32, 1, {100, 2, 1, 1}}), "dimension 1 of q is 2");
   EXPECT_EQ(with({"q", Type::F32, 5, {1, 1, 1, 1}}), "q has 5 dimensions; at most 4 are allowed");
-  EXPECT_EQ(with({"q", Type::F32, 2, {1 << 30, ~std::uint64_t{0}, 1, 1}}), "the size of q overflows");
-  EXPECT_THAT(error_of([&] { Writer(out(), {}, one_tensor(), {.alignment = 33}); }).problem(), HasSubstr("no power of two"));
+  EXPECT_EQ(with({"q", Type::F32, 2, {1 << 30, ~std::uint64_t{0}, 1, 1}}),
+            "the size of q overflows");
+  EXPECT_THAT(error_of([&] { Writer(out(), {}, one_tensor(), {.alignment = 33}); }).problem(),
+              HasSubstr("no power of two"));
   EXPECT_TRUE(std::filesystem::is_empty(folder));
 }
 
@@ -163,9 +184,13 @@ TEST_F(WriterTest, NeverReplacesAnInput) {
   const std::string input = put("in.gguf", test::small_file().bytes());
   std::filesystem::create_symlink(input, path("soft.gguf"));
   std::filesystem::create_hard_link(input, path("hard.gguf"));
-  for (const std::string& alias : {input, path("soft.gguf"), path("hard.gguf"), folder.string() + "/./in.gguf"}) {
-    EXPECT_THAT(refusal(alias, {.overwrite = true}, {"absent", input}).problem(), HasSubstr("is the input")) << alias;
-    EXPECT_THAT(refusal(input, {.overwrite = true}, {alias}).problem(), HasSubstr("is the input")) << alias;
+  for (const std::string& alias :
+       {input, path("soft.gguf"), path("hard.gguf"), folder.string() + "/./in.gguf"}) {
+    EXPECT_THAT(refusal(alias, {.overwrite = true}, {"absent", input}).problem(),
+                HasSubstr("is the input"))
+        << alias;
+    EXPECT_THAT(refusal(input, {.overwrite = true}, {alias}).problem(), HasSubstr("is the input"))
+        << alias;
   }
   const std::string odd = put("out.gguf.partial", "an input with an unlucky name");
   EXPECT_THAT(refusal(out(), {.overwrite = true}, {odd}).problem(), HasSubstr("is the input"));
@@ -209,7 +234,8 @@ TEST_F(WriterTest, AnImpossibleSizeIsFoundBeforeAnythingIsWritten) {
   const std::vector<TensorPlan> huge{{"w", Type::F32, 2, {1u << 20, 1u << 30, 1, 1}}};  // 4 PiB
   const Error error = error_of([&] { Writer(out(), {}, huge); });
   EXPECT_EQ(error.code(), ErrorCode::kFailed);
-  EXPECT_THAT(error.problem(), HasSubstr("4503599.63 GB (45035996273"));  // the header's bytes follow
+  // the header's bytes follow
+  EXPECT_THAT(error.problem(), HasSubstr("4503599.63 GB (45035996273"));
   EXPECT_FALSE(has_partial());
 }
 
@@ -219,14 +245,17 @@ TEST_F(WriterTest, AFullDiskIsAnErrorThatSaysHowMuchIsNeeded) {
   if (child == 0) {  // a disk of 64 KiB, in a mount namespace that goes away with the child
     const auto uid = ::getuid(), gid = ::getgid();
     if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ::_exit(kNoMount);
-    std::ofstream("/proc/self/setgroups") << "deny";  // without the three maps files cannot be created
+    // without the three maps files cannot be created
+    std::ofstream("/proc/self/setgroups") << "deny";
     std::ofstream("/proc/self/uid_map") << "0 " << uid << " 1";
     std::ofstream("/proc/self/gid_map") << "0 " << gid << " 1";
     if (::mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=64k") != 0) ::_exit(kNoMount);
     try {
       Writer(out(), {}, one_tensor(100'000));
     } catch (const Error& error) {
-      const bool clear = error.problem().starts_with("the disk is full: 400064 bytes are needed, ") && error.code() == ErrorCode::kBadInput;
+      const bool clear =
+          error.problem().starts_with("the disk is full: 400064 bytes are needed, ") &&
+          error.code() == ErrorCode::kBadInput;
       if (!clear || has_partial()) std::fprintf(stderr, "%s\n", error.what());
       ::_exit(clear && !has_partial() ? kPassed : kFailed);
     }
@@ -242,7 +271,7 @@ TEST_F(WriterTest, AFullDiskIsAnErrorThatSaysHowMuchIsNeeded) {
 TEST_F(WriterTest, TheUsersFileSizeLimitIsAnErrorNotASignal) {
   const pid_t child = ::fork();
   if (child == 0) {
-    const struct rlimit limit{4096, 4096};
+    const struct rlimit limit { 4096, 4096 };
     ::setrlimit(RLIMIT_FSIZE, &limit);
     try {
       Writer(out(), {}, one_tensor(10'000));

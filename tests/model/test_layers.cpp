@@ -11,7 +11,9 @@ namespace {
 using torch::Tensor;
 using torch::indexing::Slice;
 
-double difference(const Tensor& a, const Tensor& b) { return (a.to(torch::kFloat64) - b.to(torch::kFloat64)).abs().max().item<double>(); }
+double difference(const Tensor& a, const Tensor& b) {
+  return (a.to(torch::kFloat64) - b.to(torch::kFloat64)).abs().max().item<double>();
+}
 
 class LayersTest : public ::testing::Test {
  protected:
@@ -46,7 +48,8 @@ TEST_F(LayersTest, RotateTurnsPairsAndPassesTheRest) {
   for (int t = 0; t < 3; ++t) {
     for (int h = 0; h < 2; ++h) {
       for (int i = 0; i < 2; ++i) {
-        const double angle = (5 + t) * std::pow(100.0, -2.0 * i / 4), c = std::cos(angle), s = std::sin(angle);
+        const double angle = (5 + t) * std::pow(100.0, -2.0 * i / 4), c = std::cos(angle),
+                     s = std::sin(angle);
         const double a = x[0][t][h][i].item<double>(), b = x[0][t][h][i + 2].item<double>();
         EXPECT_NEAR(y[0][t][h][i].item<double>(), a * c - b * s, 1e-5);
         EXPECT_NEAR(y[0][t][h][i + 2].item<double>(), a * s + b * c, 1e-5);
@@ -59,17 +62,22 @@ TEST_F(LayersTest, RotateTurnsPairsAndPassesTheRest) {
 TEST_F(LayersTest, RotateContinuesFromAPosition) {
   const Rope rope{8, 10000.0};
   const auto x = torch::randn({2, 9, 1, 8});
-  EXPECT_LT(difference(rotate(x, rope, 3).narrow(1, 4, 5), rotate(x.narrow(1, 4, 5), rope, 7)), 1e-6);
+  EXPECT_LT(difference(rotate(x, rope, 3).narrow(1, 4, 5), rotate(x.narrow(1, 4, 5), rope, 7)),
+            1e-6);
 }
 
-Tensor plain_attention(const Tensor& q, const Tensor& k, const Tensor& v) {  // q: [B, T, H, D], k, v: [B, G, S, D]
+// q: [B, T, H, D], k, v: [B, G, S, D]
+Tensor plain_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
   const auto group = q.size(2) / k.size(1), n_past = k.size(2) - q.size(1);
   auto out = torch::zeros_like(q);
   for (int b = 0; b < q.size(0); ++b) {
     for (int t = 0; t < q.size(1); ++t) {
       for (int h = 0; h < q.size(2); ++h) {
-        const auto keys = k[b][h / group].narrow(0, 0, n_past + t + 1), values = v[b][h / group].narrow(0, 0, n_past + t + 1);
-        out[b][t][h] = torch::softmax(keys.mv(q[b][t][h]) / std::sqrt(static_cast<double>(q.size(3))), 0).matmul(values);
+        const auto keys = k[b][h / group].narrow(0, 0, n_past + t + 1),
+                   values = v[b][h / group].narrow(0, 0, n_past + t + 1);
+        out[b][t][h] =
+            torch::softmax(keys.mv(q[b][t][h]) / std::sqrt(static_cast<double>(q.size(3))), 0)
+                .matmul(values);
       }
     }
   }
@@ -77,10 +85,13 @@ Tensor plain_attention(const Tensor& q, const Tensor& k, const Tensor& v) {  // 
 }
 
 TEST_F(LayersTest, AttentionIsItsFormulaAtEveryLengthAndPast) {
-  for (const auto& [n_tokens, n_past] : std::vector<std::pair<int, int>>{{1, 0}, {5, 0}, {1, 7}, {4, 3}, {130, 2}, {257, 0}}) {
+  for (const auto& [n_tokens, n_past] :
+       std::vector<std::pair<int, int>>{{1, 0}, {5, 0}, {1, 7}, {4, 3}, {130, 2}, {257, 0}}) {
     const auto q = torch::randn({2, n_tokens, 4, 8});
-    const auto k = torch::randn({2, 2, n_past + n_tokens, 8}), v = torch::randn({2, 2, n_past + n_tokens, 8});
-    EXPECT_LT(difference(causal_attention(q, k, v), plain_attention(q, k, v)), 1e-5) << n_tokens << " after " << n_past;
+    const auto k = torch::randn({2, 2, n_past + n_tokens, 8}),
+               v = torch::randn({2, 2, n_past + n_tokens, 8});
+    EXPECT_LT(difference(causal_attention(q, k, v), plain_attention(q, k, v)), 1e-5)
+        << n_tokens << " after " << n_past;
   }
 }
 
@@ -107,19 +118,23 @@ TEST_F(LayersTest, ConvolutionIsItsFormulaAndContinues) {
 struct DeltaInput {
   Tensor q, k, v, log_decay, beta;
   DeltaInput part(int first, int n) const {
-    return {q.narrow(1, first, n), k.narrow(1, first, n), v.narrow(1, first, n), log_decay.narrow(1, first, n), beta.narrow(1, first, n)};
+    return {q.narrow(1, first, n), k.narrow(1, first, n), v.narrow(1, first, n),
+            log_decay.narrow(1, first, n), beta.narrow(1, first, n)};
   }
 };
 
 DeltaInput random_delta(int n_tokens, int n_key_heads = 2, int n_value_heads = 4) {
   const auto unit = [&] { return l2_norm(torch::randn({2, n_tokens, n_key_heads, 8}), 1e-6); };
-  return {unit() * 0.35, unit(), torch::randn({2, n_tokens, n_value_heads, 6}), -torch::rand({2, n_tokens, n_value_heads}),
-          torch::rand({2, n_tokens, n_value_heads})};
+  return {unit() * 0.35, unit(), torch::randn({2, n_tokens, n_value_heads, 6}),
+          -torch::rand({2, n_tokens, n_value_heads}), torch::rand({2, n_tokens, n_value_heads})};
 }
 
-Tensor run(const DeltaInput& in, Tensor* state) { return gated_delta_rule(in.q, in.k, in.v, in.log_decay, in.beta, state); }
+Tensor run(const DeltaInput& in, Tensor* state) {
+  return gated_delta_rule(in.q, in.k, in.v, in.log_decay, in.beta, state);
+}
 
-/// S ← e^g S + β k (v − e^g Sᵀk)ᵀ, y = Sᵀq in double, token by token; value head h reads key head h mod n_key_heads.
+/// S ← e^g S + β k (v − e^g Sᵀk)ᵀ, y = Sᵀq in double, token by token; value head h reads key head h
+/// mod n_key_heads.
 Tensor plain_delta(const DeltaInput& in, Tensor* state) {
   auto out = torch::zeros(in.v.sizes(), torch::kFloat64);
   for (int b = 0; b < in.v.size(0); ++b) {
@@ -127,9 +142,11 @@ Tensor plain_delta(const DeltaInput& in, Tensor* state) {
       auto s = (*state)[b][h].to(torch::kFloat64).clone();
       const auto key_head = h % in.q.size(2);
       for (int t = 0; t < in.v.size(1); ++t) {
-        const auto q = in.q[b][t][key_head].to(torch::kFloat64), k = in.k[b][t][key_head].to(torch::kFloat64);
+        const auto q = in.q[b][t][key_head].to(torch::kFloat64),
+                   k = in.k[b][t][key_head].to(torch::kFloat64);
         s = s * std::exp(in.log_decay[b][t][h].item<double>());
-        const auto write = (in.v[b][t][h].to(torch::kFloat64) - s.t().mv(k)) * in.beta[b][t][h].item<double>();
+        const auto write =
+            (in.v[b][t][h].to(torch::kFloat64) - s.t().mv(k)) * in.beta[b][t][h].item<double>();
         s = s + torch::outer(k, write);
         out[b][t][h] = s.t().mv(q);
       }
@@ -147,7 +164,8 @@ TEST_F(LayersTest, DeltaRuleIsItsRecurrenceAtEveryLength) {
     EXPECT_LT(difference(run(in, &state), expected), 2e-5) << n_tokens;
     EXPECT_LT(difference(state, expected_state), 2e-5) << n_tokens;
     auto zeros = torch::zeros({2, 4, 8, 6});
-    EXPECT_LT(difference(run(in, nullptr), plain_delta(in, &zeros)), 2e-5) << n_tokens << " without a state";
+    EXPECT_LT(difference(run(in, nullptr), plain_delta(in, &zeros)), 2e-5)
+        << n_tokens << " without a state";
   }
 }
 
@@ -176,7 +194,8 @@ TEST_F(LayersTest, DeltaRuleSurvivesRepeatedKeysAndNoDecay) {
 
 TEST_F(LayersTest, UnitLowerInverseByProductsIsThatBySubstitution) {
   for (const int n : {1, 2, 13, 64}) {
-    const auto system = torch::rand({3, n, n}) * 0.4;  // what stands on and above the diagonal is to be left alone
+    // what stands on and above the diagonal is to be left alone
+    const auto system = torch::rand({3, n, n}) * 0.4;
     const auto weights = torch::randn({3, n, n});
     std::vector<Tensor> inverse, gradient;
     for (const bool by_products : {false, true}) {
@@ -184,7 +203,10 @@ TEST_F(LayersTest, UnitLowerInverseByProductsIsThatBySubstitution) {
       inverse.push_back(unit_lower_inverse(leaf, by_products));
       gradient.push_back(torch::autograd::grad({(inverse.back() * weights).sum()}, {leaf})[0]);
       const auto whole = system.tril(-1) + torch::eye(n);
-      EXPECT_LT(difference(torch::matmul(whole, inverse.back().detach()), torch::eye(n).expand_as(whole)), 1e-5) << n;
+      EXPECT_LT(
+          difference(torch::matmul(whole, inverse.back().detach()), torch::eye(n).expand_as(whole)),
+          1e-5)
+          << n;
     }
     EXPECT_LT(difference(inverse[1].detach(), inverse[0].detach()), 1e-5) << n;
     EXPECT_LT(difference(gradient[1], gradient[0]), 1e-3) << n;
@@ -193,15 +215,20 @@ TEST_F(LayersTest, UnitLowerInverseByProductsIsThatBySubstitution) {
 
 TEST_F(LayersTest, DeltaRuleForgetsUnderStrongDecayWithoutNan) {
   auto in = random_delta(130);
-  in.log_decay = torch::full_like(in.log_decay, -60.0);  // e^(60 · 64) would overflow if it were ever formed
+  // e^(60 · 64) would overflow if it were ever formed
+  in.log_decay = torch::full_like(in.log_decay, -60.0);
   in.q.requires_grad_();
   in.k.requires_grad_();
   in.log_decay.requires_grad_();
   auto zeros = torch::zeros({2, 4, 8, 6});
   const auto y = run(in, nullptr);
-  EXPECT_LT(difference(y.detach(), plain_delta({in.q.detach(), in.k.detach(), in.v, in.log_decay.detach(), in.beta}, &zeros)), 1e-5);
+  EXPECT_LT(difference(y.detach(), plain_delta({in.q.detach(), in.k.detach(), in.v,
+                                                in.log_decay.detach(), in.beta},
+                                               &zeros)),
+            1e-5);
   y.square().sum().backward();
-  for (const auto& x : {in.q, in.k, in.log_decay}) EXPECT_TRUE(torch::isfinite(x.grad()).all().item<bool>());
+  for (const auto& x : {in.q, in.k, in.log_decay})
+    EXPECT_TRUE(torch::isfinite(x.grad()).all().item<bool>());
 }
 
 }  // namespace

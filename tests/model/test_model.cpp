@@ -22,7 +22,8 @@ double difference(const Tensor& a, const Tensor& b) {
   return (a.to(torch::kFloat32) - b.to(torch::kFloat32)).abs().max().item<double>();
 }
 
-Tensor random_tokens(std::int64_t n_sequences, std::int64_t n_tokens, std::int64_t vocab_size = kTinyVocab) {
+Tensor random_tokens(std::int64_t n_sequences, std::int64_t n_tokens,
+                     std::int64_t vocab_size = kTinyVocab) {
   torch::manual_seed(n_tokens);
   return torch::randint(0, vocab_size, {n_sequences, n_tokens}, torch::kInt64);
 }
@@ -54,14 +55,16 @@ class ModelTest : public ::testing::Test {
   Model model_{*file_};
 };
 
-// tests/golden/model/nano_logits.bin: logits of models/nano-qwen35-bf16.gguf by an independent PyTorch implementation of
-// the architecture (float32, CPU, token ids by stock llama-tokenize). Little endian: int32 n_windows, n_tokens,
-// n_positions, vocabulary; int32 ids [n_windows, n_tokens]; int32 (window, token) [n_positions, 2]; float32 logits
-// [n_positions, vocabulary].
+// tests/golden/model/nano_logits.bin: logits of models/nano-qwen35-bf16.gguf by an independent
+// PyTorch implementation of the architecture (float32, CPU, token ids by stock llama-tokenize).
+// Little endian: int32 n_windows, n_tokens, n_positions, vocabulary; int32 ids [n_windows,
+// n_tokens]; int32 (window, token) [n_positions, 2]; float32 logits [n_positions, vocabulary].
 TEST(GoldenModelTest, LogitsAreThoseOfAnIndependentImplementation) {
   std::ifstream in(SQ_SOURCE_DIR "/tests/golden/model/nano_logits.bin", std::ios::binary);
   ASSERT_TRUE(in);
-  const auto read = [&in](auto& values) { in.read(reinterpret_cast<char*>(values.data()), values.size() * sizeof(values[0])); };
+  const auto read = [&in](auto& values) {
+    in.read(reinterpret_cast<char*>(values.data()), values.size() * sizeof(values[0]));
+  };
   std::vector<std::int32_t> sizes(4);
   read(sizes);
   std::vector<std::vector<std::int32_t>> windows(sizes[0], std::vector<std::int32_t>(sizes[1]));
@@ -88,7 +91,9 @@ TEST_F(ModelTest, LogitsDoNotDependOnTheBatchNorOnWhatFollows) {
   EXPECT_EQ(all.sizes(), (std::vector<std::int64_t>{3, 200, kTinyVocab}));
   EXPECT_LT(difference(model_.forward(tokens.narrow(0, 1, 1)), all.narrow(0, 1, 1)), 1e-4);
   for (std::int64_t length : {1, 63, 64, 65, 129}) {
-    EXPECT_LT(difference(model_.forward(tokens.narrow(1, 0, length)), all.narrow(1, 0, length)), 1e-4) << length;
+    EXPECT_LT(difference(model_.forward(tokens.narrow(1, 0, length)), all.narrow(1, 0, length)),
+              1e-4)
+        << length;
   }
 }
 
@@ -118,7 +123,8 @@ TEST_F(ModelTest, Bfloat16IsCloseToFloat32) {
   const auto exact = model_.forward(tokens), logits = rough.forward(tokens);
   EXPECT_EQ(logits.scalar_type(), torch::kBFloat16);
   const auto error = (logits.to(torch::kFloat32) - exact).square().mean().sqrt().item<double>();
-  EXPECT_LT(error / exact.square().mean().sqrt().item<double>(), 0.03);  // a bfloat16 has 8 bits: 0.4 % an operation
+  // a bfloat16 has 8 bits: 0.4 % an operation
+  EXPECT_LT(error / exact.square().mean().sqrt().item<double>(), 0.03);
   EXPECT_EQ(rough.weights().get("blk.0.attn_norm.weight").scalar_type(), torch::kFloat32);
   EXPECT_EQ(rough.weights().get("blk.0.ffn_up.weight").scalar_type(), torch::kBFloat16);
 }
@@ -135,7 +141,8 @@ TEST_F(ModelTest, TapsSeeEveryMatrixOnceInTheOrderOfTheStages) {
     const Tap tap = [&](std::string_view name, const Tensor& input, const Tensor& output) {
       seen.emplace_back(name);
       inputs[seen.back()] = input;
-      EXPECT_EQ(difference(output, torch::linear(input, model.weights().get(seen.back()))), 0) << name;
+      EXPECT_EQ(difference(output, torch::linear(input, model.weights().get(seen.back()))), 0)
+          << name;
     };
     torch::NoGradGuard no_grad;
     model.forward(random_tokens(2, 10), &tap);
@@ -151,7 +158,8 @@ TEST_F(ModelTest, TapsSeeEveryMatrixOnceInTheOrderOfTheStages) {
     EXPECT_EQ(seen, expected);
     std::set<std::string> matrices;  // every matrix of the file is either tapped or the embedding
     for (const auto& tensor : file.tensors()) {
-      if (tensor.n_dims == 2 && tensor.name.find("conv1d") == std::string::npos && tensor.name != model.architecture().embedding_name()) {
+      if (tensor.n_dims == 2 && tensor.name.find("conv1d") == std::string::npos &&
+          tensor.name != model.architecture().embedding_name()) {
         EXPECT_EQ(inputs.count(tensor.name), 1u) << tensor.name;
       }
     }
@@ -175,49 +183,82 @@ TEST_F(ModelTest, SetWeightsTakeEffectUntilReset) {
 }
 
 TEST_F(ModelTest, WeightsRefuseWrongShapesAndNames) {
-  EXPECT_THAT(refusal([&] { model_.weights().set("blk.0.ffn_up.weight", torch::zeros({256, 512})); }),
-              HasSubstr("a value of shape [256, 512] was set for blk.0.ffn_up.weight, which has [512, 256]"));
-  EXPECT_THAT(refusal([&] { model_.weights().set("blk.0.ffn_up.weight", {}); }), HasSubstr("undefined"));
-  EXPECT_THAT(refusal([&] { model_.weights().get("blk.7.ffn_up.weight"); }), HasSubstr("blk.7.ffn_up.weight"));
+  EXPECT_THAT(
+      refusal([&] {
+        model_.weights().set("blk.0.ffn_up.weight", torch::zeros({256, 512}));
+      }),
+      HasSubstr(
+          "a value of shape [256, 512] was set for blk.0.ffn_up.weight, which has [512, 256]"));
+  EXPECT_THAT(refusal([&] { model_.weights().set("blk.0.ffn_up.weight", {}); }),
+              HasSubstr("undefined"));
+  EXPECT_THAT(refusal([&] { model_.weights().get("blk.7.ffn_up.weight"); }),
+              HasSubstr("blk.7.ffn_up.weight"));
   EXPECT_FALSE(model_.weights().has("blk.7.ffn_up.weight"));
   EXPECT_TRUE(model_.weights().has("blk.1.ffn_up.weight"));
 }
 
 TEST_F(ModelTest, RefusesTokensItDoesNotKnow) {
-  EXPECT_THAT(refusal([&] { model_.forward(torch::full({1, 3}, std::int64_t{kTinyVocab})); }), HasSubstr("token 320 is outside the vocabulary of 320"));
-  EXPECT_THAT(refusal([&] { model_.forward(torch::full({1, 3}, std::int64_t{-1})); }), HasSubstr("token -1"));
-  EXPECT_THAT(refusal([&] { model_.forward(torch::zeros({3}, torch::kInt64)); }), HasSubstr("tokens must be int64 [sequences, tokens]"));
-  EXPECT_THAT(refusal([&] { model_.forward(torch::zeros({1, 3})); }), HasSubstr("tokens must be int64"));
-  EXPECT_THAT(refusal([&] { model_.forward(torch::zeros({1, 0}, torch::kInt64)); }), HasSubstr("tokens must be"));
+  EXPECT_THAT(refusal([&] {
+                model_.forward(torch::full({1, 3}, std::int64_t{kTinyVocab}));
+              }),
+              HasSubstr("token 320 is outside the vocabulary of 320"));
+  EXPECT_THAT(refusal([&] {
+                model_.forward(torch::full({1, 3}, std::int64_t{-1}));
+              }),
+              HasSubstr("token -1"));
+  EXPECT_THAT(refusal([&] { model_.forward(torch::zeros({3}, torch::kInt64)); }),
+              HasSubstr("tokens must be int64 [sequences, tokens]"));
+  EXPECT_THAT(refusal([&] {
+                model_.forward(torch::zeros({1, 3}));
+              }),
+              HasSubstr("tokens must be int64"));
+  EXPECT_THAT(refusal([&] {
+                model_.forward(torch::zeros({1, 0}, torch::kInt64));
+              }),
+              HasSubstr("tokens must be"));
 }
 
 TEST_F(ModelTest, RefusesComputeTypesAndDevicesItCannotUse) {
-  EXPECT_THAT(refusal([&] { Model(*file_, {torch::kCPU, torch::kFloat64}); }), HasSubstr("compute type Double is not supported"));
+  EXPECT_THAT(refusal([&] {
+                Model(*file_, {torch::kCPU, torch::kFloat64});
+              }),
+              HasSubstr("compute type Double is not supported"));
   if (!torch::cuda::is_available()) {
-    EXPECT_THAT(refusal([&] { Model(*file_, {torch::kCUDA, torch::kFloat32}); }), HasSubstr("no CUDA device"));
+    EXPECT_THAT(refusal([&] {
+                  Model(*file_, {torch::kCUDA, torch::kFloat32});
+                }),
+                HasSubstr("no CUDA device"));
   }
 }
 
 TEST(ToTensorTest, StacksEqualWindowsAndRefusesOthers) {
   const std::vector<std::vector<std::int32_t>> windows{{1, 2}, {3, 4}, {5, 6}, {7}};
-  EXPECT_TRUE(to_tensor(windows, 1, 2, torch::kCPU).equal(torch::tensor({{3, 4}, {5, 6}}, torch::kInt64)));
-  EXPECT_THAT(refusal([&] { to_tensor(windows, 2, 2, torch::kCPU); }), HasSubstr("window 3 has 1 tokens"));
-  EXPECT_THAT(refusal([&] { to_tensor(windows, 3, 2, torch::kCPU); }), HasSubstr("windows 3 to 5 of 4"));
+  EXPECT_TRUE(
+      to_tensor(windows, 1, 2, torch::kCPU).equal(torch::tensor({{3, 4}, {5, 6}}, torch::kInt64)));
+  EXPECT_THAT(refusal([&] { to_tensor(windows, 2, 2, torch::kCPU); }),
+              HasSubstr("window 3 has 1 tokens"));
+  EXPECT_THAT(refusal([&] { to_tensor(windows, 3, 2, torch::kCPU); }),
+              HasSubstr("windows 3 to 5 of 4"));
 }
 
 TEST_F(ModelTest, GradientsAgreeWithFiniteDifferences) {
   const auto tokens = random_tokens(2, 70);
   torch::manual_seed(3);
   const auto direction_of_logits = torch::randn({2, 70, kTinyVocab});
-  const auto loss = [&] { return (torch::log_softmax(model_.forward(tokens), -1).to(torch::kFloat64) * direction_of_logits).mean() * 100; };
+  const auto loss = [&] {
+    return (torch::log_softmax(model_.forward(tokens), -1).to(torch::kFloat64) *
+            direction_of_logits)
+               .mean() *
+           100;
+  };
   for (const auto& tensor : file_->tensors()) {
     const auto original = model_.weights().get(tensor.name);
     auto variable = original.clone().requires_grad_();
     model_.weights().set(tensor.name, variable);
     loss().backward();
     ASSERT_TRUE(variable.grad().defined()) << tensor.name;
-    // Along the gradient itself the slope is its norm. Steps of this length move the loss well above float32's noise;
-    // the five-point formula takes care of the curvature they meet.
+    // Along the gradient itself the slope is its norm. Steps of this length move the loss well
+    // above float32's noise; the five-point formula takes care of the curvature they meet.
     const auto gradient = variable.grad();
     const double norm = gradient.norm().item<double>();
     ASSERT_GT(norm, 0) << tensor.name;
@@ -227,7 +268,9 @@ TEST_F(ModelTest, GradientsAgreeWithFiniteDifferences) {
       model_.weights().set(tensor.name, original + gradient * (length / norm));
       return loss().item<double>();
     };
-    const double slope = (8 * (loss_at(step) - loss_at(-step)) - (loss_at(2 * step) - loss_at(-2 * step))) / (12 * step);
+    const double slope =
+        (8 * (loss_at(step) - loss_at(-step)) - (loss_at(2 * step) - loss_at(-2 * step))) /
+        (12 * step);
     EXPECT_NEAR(slope / norm, 1.0, 0.02) << tensor.name;
     model_.weights().reset(tensor.name);
   }

@@ -34,14 +34,17 @@ TEST_F(SamplingTest, StatesGiveTheLogitsOfTheWholeSequence) {
   torch::manual_seed(5);
   const auto tokens = torch::randint(0, kTinyVocab, {3, 150}, torch::kInt64);
   const auto whole = model_.forward(tokens);
-  for (const std::vector<std::int64_t>& lengths : {std::vector<std::int64_t>(150, 1), {100, 1, 1, 1, 47}, {1, 64, 65, 20}}) {
+  for (const std::vector<std::int64_t>& lengths :
+       {std::vector<std::int64_t>(150, 1), {100, 1, 1, 1, 47}, {1, 64, 65, 20}}) {
     std::vector<BlockState> states(model_.architecture().n_blocks());
     std::int64_t first = 0;
     for (const auto length : lengths) {
       auto x = model_.embed(tokens.narrow(1, first, length));
-      for (std::int64_t i = 0; i < model_.architecture().n_blocks(); ++i) x = model_.block(i, x, nullptr, &states[i]);
+      for (std::int64_t i = 0; i < model_.architecture().n_blocks(); ++i)
+        x = model_.block(i, x, nullptr, &states[i]);
       const auto logits = model_.head(model_.final_norm(x));
-      EXPECT_LT((logits - whole.narrow(1, first, length)).abs().max().item<double>(), 1e-4) << first;
+      EXPECT_LT((logits - whole.narrow(1, first, length)).abs().max().item<double>(), 1e-4)
+          << first;
       first += length;
       for (const auto& state : states) EXPECT_EQ(state.n_past, first);
     }
@@ -81,7 +84,8 @@ TEST_F(SamplingTest, TemperatureZeroTakesTheLikeliestToken) {
 }
 
 TEST_F(SamplingTest, ContinuesEveryPromptWithItsLikeliestTokens) {
-  const std::vector<std::vector<std::int32_t>> prompts = {{1, 2, 3, 4, 5}, {250, 3, 9, 77, 12}, {31, 41, 59, 26, 53}};
+  const std::vector<std::vector<std::int32_t>> prompts = {
+      {1, 2, 3, 4, 5}, {250, 3, 9, 77, 12}, {31, 41, 59, 26, 53}};
   const auto written = continue_greedily(model_, prompts, 6);
   ASSERT_EQ(written.size(), prompts.size());
   torch::NoGradGuard no_grad;
@@ -89,7 +93,11 @@ TEST_F(SamplingTest, ContinuesEveryPromptWithItsLikeliestTokens) {
     ASSERT_EQ(written[i].size(), 6u);
     std::vector<std::int64_t> tokens(prompts[i].begin(), prompts[i].end());
     for (const auto id : written[i]) {
-      EXPECT_EQ(model_.forward(torch::tensor(tokens).unsqueeze(0)).select(1, -1).argmax(-1).item<std::int64_t>(), id);
+      EXPECT_EQ(model_.forward(torch::tensor(tokens).unsqueeze(0))
+                    .select(1, -1)
+                    .argmax(-1)
+                    .item<std::int64_t>(),
+                id);
       tokens.push_back(id);
     }
   }
@@ -110,10 +118,15 @@ TEST_F(SamplingTest, FollowsTheModelsDistribution) {
   torch::NoGradGuard no_grad;
   auto counts = torch::zeros({kTinyVocab}, torch::kFloat64);
   for (const auto& window : sample(model_, n, options)) counts[window[0]] += 1;
-  const auto expected = torch::softmax(model_.forward(torch::zeros({1, 1}, torch::kInt64))[0][0].to(torch::kFloat64) / 0.7, 0) * n;
-  // Chi-square over tokens expected at least five times, the rest in one bin: mean k − 1, deviation sqrt(2 (k − 1)).
+  const auto expected =
+      torch::softmax(
+          model_.forward(torch::zeros({1, 1}, torch::kInt64))[0][0].to(torch::kFloat64) / 0.7, 0) *
+      n;
+  // Chi-square over tokens expected at least five times, the rest in one bin: mean k − 1, deviation
+  // sqrt(2 (k − 1)).
   const auto often = expected >= 5;
-  const auto chi = ((counts - expected).square() / expected).masked_select(often).sum().item<double>();
+  const auto chi =
+      ((counts - expected).square() / expected).masked_select(often).sum().item<double>();
   const auto k = often.sum().item<double>();
   ASSERT_GT(k, 5);
   EXPECT_LT(chi, k + 5 * std::sqrt(2 * k));
@@ -148,7 +161,8 @@ TEST_F(SamplingTest, RefusesImpossibleOptions) {
   EXPECT_THAT(refusal(1, [](auto& o) { o.window_tokens = 0; }), HasSubstr("windows of 0 tokens"));
   EXPECT_THAT(refusal(1, [](auto& o) { o.temperature = -0.5; }), HasSubstr("temperature is -0.5"));
   EXPECT_THAT(refusal(1, [](auto& o) { o.batch = -3; }), HasSubstr("batch of -3"));
-  EXPECT_THAT(refusal(1, [](auto& o) { o.first_token = kTinyVocab; }), HasSubstr("first token 320 is outside the vocabulary of 320"));
+  EXPECT_THAT(refusal(1, [](auto& o) { o.first_token = kTinyVocab; }),
+              HasSubstr("first token 320 is outside the vocabulary of 320"));
   EXPECT_TRUE(sample(model_, 0, {}).empty());
 }
 

@@ -23,12 +23,13 @@ struct TinyTensor {
 
 struct TinyOptions {
   std::uint32_t n_blocks = 2;
-  std::uint32_t full_attention_interval = 2;  ///< every n-th block is full attention, the others are gated delta-net
+  /// every n-th block is full attention, the others are gated delta-net
+  std::uint32_t full_attention_interval = 2;
   std::uint32_t hidden = 256, feed_forward = 512;
   std::uint32_t n_heads = 4, n_kv_heads = 2, head_size = 64, rope_dims = 16;
   std::uint32_t n_key_heads = 2, n_value_heads = 4, state_size = 64, conv_width = 4;
-  bool tied = true;                     ///< no output.weight: the embedding is the head
-  gguf::Type type = gguf::Type::BF16;   ///< of the matrices: BF16, F16 or F32
+  bool tied = true;                    ///< no output.weight: the embedding is the head
+  gguf::Type type = gguf::Type::BF16;  ///< of the matrices: BF16, F16 or F32
   std::uint64_t seed = 1;
   /// Last word on what is written, e.g. to break it: drop a key, change a tensor.
   std::function<void(gguf::Metadata&, std::vector<TinyTensor>&)> edit;
@@ -39,15 +40,18 @@ inline constexpr std::int32_t kTinyEos = 256;     ///< <|endoftext|>; then <|im_
 
 namespace tiny {
 
-/// Letters byte-level BPE writes bytes with: printable ones stand for themselves, the others follow U+0100.
+/// Letters byte-level BPE writes bytes with: printable ones stand for themselves, the others follow
+/// U+0100.
 inline std::vector<std::string> byte_letters() {
   std::vector<std::string> letters;
   int next = 256;
   for (int byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    const bool printable =
+        (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
     const int code = printable ? byte : next++;
     letters.push_back(code < 128 ? std::string(1, static_cast<char>(code))
-                                 : std::string{static_cast<char>(0xc0 | (code >> 6)), static_cast<char>(0x80 | (code & 63))});
+                                 : std::string{static_cast<char>(0xc0 | (code >> 6)),
+                                               static_cast<char>(0x80 | (code & 63))});
   }
   return letters;
 }
@@ -69,7 +73,8 @@ inline void add_tokenizer(gguf::Metadata& metadata) {
   const std::string space = byte_letters()[' '];
   const std::string letters = "etaoinshrdlcumwfgypbvk";
   for (std::size_t i = 0; tokens.size() < kTinyVocab; ++i) {  // " e", " t", …, then "ee", "et", …
-    const std::string left = i < letters.size() ? space : std::string(1, letters[i / letters.size() - 1]);
+    const std::string left =
+        i < letters.size() ? space : std::string(1, letters[i / letters.size() - 1]);
     const std::string right(1, letters[i % letters.size()]);
     merges.push_back(left + " " + right);
     tokens.push_back(left + right);
@@ -88,7 +93,9 @@ inline void add_tokenizer(gguf::Metadata& metadata) {
 
 inline gguf::Metadata make_metadata(const TinyOptions& o) {
   gguf::Metadata m;
-  const auto u32 = [&m](const char* key, std::uint32_t v) { m.set(std::string("qwen35.") + key, gguf::Value::of_u32(v)); };
+  const auto u32 = [&m](const char* key, std::uint32_t v) {
+    m.set(std::string("qwen35.") + key, gguf::Value::of_u32(v));
+  };
   m.set("general.architecture", gguf::Value::of_string("qwen35"));
   m.set("general.type", gguf::Value::of_string("model"));
   m.set("general.name", gguf::Value::of_string("tiny random Qwen3.5"));
@@ -124,7 +131,8 @@ class Maker {
   void matrix(const std::string& name, std::uint64_t cols, std::uint64_t rows, double gain = 1.0) {
     normal(name, {cols, rows}, 0.0, gain / std::sqrt(static_cast<double>(cols)));
   }
-  void normal(const std::string& name, std::vector<std::uint64_t> shape, double mean, double deviation) {
+  void normal(const std::string& name, std::vector<std::uint64_t> shape, double mean,
+              double deviation) {
     std::size_t n = 1;
     for (auto d : shape) n *= d;
     std::vector<float> values(n);
@@ -145,7 +153,8 @@ class Maker {
 
 inline std::vector<TinyTensor> make_tensors(const TinyOptions& o) {
   Maker make(o);
-  const std::uint64_t value_size = o.n_value_heads * o.state_size, mixed = 2 * o.n_key_heads * o.state_size + value_size;
+  const std::uint64_t value_size = o.n_value_heads * o.state_size,
+                      mixed = 2 * o.n_key_heads * o.state_size + value_size;
   make.normal("token_embd.weight", {o.hidden, kTinyVocab}, 0.0, 0.3);
   make.normal("output_norm.weight", {o.hidden}, 1.0, 0.1);
   if (!o.tied) make.matrix("output.weight", o.hidden, kTinyVocab);
@@ -185,10 +194,12 @@ inline std::uint16_t to_bfloat16(float value) {  // to nearest even; no NaN come
 }
 
 inline std::string encode(const std::vector<float>& values, gguf::Type type) {
-  if (type == gguf::Type::F32) return std::string(reinterpret_cast<const char*>(values.data()), 4 * values.size());
+  if (type == gguf::Type::F32)
+    return std::string(reinterpret_cast<const char*>(values.data()), 4 * values.size());
   std::string bytes(2 * values.size(), '\0');
   for (std::size_t i = 0; i < values.size(); ++i) {
-    const std::uint16_t v = type == gguf::Type::F16 ? gguf::float_to_half(values[i]) : to_bfloat16(values[i]);
+    const std::uint16_t v =
+        type == gguf::Type::F16 ? gguf::float_to_half(values[i]) : to_bfloat16(values[i]);
     std::memcpy(bytes.data() + 2 * i, &v, 2);
   }
   return bytes;
@@ -203,8 +214,12 @@ inline std::string write_tiny_qwen35(const std::string& path, const TinyOptions&
   if (options.edit) options.edit(metadata, tensors);
   std::vector<gguf::TensorPlan> plans;
   for (const auto& tensor : tensors) {
-    const bool is_matrix = tensor.shape.size() >= 2 && tensor.name.find("conv1d") == std::string::npos;
-    gguf::TensorPlan plan{tensor.name, is_matrix ? options.type : gguf::Type::F32, static_cast<std::uint32_t>(tensor.shape.size()), {1, 1, 1, 1}};
+    const bool is_matrix =
+        tensor.shape.size() >= 2 && tensor.name.find("conv1d") == std::string::npos;
+    gguf::TensorPlan plan{tensor.name,
+                          is_matrix ? options.type : gguf::Type::F32,
+                          static_cast<std::uint32_t>(tensor.shape.size()),
+                          {1, 1, 1, 1}};
     for (std::size_t i = 0; i < tensor.shape.size(); ++i) plan.shape[i] = tensor.shape[i];
     plans.push_back(plan);
   }

@@ -15,7 +15,9 @@ inline std::string slurp(const std::string& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-inline void spew(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+inline void spew(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 /// A tiny model and some text for it.
 class PipelineTest : public calibrate::FolderTest {
@@ -24,7 +26,8 @@ class PipelineTest : public calibrate::FolderTest {
     model::write_tiny_qwen35(path("in.gguf"), tiny_);
     std::string text;
     std::mt19937_64 random(5);
-    const std::vector<std::string> words{"the ", "river ", "runs ", "to ", "a ", "sea ", "of ", "stone, ", "and ", "night. "};
+    const std::vector<std::string> words{"the ", "river ", "runs ",   "to ",  "a ",
+                                         "sea ", "of ",    "stone, ", "and ", "night. "};
     for (int i = 0; i < 400; ++i) text += words[random() % words.size()];
     spew(path("text.txt"), text);
   }

@@ -26,7 +26,8 @@ TEST_F(LoadCalibrationTest, JoinsFilesAndOwnSamples) {
   const CalibrationText text = load({{path("text.txt")}, 64, 32, 64});
   EXPECT_EQ(text.windows.size(), 4u);
   EXPECT_EQ(text.description, "text.txt+self:64");
-  EXPECT_NE(text.hash, load({{path("text.txt")}, 64, 32, 64}, 1).hash);  // another seed, other samples
+  // another seed, other samples
+  EXPECT_NE(text.hash, load({{path("text.txt")}, 64, 32, 64}, 1).hash);
   EXPECT_EQ(text.hash, load({{path("text.txt")}, 64, 32, 64}).hash);
 }
 

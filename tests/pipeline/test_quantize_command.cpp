@@ -13,27 +13,33 @@ namespace {
 
 using testing::HasSubstr;
 
-gguf::Metadata metadata_of(const QuantizeOptions& options, const std::string& calibration = "a.txt") {
+gguf::Metadata metadata_of(const QuantizeOptions& options,
+                           const std::string& calibration = "a.txt") {
   gguf::Metadata metadata;
   metadata.set("spectralquant.options", gguf::Value::of_string(options_json(options)));
   metadata.set("spectralquant.seed", gguf::Value::of_u64(options.seed));
   metadata.set("spectralquant.threads", gguf::Value::of_u32(2));
-  if (options.method != Method::kPlain) metadata.set("spectralquant.calibration", gguf::Value::of_string(calibration));
+  if (options.method != Method::kPlain)
+    metadata.set("spectralquant.calibration", gguf::Value::of_string(calibration));
   return metadata;
 }
 
-std::string command(const std::function<void(QuantizeOptions&)>& change, const std::string& calibration = "a.txt") {
+std::string command(const std::function<void(QuantizeOptions&)>& change,
+                    const std::string& calibration = "a.txt") {
   QuantizeOptions options;
   change(options);
   return quantize_command(metadata_of(options, calibration), "in.gguf", "out.gguf");
 }
 
 TEST(QuantizeCommand, SaysWhatDiffersFromTheDefaults) {
-  EXPECT_EQ(command([](auto&) {}), "spectralquant quantize in.gguf -o out.gguf --calibration a.txt --threads 2");
-  EXPECT_EQ(command([](auto& o) { o.method = Method::kPlain; }), "spectralquant quantize in.gguf -o out.gguf --method plain --threads 2");
+  EXPECT_EQ(command([](auto&) {}),
+            "spectralquant quantize in.gguf -o out.gguf --calibration a.txt --threads 2");
+  EXPECT_EQ(command([](auto& o) { o.method = Method::kPlain; }),
+            "spectralquant quantize in.gguf -o out.gguf --method plain --threads 2");
   const std::vector<std::pair<std::function<void(QuantizeOptions&)>, std::string>> cases = {
       {[](auto& o) { o.calibration.window_tokens = 256; }, " --window 256"},
-      {[](auto& o) { o.calibration.self_tokens = 64, o.calibration.self_temperature = 0.75; }, " --self-temperature 0.75"},
+      {[](auto& o) { o.calibration.self_tokens = 64, o.calibration.self_temperature = 0.75; },
+       " --self-temperature 0.75"},
       {[](auto& o) { o.calibration.max_tokens = 9999; }, " --max-tokens 9999"},
       {[](auto& o) { o.moments = Moments::kStatic; }, " --moments static"},
       {[](auto& o) { o.two_sided = false; }, " --effort fast"},
@@ -47,7 +53,8 @@ TEST(QuantizeCommand, SaysWhatDiffersFromTheDefaults) {
       {[](auto& o) { o.device = "cuda:1"; }, " --device cuda:1"},
       {[](auto& o) { o.seed = 7; }, " --seed 7"},
       {[](auto& o) { o.tune.tokens = 4096; }, "--calibration a.txt --tune 4096 --threads"},
-      {[](auto& o) { o.tune.tokens = 4096, o.tune.batch_tokens = 512; }, " --tune 4096 --tune-batch 512"},
+      {[](auto& o) { o.tune.tokens = 4096, o.tune.batch_tokens = 512; },
+       " --tune 4096 --tune-batch 512"},
       {[](auto& o) { o.tune.tokens = 1, o.tune.rate = 0.5; }, " --tune-rate 0.5"},
       {[](auto& o) { o.tune.tokens = 1, o.tune.own_share = 0; }, " --tune-own 0"},
       {[](auto& o) { o.tune.tokens = 1, o.tune.clip = 0.25; }, " --tune-clip 0.25"},
@@ -59,19 +66,25 @@ TEST(QuantizeCommand, SaysWhatDiffersFromTheDefaults) {
 }
 
 TEST(QuantizeCommand, NamesEverySource) {
-  EXPECT_THAT(command([](auto& o) { o.calibration.self_tokens = 1000; }, "a.jsonl+it's b.txt+self:1024"),
-              HasSubstr("--calibration a.jsonl 'it'\\''s b.txt' self:1000"));
-  EXPECT_THAT(command([](auto& o) { o.signals_file = "x/s.gguf"; }, "a.jsonl"), HasSubstr(" --signals SIGNALS.gguf --threads"));
+  EXPECT_THAT(
+      command([](auto& o) { o.calibration.self_tokens = 1000; }, "a.jsonl+it's b.txt+self:1024"),
+      HasSubstr("--calibration a.jsonl 'it'\\''s b.txt' self:1000"));
+  EXPECT_THAT(command([](auto& o) { o.signals_file = "x/s.gguf"; }, "a.jsonl"),
+              HasSubstr(" --signals SIGNALS.gguf --threads"));
 }
 
 TEST(QuantizeCommand, RefusesWhatItDoesNotKnow) {
   gguf::Metadata metadata;
   metadata.place = "other.gguf";
-  EXPECT_THAT(refusal([&] { quantize_command(metadata, "a", "b"); }), HasSubstr("does not say how it was made"));
-  for (const auto* options : {R"({"method":"spectral","new_option":3})", R"({"method":"spectral","solver":{"new_step":3}})",
-                              R"({"method":"spectral","tune":{"new_rate":3}})", R"({"method":7})"}) {
+  EXPECT_THAT(refusal([&] { quantize_command(metadata, "a", "b"); }),
+              HasSubstr("does not say how it was made"));
+  for (const auto* options :
+       {R"({"method":"spectral","new_option":3})",
+        R"({"method":"spectral","solver":{"new_step":3}})",
+        R"({"method":"spectral","tune":{"new_rate":3}})", R"({"method":7})"}) {
     metadata.set("spectralquant.options", gguf::Value::of_string(options));
-    EXPECT_THAT(refusal([&] { quantize_command(metadata, "a", "b"); }), HasSubstr("an option that this version does not know"));
+    EXPECT_THAT(refusal([&] { quantize_command(metadata, "a", "b"); }),
+                HasSubstr("an option that this version does not know"));
   }
 }
 

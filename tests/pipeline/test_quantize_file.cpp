@@ -22,8 +22,10 @@ class QuantizeFileTest : public PipelineTest {
     EXPECT_EQ(report.output_bytes, bytes.size());
     EXPECT_EQ(report.output_hash, out.hash());
     EXPECT_EQ(in.tensors().size(), out.tensors().size());
-    for (std::size_t i = 0; i < in.tensors().size(); ++i) EXPECT_EQ(in.tensors()[i].name, out.tensors()[i].name);
-    const std::size_t solved = options.start_file.empty() ? inventory.types.at(gguf::Type::Q4_K).n_tensors : 0;
+    for (std::size_t i = 0; i < in.tensors().size(); ++i)
+      EXPECT_EQ(in.tensors()[i].name, out.tensors()[i].name);
+    const std::size_t solved =
+        options.start_file.empty() ? inventory.types.at(gguf::Type::Q4_K).n_tensors : 0;
     EXPECT_EQ(report.matrices.size(), solved);
     EXPECT_FALSE(std::filesystem::exists(options.output + ".partial"));
     quantize_file(options);
@@ -51,7 +53,8 @@ TEST_F(QuantizeFileTest, PlainNeedsNoCalibration) {
 TEST_F(QuantizeFileTest, ImatrixRoundsUnderTheDiagonal) {
   const QuantizeReport report = check(options(Method::kImatrix));
   EXPECT_GT(report.calibration_tokens, 64);
-  EXPECT_EQ(total(report, &MatrixReport::objective), total(report, &MatrixReport::imatrix_objective));
+  EXPECT_EQ(total(report, &MatrixReport::objective),
+            total(report, &MatrixReport::imatrix_objective));
   EXPECT_GT(total(report, &MatrixReport::plain_objective), 0);
 }
 
@@ -64,7 +67,8 @@ TEST_F(QuantizeFileTest, TheSolverBeatsBothRoundings) {
       EXPECT_LE(matrix.objective, matrix.plain_objective * (1 + 1e-9)) << matrix.name;
       EXPECT_LE(matrix.objective, matrix.imatrix_objective * (1 + 1e-9)) << matrix.name;
     }
-    EXPECT_LT(total(report, &MatrixReport::objective), 0.9 * total(report, &MatrixReport::plain_objective));
+    EXPECT_LT(total(report, &MatrixReport::objective),
+              0.9 * total(report, &MatrixReport::plain_objective));
   }
 }
 
@@ -123,7 +127,8 @@ TEST_F(QuantizeFileTest, SaysHowItWasMade) {
   const auto json = nlohmann::json::parse(m.require_string("spectralquant.options"));
   EXPECT_EQ(json.at("moments"), "sequential");
   EXPECT_EQ(json.at("window_tokens"), 64);
-  EXPECT_THAT(json.dump(), ::testing::Not(HasSubstr("elsewhere")));  // a result does not depend on where it lies
+  // a result does not depend on where it lies
+  EXPECT_THAT(json.dump(), ::testing::Not(HasSubstr("elsewhere")));
 }
 
 TEST_F(QuantizeFileTest, SignalsFromAFileAreThoseOfTheText) {
@@ -171,18 +176,21 @@ TEST_F(QuantizeFileTest, SignalsFromAFileAreThoseOfTheText) {
   tiny_.seed = 99;
   model::write_tiny_qwen35(path("other.gguf"), tiny_);
   from_file.input = path("other.gguf");
-  EXPECT_THAT(refusal([&] { quantize_file(from_file); }), HasSubstr("signals are of another model"));
+  EXPECT_THAT(refusal([&] { quantize_file(from_file); }),
+              HasSubstr("signals are of another model"));
   tiny_.hidden = 512;
   model::write_tiny_qwen35(path("other.gguf"), tiny_);
   from_file.signals_file = path("imatrix.gguf");
-  EXPECT_THAT(refusal([&] { quantize_file(from_file); }), AllOf(HasSubstr("has size 256, the model needs 512"), HasSubstr("of another model")));
+  EXPECT_THAT(refusal([&] { quantize_file(from_file); }),
+              AllOf(HasSubstr("has size 256, the model needs 512"), HasSubstr("of another model")));
 }
 
 TEST_F(QuantizeFileTest, AFallbackTypeIsWrittenAndReported) {
   tiny_.feed_forward = 288;  // ffn_down has 288 columns, no multiple of 256
   model::write_tiny_qwen35(path("in.gguf"), tiny_);
   EXPECT_THAT(refusal([&] { quantize_file(options()); }), HasSubstr("288 columns"));
-  for (const gguf::Type type : {gguf::Type::Q8_0, gguf::Type::F16, gguf::Type::BF16, gguf::Type::F32}) {
+  for (const gguf::Type type :
+       {gguf::Type::Q8_0, gguf::Type::F16, gguf::Type::BF16, gguf::Type::F32}) {
     QuantizeOptions o = options();
     o.plan.fallback = type;
     quantize_file(o);
@@ -198,7 +206,10 @@ TEST_F(QuantizeFileTest, AFallbackTypeIsWrittenAndReported) {
       worst = std::max(worst, std::fabs(double(a[i]) - b[i]));
       largest = std::max(largest, std::fabs(double(a[i])));
     }
-    EXPECT_LE(worst, type == gguf::Type::Q8_0 ? largest / 254 * 1.01 : type == gguf::Type::F16 ? largest / 2048 : 0) << gguf::traits(type).name;
+    EXPECT_LE(worst, type == gguf::Type::Q8_0  ? largest / 254 * 1.01
+                     : type == gguf::Type::F16 ? largest / 2048
+                                               : 0)
+        << gguf::traits(type).name;
   }
 }
 
@@ -210,7 +221,8 @@ TEST_F(QuantizeFileTest, StacksOfMatricesAreRoundedButNotSolved) {
   };
   model::write_tiny_qwen35(path("in.gguf"), tiny_);
   check(options(Method::kPlain));
-  EXPECT_THAT(refusal([&] { quantize_file(options()); }), AllOf(HasSubstr("blk.0.ffn_up_exps.weight [256, 3, 2]"), HasSubstr("experts")));
+  EXPECT_THAT(refusal([&] { quantize_file(options()); }),
+              AllOf(HasSubstr("blk.0.ffn_up_exps.weight [256, 3, 2]"), HasSubstr("experts")));
 }
 
 TEST_F(QuantizeFileTest, RefusesWrongOptions) {
@@ -223,12 +235,15 @@ TEST_F(QuantizeFileTest, RefusesWrongOptions) {
   EXPECT_THAT(why([](auto& o) { o.output.clear(); }), HasSubstr("no output"));
   EXPECT_THAT(why([](auto& o) { o.calibration.files.clear(); }), HasSubstr("needs calibration"));
   EXPECT_THAT(why([](auto& o) { o.signals_file = "x.gguf"; }), HasSubstr("both given"));
-  EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 1; }), HasSubstr("windows of 1 tokens"));
-  EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 5000; }), HasSubstr("the model was made for 4096"));
+  EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 1; }),
+              HasSubstr("windows of 1 tokens"));
+  EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 5000; }),
+              HasSubstr("the model was made for 4096"));
   EXPECT_THAT(why([](auto& o) { o.calibration.max_tokens = -1; }), HasSubstr("negative"));
   EXPECT_THAT(why([](auto& o) { o.drift_correction = 1.5; }), HasSubstr("drift correction 1.5"));
   EXPECT_THAT(why([](auto& o) { o.device = "abacus"; }), HasSubstr("unknown device"));
-  EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 4096; }), HasSubstr("4096"));  // the text is shorter than a window
+  // the text is shorter than a window
+  EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 4096; }), HasSubstr("4096"));
 }
 
 TEST_F(QuantizeFileTest, RefusesOutputsBeforeAnyWork) {
@@ -237,7 +252,8 @@ TEST_F(QuantizeFileTest, RefusesOutputsBeforeAnyWork) {
     o.output = output;
     o.overwrite = overwrite;
     bool worked = false;
-    const std::string what = refusal([&] { quantize_file(o, [&](const ProgressEvent&) { worked = true; }); });
+    const std::string what =
+        refusal([&] { quantize_file(o, [&](const ProgressEvent&) { worked = true; }); });
     EXPECT_FALSE(worked) << output;
     return what;
   };
@@ -251,7 +267,9 @@ TEST_F(QuantizeFileTest, RefusesOutputsBeforeAnyWork) {
 }
 
 TEST_F(QuantizeFileTest, AnInputThatIsNotFiniteIsNamed) {
-  tiny_.edit = [](gguf::Metadata&, std::vector<model::TinyTensor>& tensors) { tensors[3].values[2] = INFINITY; };
+  tiny_.edit = [](gguf::Metadata&, std::vector<model::TinyTensor>& tensors) {
+    tensors[3].values[2] = INFINITY;
+  };
   model::write_tiny_qwen35(path("in.gguf"), tiny_);
   EXPECT_NE(refusal([&] { quantize_file(options(Method::kPlain)); }), "");
   EXPECT_FALSE(std::filesystem::exists(path("out.gguf")));
@@ -259,7 +277,11 @@ TEST_F(QuantizeFileTest, AnInputThatIsNotFiniteIsNamed) {
 
 TEST_F(QuantizeFileTest, AStoppedJobLeavesNothing) {
   for (const std::string_view phase : {"collect", "solve"}) {
-    EXPECT_THROW(quantize_file(options(), [&](const ProgressEvent& event) { if (event.phase == phase) throw std::runtime_error("stop"); }), std::runtime_error)
+    EXPECT_THROW(quantize_file(options(),
+                               [&](const ProgressEvent& event) {
+                                 if (event.phase == phase) throw std::runtime_error("stop");
+                               }),
+                 std::runtime_error)
         << phase;
     EXPECT_FALSE(std::filesystem::exists(path("out.gguf")));
     EXPECT_FALSE(std::filesystem::exists(path("out.gguf.partial")));
@@ -294,7 +316,9 @@ TEST_F(TunedFileTest, IsStrictBetterAndSaysSo) {
   const auto result = nlohmann::json::parse(out.metadata().require_string("spectralquant.tuning"));
   EXPECT_EQ(result.at("held_aside_kl").at(1), report.tuning->held_end);
   // The F32 tensors are tuned too.
-  EXPECT_NE(std::memcmp(out.require("output_norm.weight").data, gguf::File::open(o.input).require("output_norm.weight").data, 64), 0);
+  EXPECT_NE(std::memcmp(out.require("output_norm.weight").data,
+                        gguf::File::open(o.input).require("output_norm.weight").data, 64),
+            0);
 }
 
 TEST_F(TunedFileTest, AStoppedRunKeepsItsWorkAndGoesOnFromIt) {
@@ -303,7 +327,12 @@ TEST_F(TunedFileTest, AStoppedRunKeepsItsWorkAndGoesOnFromIt) {
   const std::string whole = slurp(o.output);
   std::filesystem::remove(o.output);
   int seen = 0;
-  EXPECT_THROW(quantize_file(o, [&](const ProgressEvent& event) { if (event.phase == "tune" && ++seen == 6) throw std::runtime_error("stop"); }), std::runtime_error);
+  EXPECT_THROW(quantize_file(o,
+                             [&](const ProgressEvent& event) {
+                               if (event.phase == "tune" && ++seen == 6)
+                                 throw std::runtime_error("stop");
+                             }),
+               std::runtime_error);
   EXPECT_FALSE(std::filesystem::exists(o.output));
   EXPECT_TRUE(std::filesystem::exists(path("out.gguf.work/solved.gguf")));
   EXPECT_TRUE(std::filesystem::exists(path("out.gguf.work/checkpoint.gguf")));
@@ -330,7 +359,9 @@ TEST_F(TunedFileTest, BlockByBlock) {
 
 TEST_F(TunedFileTest, TheWorkOfOtherOptionsIsNotTakenUp) {
   QuantizeOptions o = tuned();
-  const auto stop = [](const ProgressEvent& event) { if (event.phase == "tune") throw std::runtime_error("stop"); };
+  const auto stop = [](const ProgressEvent& event) {
+    if (event.phase == "tune") throw std::runtime_error("stop");
+  };
   EXPECT_THROW(quantize_file(o, stop), std::runtime_error);
   o.calibration.max_tokens = 512;
   o.overwrite = false;
@@ -379,14 +410,21 @@ TEST_F(TunedFileTest, RefusesWrongOptions) {
     change(o);
     return refusal([&] { quantize_file(o); });
   };
-  EXPECT_THAT(why([](auto& o) { o.tune.tokens = -1; }), HasSubstr("negative number of tokens to tune on"));
-  EXPECT_THAT(why([](auto& o) { o.method = Method::kPlain; }), HasSubstr("tuning needs calibration text"));
-  EXPECT_THAT(why([](auto& o) { o.calibration = {}; o.signals_file = "x.gguf"; }), HasSubstr("tuning needs calibration text"));
+  EXPECT_THAT(why([](auto& o) { o.tune.tokens = -1; }),
+              HasSubstr("negative number of tokens to tune on"));
+  EXPECT_THAT(why([](auto& o) { o.method = Method::kPlain; }),
+              HasSubstr("tuning needs calibration text"));
+  EXPECT_THAT(why([](auto& o) {
+                o.calibration = {};
+                o.signals_file = "x.gguf";
+              }),
+              HasSubstr("tuning needs calibration text"));
   EXPECT_THAT(why([](auto& o) { o.tune.rate = 0; }), HasSubstr("tuning rate 0"));
   EXPECT_THAT(why([](auto& o) { o.tune.clip = 0.5; }), HasSubstr("0.5 of a step"));
   EXPECT_THAT(why([](auto& o) { o.tune.own_share = 1.5; }), HasSubstr("share of 1.5 own samples"));
   EXPECT_THAT(why([](auto& o) { o.tune.patience = 0; }), HasSubstr("at least 1"));
-  EXPECT_THAT(why([](auto& o) { o.calibration.max_tokens = 32; }), HasSubstr("too little for tuning"));
+  EXPECT_THAT(why([](auto& o) { o.calibration.max_tokens = 32; }),
+              HasSubstr("too little for tuning"));
   EXPECT_FALSE(work_left());
 }
 
@@ -399,12 +437,18 @@ TEST_F(QuantizeFileTest, AnEstimateDoesNothingButTellTheSize) {
     EXPECT_DOUBLE_EQ(guess.file_bpw, report.file_bpw);
     EXPECT_DOUBLE_EQ(guess.matrix_bpw, report.matrix_bpw);
     EXPECT_EQ(guess.matrices.size(), report.matrices.size());
-    EXPECT_NEAR(static_cast<double>(guess.output_bytes) / static_cast<double>(report.output_bytes), 1.0, 0.1);
+    EXPECT_NEAR(static_cast<double>(guess.output_bytes) / static_cast<double>(report.output_bytes),
+                1.0, 0.1);
     EXPECT_GT(guess.peak_memory_bytes, 0u);
     EXPECT_GT(guess.seconds, 0);
     std::filesystem::remove(o.output);
   }
-  EXPECT_NE(refusal([&] { QuantizeOptions o = options(); o.output = o.input; estimate(o); }), "");
+  EXPECT_NE(refusal([&] {
+              QuantizeOptions o = options();
+              o.output = o.input;
+              estimate(o);
+            }),
+            "");
 }
 
 }  // namespace

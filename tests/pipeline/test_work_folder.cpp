@@ -1,7 +1,6 @@
-#include "spectralquant/pipeline/work_folder.h"
-
 #include "pipeline/pipeline_fixture.h"
 #include "spectralquant/pipeline/solved_matrix.h"
+#include "spectralquant/pipeline/work_folder.h"
 
 namespace spectralquant::pipeline {
 namespace {
@@ -12,7 +11,9 @@ namespace fs = std::filesystem;
 
 class WorkFolderTest : public calibrate::FolderTest {
  protected:
-  WorkFolder open(const std::string& key, bool start_over = false) { return WorkFolder(path("out.gguf"), key, R"({"seed": 3})", start_over); }
+  WorkFolder open(const std::string& key, bool start_over = false) {
+    return WorkFolder(path("out.gguf"), key, R"({"seed": 3})", start_over);
+  }
   std::string folder() const { return path("out.gguf.work"); }
 };
 
@@ -22,7 +23,8 @@ TEST_F(WorkFolderTest, IsMadeByTheFirstFileAndFoundByTheSameJob) {
   EXPECT_FALSE(first.continued());
   first.write("blk.0/weird", "bytes");
   EXPECT_THAT(slurp(folder() + "/job.json"), HasSubstr("\"seed\": 3"));
-  EXPECT_EQ(first.read("blk.0/weird"), std::nullopt);  // what this run wrote itself is no earlier run's
+  // what this run wrote itself is no earlier run's
+  EXPECT_EQ(first.read("blk.0/weird"), std::nullopt);
 
   WorkFolder again = open("a");
   EXPECT_TRUE(again.continued());
@@ -57,8 +59,10 @@ TEST(SolvedMatrixTest, SurvivesTheTripAndKnowsItsOwn) {
   SolvedMatrix m;
   m.report = {"blk.0.x", 2, 256, 0.1, 3, 2, 1.0 / 3, 0.5};
   m.matrix = quantize::Q4KMatrix(2, 256);
-  for (std::size_t i = 0; i < m.matrix.code.size(); ++i) m.matrix.code[i] = static_cast<std::uint8_t>(i * 7 % 16);
-  for (std::size_t i = 0; i < m.matrix.scale.size(); ++i) m.matrix.scale[i] = static_cast<std::uint8_t>(i % 64);
+  for (std::size_t i = 0; i < m.matrix.code.size(); ++i)
+    m.matrix.code[i] = static_cast<std::uint8_t>(i * 7 % 16);
+  for (std::size_t i = 0; i < m.matrix.scale.size(); ++i)
+    m.matrix.scale[i] = static_cast<std::uint8_t>(i % 64);
   m.matrix.d = {0x3c00, 0x1234};
   const std::string bytes = m.to_bytes();
   const auto back = SolvedMatrix::from_bytes(bytes, "blk.0.x", 2, 256);
@@ -117,7 +121,8 @@ TEST_F(ResumeTest, AStoppedRunContinuesToTheSameBytes) {
       fs::remove(o.output);
       run_until(o, n);
       std::vector<std::string> phases;
-      const QuantizeReport report = quantize_file(o, [&](const ProgressEvent& event) { phases.emplace_back(event.phase); });
+      const QuantizeReport report =
+          quantize_file(o, [&](const ProgressEvent& event) { phases.emplace_back(event.phase); });
       EXPECT_EQ(report.resumed, static_cast<std::int64_t>(n));
       EXPECT_THAT(phases, ::testing::Contains("resume"));
       EXPECT_TRUE(slurp(o.output) == bytes) << n << " matrices were solved before";

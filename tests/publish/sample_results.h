@@ -12,11 +12,20 @@ namespace spectralquant::publish {
 
 using nlohmann::json;
 
-inline json interval(double mean) { return {{"mean", mean}, {"low", 0.9 * mean}, {"high", 1.1 * mean}}; }
+inline json interval(double mean) {
+  return {{"mean", mean}, {"low", 0.9 * mean}, {"high", 1.1 * mean}};
+}
 
 inline json score(double kld) {
-  return {{"tokens", 1000},      {"loss", interval(3 + kld)}, {"kld", interval(kld)}, {"kld_p90", 2 * kld},           {"kld_p99", 8 * kld},
-          {"kld_max", 40 * kld}, {"same_top", interval(0.9)}, {"rms_delta_p", 0.05},  {"gap_recovery", interval(0.5)}};
+  return {{"tokens", 1000},
+          {"loss", interval(3 + kld)},
+          {"kld", interval(kld)},
+          {"kld_p90", 2 * kld},
+          {"kld_p99", 8 * kld},
+          {"kld_max", 40 * kld},
+          {"same_top", interval(0.9)},
+          {"rms_delta_p", 0.05},
+          {"gap_recovery", interval(0.5)}};
 }
 
 inline json model(const std::string& name, double kld, bool reference = false) {
@@ -35,7 +44,12 @@ inline json model(const std::string& name, double kld, bool reference = false) {
 inline json sample_results() {
   return {{"format", 1},
           {"baseline", "plain"},
-          {"suites", {{{"name", "held"}, {"file", "/home/someone/held.jsonl"}, {"protocol", "documents"}, {"tokens", 1000}, {"hash", "ab"}}}},
+          {"suites",
+           {{{"name", "held"},
+             {"file", "/home/someone/held.jsonl"},
+             {"protocol", "documents"},
+             {"tokens", 1000},
+             {"hash", "ab"}}}},
           {"models", {model("original", 0, true), model("plain", 0.06), model("ours", 0.02)}}};
 }
 

@@ -32,8 +32,11 @@ TEST_F(Card, FiguresAreThoseOfTheFileAndTheResults) {
   EXPECT_THAT(card, HasSubstr("\n- q4_k_m\n"));
   EXPECT_THAT(card, HasSubstr("quantized_by: \"SpectralQuant\""));
   EXPECT_THAT(card, HasSubstr(file.hash()));
-  EXPECT_THAT(card, HasSubstr("KL divergence to the original 0.0200 nats a token (95 %: 0.0180 to 0.0220)"));
-  EXPECT_THAT(card, HasSubstr("| **ours** | 4.57 | 2.61 | 0.0200 | 0.160 | 90.0 % | 3.0200 |"));  // the table
+  EXPECT_THAT(
+      card,
+      HasSubstr("KL divergence to the original 0.0200 nats a token (95 %: 0.0180 to 0.0220)"));
+  // the table
+  EXPECT_THAT(card, HasSubstr("| **ours** | 4.57 | 2.61 | 0.0200 | 0.160 | 90.0 % | 3.0200 |"));
   EXPECT_THAT(card, HasSubstr("4.50 bits a weight"));
   EXPECT_THAT(card, HasSubstr("spectralquant quantize original.gguf -o out.gguf --method plain"));
   EXPECT_THAT(card, HasSubstr("--suite held=held.jsonl"));
@@ -60,7 +63,8 @@ TEST_F(Card, HeaderTakesWhatTheMetadataKnow) {
   const auto unknown = to_card(file, source(results_for(file)));
   EXPECT_THAT(unknown, HasSubstr("# not in the file's metadata: license"));
   EXPECT_THAT(unknown, HasSubstr("# not in the file's metadata: base_model"));
-  const auto given = to_card(file, source(results_for(file)), {.base_model = "someone/model", .quantized_by = "me: \"x\""});
+  const auto given = to_card(file, source(results_for(file)),
+                             {.base_model = "someone/model", .quantized_by = "me: \"x\""});
   EXPECT_THAT(given, HasSubstr("base_model: \"someone/model\"\n"));
   EXPECT_THAT(given, HasSubstr("quantized_by: \"me: \\\"x\\\"\"\n"));
 }
@@ -69,7 +73,8 @@ TEST_F(Card, NamesAreNoMarkup) {
   const auto file = quantized();
   json results = results_for(file);
   results["models"][1]["name"] = "a|b_c *d* <img> _e";
-  EXPECT_THAT(to_card(file, source(results)), HasSubstr("| a\\|b_c \\*d\\* \\<img\\> \\_e | 4.57 |"));
+  EXPECT_THAT(to_card(file, source(results)),
+              HasSubstr("| a\\|b_c \\*d\\* \\<img\\> \\_e | 4.57 |"));
 }
 
 TEST_F(Card, ResultsWithoutThisFileAreRefused) {

@@ -31,8 +31,10 @@ json named(const std::string& name) {
 }
 
 TEST(Html, TitleSaysWhatTheFileIs) {
-  EXPECT_THAT(to_html(source(sample_results()), nullptr),
-              HasSubstr("<title>original: 2 quantizations scored on 1 suite – SpectralQuant report</title>"));
+  EXPECT_THAT(
+      to_html(source(sample_results()), nullptr),
+      HasSubstr(
+          "<title>original: 2 quantizations scored on 1 suite – SpectralQuant report</title>"));
 }
 
 TEST(Html, HoldsTheFiguresAndOnlyFileNamesOfPaths) {
@@ -49,7 +51,8 @@ TEST(Html, LoadsNothing) {
   const std::string page(page_template());
   EXPECT_LT(page.size(), kMaxPageBytes / 3);
   EXPECT_THAT(page, HasSubstr("default-src 'none'"));
-  for (const auto* loading : {"<link rel=\"stylesheet", "<script src", "@import", "url(http", "fetch("})
+  for (const auto* loading :
+       {"<link rel=\"stylesheet", "<script src", "@import", "url(http", "fetch("})
     EXPECT_THAT(page, Not(HasSubstr(loading))) << loading;
   EXPECT_THAT(page, HasSubstr("@observablehq/plot"));  // the licences of what is bundled
 }
@@ -71,8 +74,10 @@ TEST(Html, NamesAreNoPlacesToFill) {
 }
 
 RC_GTEST_PROP(Html, AnyNameComesBack, ()) {
-  const auto name = *rc::gen::container<std::string>(rc::gen::elementOf(std::string("<>&\"'\\/{}!-\n\t aZ09\x01\x7f")));
-  RC_ASSERT(embedded(to_html(source(named(name)), nullptr), "results")["models"][2]["name"] == name);
+  const auto name = *rc::gen::container<std::string>(
+      rc::gen::elementOf(std::string("<>&\"'\\/{}!-\n\t aZ09\x01\x7f")));
+  RC_ASSERT(embedded(to_html(source(named(name)), nullptr), "results")["models"][2]["name"] ==
+            name);
 }
 
 TEST(Html, BytesThatAreNoTextBecomeReplacementCharacters) {
@@ -82,15 +87,23 @@ TEST(Html, BytesThatAreNoTextBecomeReplacementCharacters) {
                              "r.json"},
                             nullptr);
   EXPECT_EQ(embedded(page, "results")["models"][0]["name"], "ab😀");
-  EXPECT_THAT(error_of([] { to_html({"{\"suites\":[],\"models\":[{\"name\":\"a\xff\"}]}", "r.json"}, nullptr); }).problem(), HasSubstr("no JSON"));
+  EXPECT_THAT(error_of([] {
+                to_html({"{\"suites\":[],\"models\":[{\"name\":\"a\xff\"}]}", "r.json"}, nullptr);
+              }).problem(),
+              HasSubstr("no JSON"));
 }
 
 TEST(Html, TextsToBrowseAreCutUntilThePageIsSmall) {
   json results = sample_results();
   json document = {{"place", "held.jsonl:1"}, {"text", json::array()}, {"kld", json::array()}};
-  for (int i = 0; i < 2000; ++i) document["text"].push_back(" word" + std::to_string(i)), document["kld"].push_back(0.123456789 * i);
+  for (int i = 0; i < 2000; ++i)
+    document["text"].push_back(" word" + std::to_string(i)),
+        document["kld"].push_back(0.123456789 * i);
   for (int i = 0; i < 20; ++i) {
-    results["details"].push_back({{"model", "ours"}, {"suite", "held"}, {"worst", json::array()}, {"documents", json::array()}});
+    results["details"].push_back({{"model", "ours"},
+                                  {"suite", "held"},
+                                  {"worst", json::array()},
+                                  {"documents", json::array()}});
     for (int d = 0; d < 8; ++d) results["details"].back()["documents"].push_back(document);
   }
   const auto page = to_html(source(results), nullptr);
@@ -102,7 +115,8 @@ TEST(Html, TextsToBrowseAreCutUntilThePageIsSmall) {
 
 TEST(Html, TooLargeIsRefused) {
   json results = sample_results();
-  results["alignment"].push_back({{"model", "ours"}, {"suite", "held"}, {"text", std::string(kMaxPageBytes, 'x')}});
+  results["alignment"].push_back(
+      {{"model", "ours"}, {"suite", "held"}, {"text", std::string(kMaxPageBytes, 'x')}});
   const auto error = error_of([&] { to_html(source(results), nullptr); });
   EXPECT_EQ(error.code(), ErrorCode::kBadInput);
   EXPECT_THAT(error.problem(), HasSubstr("MB"));
@@ -111,7 +125,9 @@ TEST(Html, TooLargeIsRefused) {
 
 TEST(Html, SpectraKeepTheirCurvesOnly) {
   const json spectra = {{"variants", json::array()},
-                        {"matrices", {{{"name", "blk.0.ffn_up.weight"}, {"input", {{"curve", {{1, 2.5}}}, {"eigenvalues", {2.5, 1.5}}}}}}}};
+                        {"matrices",
+                         {{{"name", "blk.0.ffn_up.weight"},
+                           {"input", {{"curve", {{1, 2.5}}}, {"eigenvalues", {2.5, 1.5}}}}}}}};
   const Source given{spectra.dump(), "spectra.json"};
   const auto kept = embedded(to_html(source(sample_results()), &given), "spectra");
   EXPECT_EQ(kept["matrices"][0]["input"]["curve"][0][1], 2.5);
@@ -137,15 +153,22 @@ TEST(Html, WhatIsNoResultIsRefusedWithItsPlace) {
       {"another tool's", "{}", "no list \"suites\"", "at the top"},
       {"no models", edited([](json& r) { r.erase("models"); }), "no list \"models\"", "at the top"},
       {"models no list", edited([](json& r) { r["models"] = 3; }), "must be a list", "/models"},
-      {"a model no object", edited([](json& r) { r["models"][1] = "x"; }), "must be an object", "/models/1"},
-      {"a name no text", edited([](json& r) { r["models"][1]["name"] = 4; }), "must be a text", "/models/1/name"},
-      {"a size no number", edited([](json& r) { r["models"][1]["file_bpw"] = "big"; }), "must be a number", "/models/1/file_bpw"},
-      {"scores no object", edited([](json& r) { r["models"][1]["scores"] = json::array(); }), "one entry a suite", "/models/1/scores"},
-      {"a mean no number", edited([](json& r) { r["models"][1]["scores"]["held"]["kld"]["mean"] = "low"; }), "must be a number",
-       "/models/1/scores/held/kld/mean"},
-      {"an interval no object", edited([](json& r) { r["models"][1]["scores"]["held"]["kld"] = 0.1; }), "must be an interval",
-       "/models/1/scores/held/kld"},
-      {"a pair without names", edited([](json& r) { r["pairs"] = {json::object()}; }), "must be a text", "/pairs/0/suite"},
+      {"a model no object", edited([](json& r) { r["models"][1] = "x"; }), "must be an object",
+       "/models/1"},
+      {"a name no text", edited([](json& r) { r["models"][1]["name"] = 4; }), "must be a text",
+       "/models/1/name"},
+      {"a size no number", edited([](json& r) { r["models"][1]["file_bpw"] = "big"; }),
+       "must be a number", "/models/1/file_bpw"},
+      {"scores no object", edited([](json& r) { r["models"][1]["scores"] = json::array(); }),
+       "one entry a suite", "/models/1/scores"},
+      {"a mean no number",
+       edited([](json& r) { r["models"][1]["scores"]["held"]["kld"]["mean"] = "low"; }),
+       "must be a number", "/models/1/scores/held/kld/mean"},
+      {"an interval no object",
+       edited([](json& r) { r["models"][1]["scores"]["held"]["kld"] = 0.1; }),
+       "must be an interval", "/models/1/scores/held/kld"},
+      {"a pair without names", edited([](json& r) { r["pairs"] = {json::object()}; }),
+       "must be a text", "/pairs/0/suite"},
       {"newer", edited([](json& r) { r["format"] = 99; }), "newer format", "results.json"},
   };
   for (const auto& refusal : refusals) {

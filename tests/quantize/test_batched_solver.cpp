@@ -10,13 +10,16 @@
 namespace spectralquant::quantize {
 namespace {
 
-const std::vector<Kind> kFullKinds = {Kind::kOneSided, Kind::kTwoSided, Kind::kTied, Kind::kTwoSidedTied};
+const std::vector<Kind> kFullKinds = {Kind::kOneSided, Kind::kTwoSided, Kind::kTied,
+                                      Kind::kTwoSidedTied};
 
 TEST(BatchedSolver, ReachesWhatTheRowSolverReaches) {
   for (const Kind kind : kFullKinds) {
     const Problem problem = test_problem(kind, 96, 512, 7);
     const Solution batched = solve_batched(problem, {}, torch::kCPU), rows = solve(problem, {});
-    EXPECT_LT(batched.objective, (problem.g.defined() ? 1.25 : 1.04) * rows.objective) << name_of(kind);  // groups of coupled rows are larger here
+    // groups of coupled rows are larger here
+    EXPECT_LT(batched.objective, (problem.g.defined() ? 1.25 : 1.04) * rows.objective)
+        << name_of(kind);
     EXPECT_GT(batched.objective, 0.9 * rows.objective) << name_of(kind);
   }
 }
@@ -27,7 +30,8 @@ TEST(BatchedSolver, IsNeverWorseThanItsRoundingsAndReportsTheObjectiveOfTheCells
     const Solution solution = solve_batched(problem, {}, torch::kCPU);
     EXPECT_LE(solution.objective, solution.plain_objective) << name_of(kind);
     EXPECT_LE(solution.objective, solution.imatrix_objective) << name_of(kind);
-    EXPECT_NEAR(solution.objective, objective(problem, solution.matrix), 1e-6 * solution.objective) << name_of(kind);
+    EXPECT_NEAR(solution.objective, objective(problem, solution.matrix), 1e-6 * solution.objective)
+        << name_of(kind);
   }
 }
 
@@ -45,7 +49,9 @@ TEST(BatchedSolver, MoreRoundsNeverRaiseTheObjective) {
     SolverOptions options;
     options.rounds = rounds;
     const double now = solve_batched(problem, options, torch::kCPU).objective;
-    if (rounds > 0) { EXPECT_LE(now, before); }
+    if (rounds > 0) {
+      EXPECT_LE(now, before);
+    }
     before = now;
   }
 }

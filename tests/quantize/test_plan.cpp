@@ -26,10 +26,15 @@ struct TestTensor {
 /// A GGUF file of zeros with the given tensors, removed at the end.
 class TestFile {
  public:
-  explicit TestFile(const std::vector<TestTensor>& tensors) : path_(testing::TempDir() + "plan_" + name_of_test() + ".gguf") {
+  explicit TestFile(const std::vector<TestTensor>& tensors)
+      : path_(testing::TempDir() + "plan_" + name_of_test() + ".gguf") {
     std::string header = "GGUF";
-    auto put = [&](auto value) { header.append(reinterpret_cast<const char*>(&value), sizeof value); };
-    auto put_string = [&](const std::string& text) { put(std::uint64_t{text.size()}), header += text; };
+    auto put = [&](auto value) {
+      header.append(reinterpret_cast<const char*>(&value), sizeof value);
+    };
+    auto put_string = [&](const std::string& text) {
+      put(std::uint64_t{text.size()}), header += text;
+    };
     put(std::uint32_t{3}), put(std::uint64_t{tensors.size()}), put(std::uint64_t{1});
     put_string("general.architecture"), put(std::uint32_t{8}), put_string("qwen35");
     std::uint64_t offset = 0;
@@ -62,7 +67,9 @@ class TestFile {
   }
 
  private:
-  static std::string name_of_test() { return testing::UnitTest::GetInstance()->current_test_info()->name(); }
+  static std::string name_of_test() {
+    return testing::UnitTest::GetInstance()->current_test_info()->name();
+  }
   std::string path_;
   std::optional<gguf::File> file_;
 };
@@ -77,11 +84,14 @@ TEST(PlanTest, MatricesBecomeQ4KAndTheRestF32) {
                               {"rope_table", Type::I32, {16}}})
                         .plan();
   ASSERT_EQ(plan.tensors.size(), 7u);
-  const std::pair<Action, Type> expected[] = {{Action::kSolve, Type::Q4_K}, {Action::kCopy, Type::F32},   {Action::kToF32, Type::F32},
-                                              {Action::kToF32, Type::F32},  {Action::kSolve, Type::Q4_K}, {Action::kCopy, Type::F32},
-                                              {Action::kCopy, Type::I32}};
-  for (std::size_t i = 0; i < 7; ++i) EXPECT_EQ(std::pair(plan.tensors[i].action, plan.tensors[i].type), expected[i]) << i;
-  const std::uint64_t matrix_values = 256 * 64 + 512 * 256 * 4, other_values = 256 + 256 + 4 * 512 + 256 + 16;
+  const std::pair<Action, Type> expected[] = {
+      {Action::kSolve, Type::Q4_K}, {Action::kCopy, Type::F32},   {Action::kToF32, Type::F32},
+      {Action::kToF32, Type::F32},  {Action::kSolve, Type::Q4_K}, {Action::kCopy, Type::F32},
+      {Action::kCopy, Type::I32}};
+  for (std::size_t i = 0; i < 7; ++i)
+    EXPECT_EQ(std::pair(plan.tensors[i].action, plan.tensors[i].type), expected[i]) << i;
+  const std::uint64_t matrix_values = 256 * 64 + 512 * 256 * 4,
+                      other_values = 256 + 256 + 4 * 512 + 256 + 16;
   EXPECT_EQ(plan.output_bytes, matrix_values / 256 * 144 + other_values * 4);
   EXPECT_EQ(plan.matrix_bpw, 4.5);
   EXPECT_DOUBLE_EQ(plan.file_bpw, 8.0 * plan.output_bytes / (matrix_values + other_values));
@@ -91,7 +101,9 @@ TEST(PlanTest, MatricesBecomeQ4KAndTheRestF32) {
 TEST(PlanTest, PlansTheEmbeddedModelStrictly) {
   const auto file = gguf::File::open(SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf");
   const Plan plan = make_plan(file);
-  EXPECT_EQ(std::count_if(plan.tensors.begin(), plan.tensors.end(), [](auto& t) { return t.action == Action::kSolve; }), 32);
+  EXPECT_EQ(std::count_if(plan.tensors.begin(), plan.tensors.end(),
+                          [](auto& t) { return t.action == Action::kSolve; }),
+            32);
   EXPECT_EQ(plan.matrix_bpw, 4.5);
   EXPECT_NEAR(plan.file_bpw, 4.57, 0.005);  // what llama-quantize --pure prints for it
 }
@@ -103,7 +115,9 @@ const std::vector<TestTensor> kOddColumns{{"token_embd.weight", Type::BF16, {256
 TEST(PlanTest, NamesAMatrixThatCannotBeQ4K) {
   const Error error = TestFile(kOddColumns).refusal();
   EXPECT_EQ(error.code(), ErrorCode::kBadInput);
-  EXPECT_EQ(error.problem(), "blk.0.ffn_down.weight has 288 columns; Q4_K needs a multiple of 256; 1 more of the matrices cannot be Q4_K either");
+  EXPECT_EQ(error.problem(),
+            "blk.0.ffn_down.weight has 288 columns; Q4_K needs a multiple of 256; 1 more of the "
+            "matrices cannot be Q4_K either");
   EXPECT_NE(error.place().find("tensor 2 of 3"), std::string::npos);
   EXPECT_EQ(error.fix(), "allow another type for such matrices, e.g. --fallback q8_0");
 }
@@ -120,15 +134,21 @@ TEST(PlanTest, UsesTheFallbackWhereQ4KCannotBe) {
 TEST(PlanTest, RefusesAFallbackThatDoesNotFitEither) {
   const std::vector<TestTensor> tensors{{"token_embd.weight", Type::BF16, {100, 64}}};
   const Error error = TestFile(tensors).refusal({Type::Q8_0});
-  EXPECT_EQ(error.problem(), "token_embd.weight has 100 columns; Q4_K needs a multiple of 256, the fallback Q8_0 one of 32");
+  EXPECT_EQ(error.problem(),
+            "token_embd.weight has 100 columns; Q4_K needs a multiple of 256, the fallback Q8_0 "
+            "one of 32");
   EXPECT_EQ(error.fix(), "allow another type for such matrices, e.g. --fallback bf16");
   EXPECT_EQ(TestFile(tensors).plan({Type::BF16}).tensors[0].type, Type::BF16);
 }
 
-TEST(PlanTest, RefusesOtherFallbackTypes) { EXPECT_EQ(TestFile(kOddColumns).refusal({Type::Q5_0}).code(), ErrorCode::kBadUsage); }
+TEST(PlanTest, RefusesOtherFallbackTypes) {
+  EXPECT_EQ(TestFile(kOddColumns).refusal({Type::Q5_0}).code(), ErrorCode::kBadUsage);
+}
 
 TEST(PlanTest, RefusesAQuantizedModel) {
-  const Error error = TestFile({{"token_embd.weight", Type::BF16, {256, 64}}, {"output.weight", Type::Q6_K, {256, 64}}}).refusal();
+  const Error error = TestFile({{"token_embd.weight", Type::BF16, {256, 64}},
+                                {"output.weight", Type::Q6_K, {256, 64}}})
+                          .refusal();
   EXPECT_EQ(error.code(), ErrorCode::kBadInput);
   EXPECT_NE(error.problem().find("is quantized already: output.weight is Q6_K"), std::string::npos);
   EXPECT_EQ(error.fix(), "give the BF16, F16 or F32 original");

@@ -39,7 +39,8 @@ TEST(Q4KMatrixTest, DecodesAsTheFileDecoderDoes) {
   const auto blocks = random_blocks();
   const Q4KMatrix matrix = Q4KMatrix::from_blocks(blocks.data(), kRows, kCols);
   std::vector<float> expected(kRows * kCols), values(kRows * kCols);
-  gguf::find_decoder(gguf::Type::Q4_K)(reinterpret_cast<const std::byte*>(blocks.data()), expected.size(), expected.data());
+  gguf::find_decoder(gguf::Type::Q4_K)(reinterpret_cast<const std::byte*>(blocks.data()),
+                                       expected.size(), expected.data());
   matrix.decode(0, kRows, values.data());
   EXPECT_EQ(std::memcmp(values.data(), expected.data(), values.size() * sizeof(float)), 0);
   matrix.decode(2, 2, values.data());
@@ -50,7 +51,7 @@ TEST(Q4KMatrixTest, HoldsWhatTheFormulaSays) {
   Q4KMatrix matrix(2, 512);
   matrix.d[3] = gguf::float_to_half(0.5f);  // row 1, columns 256..511
   matrix.dmin[3] = gguf::float_to_half(0.25f);
-  matrix.scale[8 + 8 + 9 + 6] = 7;          // row 1, columns 480..511
+  matrix.scale[8 + 8 + 9 + 6] = 7;  // row 1, columns 480..511
   matrix.min[8 + 8 + 9 + 6] = 3;
   matrix.code[512 + 511] = 11;
   std::vector<float> row(512);

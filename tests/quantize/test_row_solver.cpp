@@ -1,5 +1,3 @@
-#include "spectralquant/quantize/row_solver.h"
-
 #include <gtest/gtest.h>
 
 #include <random>
@@ -7,8 +5,9 @@
 #include "quantize/solver_problems.h"
 #include "spectralquant/quantize/inverse_factor.h"
 #include "spectralquant/quantize/quadratic.h"
-#include "spectralquant/quantize/row_buffer.h"
 #include "spectralquant/quantize/round.h"
+#include "spectralquant/quantize/row_buffer.h"
+#include "spectralquant/quantize/row_solver.h"
 
 namespace spectralquant::quantize {
 namespace {
@@ -24,9 +23,12 @@ std::vector<float> to_vector(const torch::Tensor& tensor) {
 std::vector<float> run(const RowKernels& kernels, bool tied, bool diagonal) {
   const std::int64_t rows = 6, cols = 512;
   const Problem problem = test_problem(tied ? Kind::kTied : Kind::kOneSided, rows, cols, 41);
-  const std::vector<float> diagonal_h = to_vector(problem.h.diagonal()), h = tiled(to_vector(problem.h).data(), cols);
-  const std::vector<float> c = tied ? tiled(to_vector(problem.c).data(), cols) : std::vector<float>{};
-  Q4KMatrix matrix = round_like_llama(problem.target.data_ptr<float>(), rows, cols, diagonal_h.data(), 1);
+  const std::vector<float> diagonal_h = to_vector(problem.h.diagonal()),
+                           h = tiled(to_vector(problem.h).data(), cols);
+  const std::vector<float> c =
+      tied ? tiled(to_vector(problem.c).data(), cols) : std::vector<float>{};
+  Q4KMatrix matrix =
+      round_like_llama(problem.target.data_ptr<float>(), rows, cols, diagonal_h.data(), 1);
   const std::vector<float> u = inverse_factor(h.data(), cols, 1);
   std::vector<BlockFactors> start(cols / kBlock);
   for (std::int64_t b = 0; b < cols / kBlock; ++b) {
@@ -54,15 +56,18 @@ std::vector<float> run(const RowKernels& kernels, bool tied, bool diagonal) {
       if (diagonal) {
         factor_diagonal_block(diagonal_h.data() + b * kBlock, buffers[r].own_blocks()[b]);
       } else {
-        factor_block(h.data(), tied ? c.data() : nullptr, work[r].weight, cols, b * kBlock, buffers[r].own_blocks()[b]);
+        factor_block(h.data(), tied ? c.data() : nullptr, work[r].weight, cols, b * kBlock,
+                     buffers[r].own_blocks()[b]);
       }
     }
     std::vector<float> e(cols), product(cols);
-    for (std::int64_t i = 0; i < cols; ++i) e[i] = work[r].value[i] - problem.target.data_ptr<float>()[r * cols + i];
+    for (std::int64_t i = 0; i < cols; ++i)
+      e[i] = work[r].value[i] - problem.target.data_ptr<float>()[r * cols + i];
     kernels.multiply(e.data(), cols, 1, cols, h.data(), kTile, 0, kTile, product.data(), cols);
     std::copy(product.begin(), product.end(), work[r].m);
   }
-  kernels.improve(work.data(), rows, cols, diagonal ? nullptr : h.data(), tied ? c.data() : nullptr, settings);
+  kernels.improve(work.data(), rows, cols, diagonal ? nullptr : h.data(), tied ? c.data() : nullptr,
+                  settings);
   std::vector<float> all;
   for (std::int64_t r = 0; r < rows; ++r) {
     all.push_back(static_cast<float>(work[r].gain));
@@ -80,7 +85,10 @@ TEST(RowSolver, EverySimdLevelGivesTheSameBits) {
     const std::vector<float> expected = run(*row_kernels(SimdLevel::kBaseline), tied, diagonal);
     for (const SimdLevel level : kLevels) {
       const RowKernels* kernels = row_kernels(level);
-      if (kernels) { EXPECT_TRUE(expected == run(*kernels, tied, diagonal)) << "level " << static_cast<int>(level); }
+      if (kernels) {
+        EXPECT_TRUE(expected == run(*kernels, tied, diagonal))
+            << "level " << static_cast<int>(level);
+      }
     }
   }
 }
@@ -97,7 +105,8 @@ TEST(RowSolver, ProductsOfEveryLevelAreTheSameAndRight) {
     std::vector<double> expected(rows * width);
     for (int r = 0; r < rows; ++r) {
       for (std::int64_t k = 0; k < depth; ++k) {
-        for (std::int64_t j = 0; j < width; ++j) expected[r * width + j] += exact_a[r * depth + k] * exact_x[k * width + j];
+        for (std::int64_t j = 0; j < width; ++j)
+          expected[r * width + j] += exact_a[r * depth + k] * exact_x[k * width + j];
       }
     }
     std::vector<float> first;
@@ -107,8 +116,10 @@ TEST(RowSolver, ProductsOfEveryLevelAreTheSameAndRight) {
       std::vector<float> out(rows * width);
       std::vector<double> exact(rows * width), wide(rows * width);
       kernels->multiply(a.data(), depth, rows, depth, x.data(), width, 0, width, out.data(), width);
-      kernels->multiply_exact(exact_a.data(), depth, rows, depth, x.data(), width, 0, width, exact.data(), width);
-      kernels->multiply_double(exact_a.data(), depth, rows, depth, exact_x.data(), width, 0, width, wide.data(), width);
+      kernels->multiply_exact(exact_a.data(), depth, rows, depth, x.data(), width, 0, width,
+                              exact.data(), width);
+      kernels->multiply_double(exact_a.data(), depth, rows, depth, exact_x.data(), width, 0, width,
+                               wide.data(), width);
       EXPECT_EQ(exact, expected);
       EXPECT_EQ(wide, expected);
       for (std::size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], expected[i], 1e-3);

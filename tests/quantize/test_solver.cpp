@@ -1,5 +1,3 @@
-#include "spectralquant/quantize/solver.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -10,20 +8,25 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/quantize/reference_solver.h"
 #include "spectralquant/quantize/round.h"
+#include "spectralquant/quantize/solver.h"
 
 namespace spectralquant::quantize {
 namespace {
 
 double rounding_objective(const Problem& problem, bool with_importance) {
-  const torch::Tensor importance = problem.h.dim() == 1 ? problem.h.contiguous() : problem.h.diagonal().contiguous();
-  return objective(problem, round_like_llama(problem.target.data_ptr<float>(), problem.target.size(0), problem.target.size(1),
-                                             with_importance ? importance.data_ptr<float>() : nullptr, 1));
+  const torch::Tensor importance =
+      problem.h.dim() == 1 ? problem.h.contiguous() : problem.h.diagonal().contiguous();
+  return objective(problem,
+                   round_like_llama(problem.target.data_ptr<float>(), problem.target.size(0),
+                                    problem.target.size(1),
+                                    with_importance ? importance.data_ptr<float>() : nullptr, 1));
 }
 
 void expect_laws(const Problem& problem, const Solution& solution) {
   // What the file will hold, read back.
   const auto blocks = solution.matrix.to_blocks();
-  const auto back = Q4KMatrix::from_blocks(blocks.data(), solution.matrix.rows, solution.matrix.cols);
+  const auto back =
+      Q4KMatrix::from_blocks(blocks.data(), solution.matrix.rows, solution.matrix.cols);
   EXPECT_TRUE(same(solution.matrix, back));
   EXPECT_EQ(objective(problem, back), solution.objective);
   EXPECT_LE(solution.objective, rounding_objective(problem, false));
@@ -45,8 +48,9 @@ TEST(Solver, IsNeverWorseThanRoundingAndReportsWhatTheBytesSay) {
 TEST(Solver, AgreesWithThePlainReference) {
   for (const Kind kind : kAllKinds) {
     SCOPED_TRACE(name_of(kind));
-    // Alone, rows are solved alike. Coupled rows move in groups, and rows of a tied embedding share the factors of their start: the fast
-    // solver then ends in other local minima, a few percent away on matrices as small and as coupled as these.
+    // Alone, rows are solved alike. Coupled rows move in groups, and rows of a tied embedding share
+    // the factors of their start: the fast solver then ends in other local minima, a few percent
+    // away on matrices as small and as coupled as these.
     const bool rows_alone = kind == Kind::kOneSided || kind == Kind::kDiagonal;
     double log_ratio = 0;
     const std::vector<std::uint64_t> seeds = {7, 8, 9};
@@ -98,9 +102,14 @@ TEST(Solver, WithADiagonalMomentBlocksAreSolvedAlone) {
 
 TEST(Solver, EveryStepCanBeLeftOut) {
   const std::vector<std::function<void(SolverOptions&)>> switches = {
-      [](SolverOptions& o) { o.feedback = false; },       [](SolverOptions& o) { o.live_scale_radius = 0; }, [](SolverOptions& o) { o.rounds = 0; },
-      [](SolverOptions& o) { o.sweeps = 0; },             [](SolverOptions& o) { o.scale_search = false; },  [](SolverOptions& o) { o.super_scale_search = false; },
-      [](SolverOptions& o) { o.damping = o.output_damping = 0; }, [](SolverOptions& o) { o.scale_search = o.super_scale_search = o.feedback = false; }};
+      [](SolverOptions& o) { o.feedback = false; },
+      [](SolverOptions& o) { o.live_scale_radius = 0; },
+      [](SolverOptions& o) { o.rounds = 0; },
+      [](SolverOptions& o) { o.sweeps = 0; },
+      [](SolverOptions& o) { o.scale_search = false; },
+      [](SolverOptions& o) { o.super_scale_search = false; },
+      [](SolverOptions& o) { o.damping = o.output_damping = 0; },
+      [](SolverOptions& o) { o.scale_search = o.super_scale_search = o.feedback = false; }};
   for (const Kind kind : {Kind::kOneSided, Kind::kTwoSidedTied}) {
     const Problem problem = test_problem(kind, 16, 256, 13);
     const double all_on = solve(problem).objective;
@@ -133,7 +142,8 @@ TEST(Solver, MoreRoundsNeverRaiseTheObjective) {
 }
 
 TEST(Solver, CoupledRowsOfAStrongGNeverRaiseTheObjective) {
-  // All rows feel nearly the same gradient: moving them at once overshoots unless every move is checked.
+  // All rows feel nearly the same gradient: moving them at once overshoots unless every move is
+  // checked.
   Problem problem = test_problem(Kind::kOneSided, 40, 256, 19);
   problem.g = torch::ones({40, 40}) + .02 * torch::eye(40);
   SolverOptions options;
@@ -161,14 +171,17 @@ TEST(Solver, KeepsWhatTheFormatHoldsExactly) {
   const Solution solution = solve(problem), plain = solve_reference(problem);
   torch::Tensor value = torch::empty({8, 256});
   solution.matrix.decode(0, 8, value.data_ptr<float>());
-  EXPECT_LT((value - problem.target).abs().max().item<float>(), 2e-3f);  // fp16 of 2/63 is not exact
+  // fp16 of 2/63 is not exact
+  EXPECT_LT((value - problem.target).abs().max().item<float>(), 2e-3f);
   EXPECT_EQ(solution.matrix.code, plain.matrix.code);
 }
 
 /// Inputs that break naive solvers: each must give finite values and keep the laws.
 TEST(Solver, SurvivesDegenerateMatrices) {
   std::vector<std::pair<std::string, std::function<void(Problem&)>>> traps;
-  auto trap = [&](const char* name, std::function<void(Problem&)> make) { traps.emplace_back(name, std::move(make)); };
+  auto trap = [&](const char* name, std::function<void(Problem&)> make) {
+    traps.emplace_back(name, std::move(make));
+  };
   trap("zero target", [](Problem& p) { p.target.zero_(); });
   trap("constant rows", [](Problem& p) { p.target.fill_(.3); });
   trap("constant negative rows", [](Problem& p) { p.target.fill_(-.3); });
@@ -195,11 +208,19 @@ TEST(Solver, SurvivesDegenerateMatrices) {
     p.g = torch::eye(5);
     p.g[2][2] = 0;
   });
-  trap("frequency zero", [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::zeros({5}); });
-  trap("h zero, tied", [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::rand({5}), p.h.zero_(); });
-  trap("g zero, tied", [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::rand({5}), p.g = torch::zeros({5, 5}); });
-  trap("frequency huge", [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::rand({5}) * 1e20; });
-  trap("diagonal h, tied", [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::rand({5}), p.h = p.h.diagonal().contiguous(); });
+  trap("frequency zero",
+       [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::zeros({5}); });
+  trap("h zero, tied", [](Problem& p) {
+    p.c = test_moment(512, 600), p.frequency = torch::rand({5}), p.h.zero_();
+  });
+  trap("g zero, tied", [](Problem& p) {
+    p.c = test_moment(512, 600), p.frequency = torch::rand({5}), p.g = torch::zeros({5, 5});
+  });
+  trap("frequency huge",
+       [](Problem& p) { p.c = test_moment(512, 600), p.frequency = torch::rand({5}) * 1e20; });
+  trap("diagonal h, tied", [](Problem& p) {
+    p.c = test_moment(512, 600), p.frequency = torch::rand({5}), p.h = p.h.diagonal().contiguous();
+  });
   for (const auto& [name, make] : traps) {
     SCOPED_TRACE(name);
     Problem problem = test_problem(Kind::kOneSided, 5, 512, 29);
@@ -208,7 +229,8 @@ TEST(Solver, SurvivesDegenerateMatrices) {
     std::vector<float> value(5 * 512);
     solution.matrix.decode(0, 5, value.data());
     for (const float v : value) ASSERT_TRUE(std::isfinite(v));
-    if (name != "indefinite" && name != "beyond fp16") expect_laws(problem, solution);  // of an indefinite form "better" says nothing
+    // of an indefinite form "better" says nothing
+    if (name != "indefinite" && name != "beyond fp16") expect_laws(problem, solution);
   }
 }
 
@@ -222,31 +244,50 @@ TEST(Solver, ReportsProgressAndStopsWhenTheCallerThrows) {
   });
   EXPECT_GE(done.size(), 3u);
   EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
-  EXPECT_THROW(solve(problem, {}, [](const ProgressEvent&) { throw std::runtime_error("stop"); }), std::runtime_error);
+  EXPECT_THROW(solve(problem, {}, [](const ProgressEvent&) { throw std::runtime_error("stop"); }),
+               std::runtime_error);
 }
 
 TEST(Solver, RefusesWhatMakesNoProblem) {
   const std::vector<std::pair<std::string, std::function<void(Problem&)>>> cases = {
       {"is no matrix", [](Problem& p) { p.target = torch::zeros({256}); }},
       {"is no matrix", [](Problem& p) { p.target = torch::Tensor(); }},
-      {"cannot be Q4_K", [](Problem& p) { p.target = torch::zeros({4, 320}), p.h = torch::ones({320}); }},
-      {"cannot be Q4_K", [](Problem& p) { p.target = torch::zeros({0, 256}); }},
+      {"cannot be Q4_K",
+       [](Problem& p) {
+         p.target = torch::zeros({4, 320}), p.h = torch::ones({320});
+       }},
+      {"cannot be Q4_K",
+       [](Problem& p) {
+         p.target = torch::zeros({0, 256});
+       }},
       {"h is missing", [](Problem& p) { p.h = torch::Tensor(); }},
-      {"h is [256, 255], expected [256, 256]", [](Problem& p) { p.h = torch::zeros({256, 255}); }},
+      {"h is [256, 255], expected [256, 256]",
+       [](Problem& p) {
+         p.h = torch::zeros({256, 255});
+       }},
       {"h is [8], expected [256]", [](Problem& p) { p.h = torch::zeros({8}); }},
       {"g is [256, 256], expected [4, 4]", [](Problem& p) { p.g = p.h; }},
-      {"frequency is [256], expected [4]", [](Problem& p) { p.c = p.h, p.frequency = torch::ones({256}); }},
-      {"c is [4, 4], expected [256, 256]", [](Problem& p) { p.c = torch::eye(4), p.frequency = torch::ones({4}); }},
-      {"c_target is [4, 1], expected [4, 256]", [](Problem& p) { p.c = p.h, p.frequency = torch::ones({4}), p.c_target = torch::ones({4, 1}); }},
+      {"frequency is [256], expected [4]",
+       [](Problem& p) { p.c = p.h, p.frequency = torch::ones({256}); }},
+      {"c is [4, 4], expected [256, 256]",
+       [](Problem& p) { p.c = torch::eye(4), p.frequency = torch::ones({4}); }},
+      {"c_target is [4, 1], expected [4, 256]",
+       [](Problem& p) {
+         p.c = p.h, p.frequency = torch::ones({4}), p.c_target = torch::ones({4, 1});
+       }},
       {"come together", [](Problem& p) { p.c = p.h; }},
       {"come together", [](Problem& p) { p.frequency = torch::ones({4}); }},
       {"come together", [](Problem& p) { p.c_target = p.target; }},
       {"the target holds NaN", [](Problem& p) { p.target[3][7] = NAN; }},
       {"h holds NaN or infinity", [](Problem& p) { p.h[0][1] = INFINITY; }},
-      {"g holds NaN", [](Problem& p) { p.g = torch::full({4, 4}, NAN); }},
+      {"g holds NaN",
+       [](Problem& p) {
+         p.g = torch::full({4, 4}, NAN);
+       }},
       {"h has a negative value on its diagonal", [](Problem& p) { p.h[5][5] = -1; }},
       {"h is negative", [](Problem& p) { p.h = torch::full({256}, -1.f); }},
-      {"frequency is negative", [](Problem& p) { p.c = p.h, p.frequency = torch::full({4}, -1.f); }},
+      {"frequency is negative",
+       [](Problem& p) { p.c = p.h, p.frequency = torch::full({4}, -1.f); }},
   };
   for (const auto& [text, make] : cases) {
     Problem problem = test_problem(Kind::kOneSided, 4, 256, 37);

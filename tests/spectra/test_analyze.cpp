@@ -1,4 +1,5 @@
-// The tiny model from calibration to report: what is predicted is what is measured, and what does not fit is refused.
+// The tiny model from calibration to report: what is predicted is what is measured, and what does
+// not fit is refused.
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -33,11 +34,14 @@ class AnalyzeTest : public calibrate::TinyModelTest {
         if (tensor.shape.size() < 2 || tensor.name.find("conv1d") != std::string::npos) continue;
         double squares = 0;
         for (const float v : tensor.values) squares += static_cast<double>(v) * v;
-        const double step = size * std::sqrt(12 * squares / static_cast<double>(tensor.values.size()));
-        for (float& v : tensor.values) v += static_cast<float>(step * (static_cast<double>(random() >> 11) * 0x1p-53 - 0.5));
+        const double step =
+            size * std::sqrt(12 * squares / static_cast<double>(tensor.values.size()));
+        for (float& v : tensor.values)
+          v += static_cast<float>(step * (static_cast<double>(random() >> 11) * 0x1p-53 - 0.5));
       }
     };
-    return std::make_unique<gguf::File>(gguf::File::open(model::write_tiny_qwen35(path(name), options)));
+    return std::make_unique<gguf::File>(
+        gguf::File::open(model::write_tiny_qwen35(path(name), options)));
   }
 
   calibrate::Windows windows_ = calibrate::random_windows(2, 32);
@@ -63,7 +67,8 @@ TEST_F(AnalyzeTest, WithoutAReferenceItShowsSpectra) {
     EXPECT_LE(m.spectra.input->effective_rank, 1.0001 * static_cast<double>(m.cols)) << m.name;
     EXPECT_TRUE(m.errors.empty());
   }
-  EXPECT_THAT(to_terminal(report, 3, false), AllOf(HasSubstr("effective rank"), HasSubstr("more: --top 0")));
+  EXPECT_THAT(to_terminal(report, 3, false),
+              AllOf(HasSubstr("effective rank"), HasSubstr("more: --top 0")));
 }
 
 TEST_F(AnalyzeTest, WithoutOutputMomentsOnlyInputsHaveSpectra) {
@@ -72,7 +77,10 @@ TEST_F(AnalyzeTest, WithoutOutputMomentsOnlyInputsHaveSpectra) {
   EXPECT_TRUE(report.matrices[0].spectra.input);
   EXPECT_FALSE(report.matrices[0].spectra.output);
   EXPECT_TRUE(nlohmann::json::parse(to_json(report, false))["matrices"][0]["output"].is_null());
-  EXPECT_THAT(refusal([&] { analyze(signals_, file_.get(), {{"plain", nullptr}}); }), AllOf(HasSubstr("no output moments"), HasSubstr("--output-moments")));
+  EXPECT_THAT(refusal([&] {
+                analyze(signals_, file_.get(), {{"plain", nullptr}});
+              }),
+              AllOf(HasSubstr("no output moments"), HasSubstr("--output-moments")));
 }
 
 TEST_F(AnalyzeTest, SmallNoiseCostsWhatIsPredicted) {
@@ -86,15 +94,18 @@ TEST_F(AnalyzeTest, SmallNoiseCostsWhatIsPredicted) {
   for (const MatrixReport& m : report.matrices) {
     const ErrorSplit& error = m.errors[0];
     EXPECT_NEAR(error.relative_energy, 1e-4, 1e-5) << m.name;
-    EXPECT_NEAR(error.predicted_kl / error.white_kl, 1, 0.25) << m.name;  // noise is white; small matrices scatter
-    // 256 tokens, and moments of single tokens that are taken as independent: single matrices scatter by a third, those of four rows by more.
+    // noise is white; small matrices scatter
+    EXPECT_NEAR(error.predicted_kl / error.white_kl, 1, 0.25) << m.name;
+    // 256 tokens, and moments of single tokens that are taken as independent: single matrices
+    // scatter by a third, those of four rows by more.
     if (m.rows < 64) continue;
     EXPECT_GT(m.measured_kl[0], 0.6 * error.predicted_kl) << m.name;
     EXPECT_LT(m.measured_kl[0], 1.6 * error.predicted_kl) << m.name;
   }
   const VariantReport& whole = report.variants[0];
   EXPECT_NEAR(whole.measured_sum_kl / whole.predicted_kl, 1, 0.2);
-  EXPECT_NEAR(whole.measured_kl / whole.measured_sum_kl, 1, 0.1);  // noises that know nothing of each other add up
+  // noises that know nothing of each other add up
+  EXPECT_NEAR(whole.measured_kl / whole.measured_sum_kl, 1, 0.1);
   EXPECT_GT(whole.rank_correlation, 0.9);
 }
 
@@ -118,8 +129,11 @@ TEST_F(AnalyzeTest, PlainRoundingIsMeasuredToo) {
   EXPECT_EQ(out["matrices"][0]["errors"].size(), 2u);
   EXPECT_EQ(out["matrices"][0]["input"]["eigenvalues"].size(), 256u);
   EXPECT_EQ(out["measured"]["tokens"], 2 * 31);
-  EXPECT_FALSE(nlohmann::json::parse(to_json(report, false))["matrices"][0]["input"].contains("eigenvalues"));
-  EXPECT_THAT(to_terminal(report, 0, false), AllOf(HasSubstr("plain rounding"), HasSubstr("rank correlation"), HasSubstr("whole model"), HasSubstr("white noise")));
+  EXPECT_FALSE(nlohmann::json::parse(to_json(report, false))["matrices"][0]["input"].contains(
+      "eigenvalues"));
+  EXPECT_THAT(to_terminal(report, 0, false),
+              AllOf(HasSubstr("plain rounding"), HasSubstr("rank correlation"),
+                    HasSubstr("whole model"), HasSubstr("white noise")));
 }
 
 TEST_F(AnalyzeTest, AHeadOfItsOwnLeavesTheEmbeddingALookup) {
@@ -153,10 +167,12 @@ TEST_F(AnalyzeTest, SignalsOfAnotherModelAreRefused) {
   model::TinyOptions other;
   other.seed = 2;
   const auto file = gguf::File::open(model::write_tiny_qwen35(path("other.gguf"), other));
-  EXPECT_THAT(refusal([&] { analyze(signals_, &file, {}); }), HasSubstr("signals are of another model"));
+  EXPECT_THAT(refusal([&] { analyze(signals_, &file, {}); }),
+              HasSubstr("signals are of another model"));
   signals_.model_hash.clear();  // a file without a hash is judged by its sizes
   signals_.matrices["blk.9.ffn_up.weight"] = signals_.matrices["blk.0.ffn_up.weight"];
-  EXPECT_THAT(refusal([&] { analyze(signals_, &file, {}); }), AllOf(HasSubstr("no blk.9.ffn_up.weight"), HasSubstr("another model")));
+  EXPECT_THAT(refusal([&] { analyze(signals_, &file, {}); }),
+              AllOf(HasSubstr("no blk.9.ffn_up.weight"), HasSubstr("another model")));
 }
 
 TEST_F(AnalyzeTest, CandidatesOfAnotherModelAreRefused) {
@@ -164,15 +180,23 @@ TEST_F(AnalyzeTest, CandidatesOfAnotherModelAreRefused) {
   model::TinyOptions wide, shallow;
   wide.feed_forward = 768;
   shallow.n_blocks = 1;
-  const auto a = gguf::File::open(model::write_tiny_qwen35(path("wide.gguf"), wide)), b = gguf::File::open(model::write_tiny_qwen35(path("shallow.gguf"), shallow));
-  EXPECT_THAT(refusal([&] { analyze(signals_, file_.get(), {{"wide", &a}}); }), HasSubstr("the original's another"));
-  EXPECT_THAT(refusal([&] { analyze(signals_, file_.get(), {{"shallow", &b}}); }), HasSubstr("it has no blk.1"));
+  const auto a = gguf::File::open(model::write_tiny_qwen35(path("wide.gguf"), wide)),
+             b = gguf::File::open(model::write_tiny_qwen35(path("shallow.gguf"), shallow));
+  EXPECT_THAT(refusal([&] {
+                analyze(signals_, file_.get(), {{"wide", &a}});
+              }),
+              HasSubstr("the original's another"));
+  EXPECT_THAT(refusal([&] {
+                analyze(signals_, file_.get(), {{"shallow", &b}});
+              }),
+              HasSubstr("it has no blk.1"));
 }
 
 TEST_F(AnalyzeTest, NoTextToMeasureOnIsRefused) {
   gather();
   Report report = analyze(signals_, file_.get(), {});
-  EXPECT_THAT(refusal([&] { measure(report, model(), {}, {}, ""); }), HasSubstr("no text to measure on"));
+  EXPECT_THAT(refusal([&] { measure(report, model(), {}, {}, ""); }),
+              HasSubstr("no text to measure on"));
   EXPECT_THAT(refusal([&] { measure(report, model(), {}, {{1}}, ""); }), HasSubstr("one token"));
 }
 

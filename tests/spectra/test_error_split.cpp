@@ -1,7 +1,6 @@
 // Errors whose place among the directions is known, and laws that hold for any error.
-#include "spectralquant/spectra/error_split.h"
-
 #include "calibrate/calibrate_fixture.h"
+#include "spectralquant/spectra/error_split.h"
 
 namespace spectralquant::spectra {
 namespace {
@@ -10,7 +9,8 @@ constexpr std::int64_t kRows = 20, kCols = 100;
 
 torch::Tensor moment(std::int64_t n, double factor) {
   const torch::Tensor q = std::get<0>(torch::linalg_qr(torch::randn({n, n}, torch::kFloat64)));
-  const torch::Tensor values = torch::pow(torch::full({n}, factor, torch::kFloat64), torch::arange(n, torch::kFloat64));
+  const torch::Tensor values =
+      torch::pow(torch::full({n}, factor, torch::kFloat64), torch::arange(n, torch::kFloat64));
   const torch::Tensor m = q.mm(torch::diag(values)).mm(q.t());
   return ((m + m.t()) / 2).to(torch::kFloat32);
 }
@@ -21,7 +21,11 @@ double plain_cost(const torch::Tensor& e, const Cost& cost) {
   const torch::Tensor eh = ed.mm(cost.h.to(torch::kFloat64)).mm(ed.t());
   const torch::Tensor g = cost.g.dim() == 1 ? torch::diag(cost.g) : cost.g;
   double sum = (g.to(torch::kFloat64) * eh).sum().item<double>();
-  if (cost.c.defined()) sum += (cost.frequency.to(torch::kFloat64) * ed.mm(cost.c.to(torch::kFloat64)).mm(ed.t()).diagonal()).sum().item<double>();
+  if (cost.c.defined())
+    sum += (cost.frequency.to(torch::kFloat64) *
+            ed.mm(cost.c.to(torch::kFloat64)).mm(ed.t()).diagonal())
+               .sum()
+               .item<double>();
   return 0.5 * sum;
 }
 
@@ -37,7 +41,9 @@ class ErrorSplitTest : public ::testing::Test {
     spectra_ = {decompose(cost_.h), decompose(cost_.g), {}, false};
     if (cost_.c.defined()) spectra_.lookup = decompose(cost_.c);
   }
-  ErrorSplit split(const torch::Tensor& e) const { return split_error(weights_, weights_ + e.to(torch::kFloat32), cost_, spectra_); }
+  ErrorSplit split(const torch::Tensor& e) const {
+    return split_error(weights_, weights_ + e.to(torch::kFloat32), cost_, spectra_);
+  }
 
   Cost cost_;
   MatrixSpectra spectra_;
@@ -58,7 +64,8 @@ TEST_F(ErrorSplitTest, CostIsTheQuadraticForm) {
 }
 
 TEST_F(ErrorSplitTest, DiagonalMomentsAreTheirMatrices) {
-  const torch::Tensor g = torch::rand({kRows}), h = torch::rand({kCols}), e = 0.01 * torch::randn({kRows, kCols});
+  const torch::Tensor g = torch::rand({kRows}), h = torch::rand({kCols}),
+                      e = 0.01 * torch::randn({kRows, kCols});
   cost_.g = g, cost_.h = h;
   look();
   const ErrorSplit a = split(e);
@@ -73,7 +80,8 @@ TEST_F(ErrorSplitTest, DiagonalMomentsAreTheirMatrices) {
 }
 
 TEST_F(ErrorSplitTest, AnErrorInTheTopDirectionIsFoundThere) {
-  const torch::Tensor u = spectra_.input->directions.slice(1, 0, 1), v = spectra_.output->directions.slice(1, 0, 1);
+  const torch::Tensor u = spectra_.input->directions.slice(1, 0, 1),
+                      v = spectra_.output->directions.slice(1, 0, 1);
   const ErrorSplit s = split(v.mm(u.t()));
   EXPECT_NEAR(s.energy, 1, 1e-5);
   for (std::size_t i = 0; i < kTopShares.size(); ++i) {
@@ -86,7 +94,8 @@ TEST_F(ErrorSplitTest, AnErrorInTheTopDirectionIsFoundThere) {
 }
 
 TEST_F(ErrorSplitTest, AnErrorBesideTheTopDirectionsIsNotFoundThere) {
-  const torch::Tensor u = spectra_.input->directions, e = torch::randn({kRows, kCols}, torch::kFloat64);
+  const torch::Tensor u = spectra_.input->directions,
+                      e = torch::randn({kRows, kCols}, torch::kFloat64);
   const ErrorSplit s = split(e - e.mm(u).mm(u.t()));
   for (std::size_t i = 0; i < kTopShares.size(); ++i) {
     EXPECT_NEAR(s.input->energy[i], 0, 1e-6);
@@ -112,12 +121,15 @@ TEST_F(ErrorSplitTest, WhiteNoiseLiesWhereItsSizeSays) {
 }
 
 TEST_F(ErrorSplitTest, SharesOfAllDirectionsSumToOne) {
-  // An error that lives in the top 20 % alone: what is outside must be nothing, what is inside everything.
-  const torch::Tensor u = spectra_.input->directions, e = torch::randn({kRows, kCols}, torch::kFloat64), inside = e.mm(u).mm(u.t());
+  // An error that lives in the top 20 % alone: what is outside must be nothing, what is inside
+  // everything.
+  const torch::Tensor u = spectra_.input->directions,
+                      e = torch::randn({kRows, kCols}, torch::kFloat64), inside = e.mm(u).mm(u.t());
   const ErrorSplit s = split(inside);
   EXPECT_NEAR(s.input->energy[2], 1, 1e-5);
   EXPECT_NEAR(s.input->cost[2], 1, 1e-5);
-  // Energies of the two parts add up to that of the whole, and so do costs: H has no cross terms between its own directions.
+  // Energies of the two parts add up to that of the whole, and so do costs: H has no cross terms
+  // between its own directions.
   const ErrorSplit rest = split(e - inside), whole = split(e);
   EXPECT_NEAR((s.energy + rest.energy) / whole.energy, 1, 1e-5);
   EXPECT_NEAR((s.predicted_kl + rest.predicted_kl) / whole.predicted_kl, 1, 1e-4);
@@ -125,14 +137,17 @@ TEST_F(ErrorSplitTest, SharesOfAllDirectionsSumToOne) {
 }
 
 TEST_F(ErrorSplitTest, ARotationOfTheInputsChangesNothing) {
-  const torch::Tensor q = std::get<0>(torch::linalg_qr(torch::randn({kCols, kCols}, torch::kFloat64))), e = 0.01 * torch::randn({kRows, kCols}, torch::kFloat64);
+  const torch::Tensor q = std::get<0>(
+                          torch::linalg_qr(torch::randn({kCols, kCols}, torch::kFloat64))),
+                      e = 0.01 * torch::randn({kRows, kCols}, torch::kFloat64);
   weights_ = torch::zeros({kRows, kCols});
   const ErrorSplit before = split(e);
   cost_.h = q.t().mm(cost_.h.to(torch::kFloat64)).mm(q).to(torch::kFloat32);
   look();
   const ErrorSplit after = split(e.mm(q));
   EXPECT_NEAR(after.predicted_kl / before.predicted_kl, 1, 1e-4);
-  for (std::size_t i = 0; i < kTopShares.size(); ++i) EXPECT_NEAR(after.input->energy[i], before.input->energy[i], 1e-3);
+  for (std::size_t i = 0; i < kTopShares.size(); ++i)
+    EXPECT_NEAR(after.input->energy[i], before.input->energy[i], 1e-3);
 }
 
 TEST_F(ErrorSplitTest, TwiceTheErrorCostsFourTimes) {

@@ -1,10 +1,9 @@
 // Spectra whose answer is known: diagonal, flat, of low rank; the estimate against the exact way.
-#include "spectralquant/spectra/spectrum.h"
-
 #include <cmath>
 
 #include "calibrate/calibrate_fixture.h"
 #include "spectralquant/spectra/report.h"
+#include "spectralquant/spectra/spectrum.h"
 
 namespace spectralquant::spectra {
 namespace {
@@ -58,7 +57,9 @@ TEST_F(SpectrumTest, FindsEigenvaluesAndDirectionsOfARotation) {
   ASSERT_EQ(s.eigenvalues.size(), 50u);
   for (std::size_t i = 0; i < 50; ++i) EXPECT_NEAR(s.eigenvalues[i], values[i], 1e-6);
   ASSERT_EQ(s.n_directions(), 10);  // 20 %
-  const torch::Tensor image = m.to(torch::kFloat64).mm(s.directions), expected = s.directions * torch::tensor(values, torch::kFloat64).slice(0, 0, 10);
+  const torch::Tensor image = m.to(torch::kFloat64).mm(s.directions),
+                      expected =
+                          s.directions * torch::tensor(values, torch::kFloat64).slice(0, 0, 10);
   EXPECT_LT(calibrate::difference(image, expected), 1e-5);
   EXPECT_LT(calibrate::difference(s.directions.t().mm(s.directions), torch::eye(10)), 1e-9);
 }
@@ -79,12 +80,16 @@ TEST_F(SpectrumTest, EstimateAgreesWithTheExactWay) {
   ASSERT_EQ(estimate.eigenvalues.size(), 60u);
   EXPECT_NEAR(estimate.trace, exact.trace, 1e-4);
   EXPECT_NEAR(estimate.participation_ratio, exact.participation_ratio, 1e-2);
-  for (std::size_t i = 0; i < 60; ++i) EXPECT_NEAR(estimate.eigenvalues[i], exact.eigenvalues[i], 1e-3 * exact.eigenvalues[i] + 1e-6) << i;
-  EXPECT_GE(estimate.effective_rank, exact.effective_rank);  // unknown eigenvalues are taken as equal
+  for (std::size_t i = 0; i < 60; ++i)
+    EXPECT_NEAR(estimate.eigenvalues[i], exact.eigenvalues[i], 1e-3 * exact.eigenvalues[i] + 1e-6)
+        << i;
+  // unknown eigenvalues are taken as equal
+  EXPECT_GE(estimate.effective_rank, exact.effective_rank);
   EXPECT_LT(estimate.effective_rank, 1.5 * exact.effective_rank);
   const torch::Tensor x = torch::randn({5, 300});
   for (const std::int64_t k : {3, 15, 60}) {
-    const double a = exact.coordinates(x).slice(1, 0, k).square().sum().item<double>(), b = estimate.coordinates(x).slice(1, 0, k).square().sum().item<double>();
+    const double a = exact.coordinates(x).slice(1, 0, k).square().sum().item<double>(),
+                 b = estimate.coordinates(x).slice(1, 0, k).square().sum().item<double>();
     EXPECT_NEAR(a, b, 0.01 * a) << k;
   }
 }
@@ -131,7 +136,8 @@ TEST_F(SpectrumTest, CurveRunsFromFirstToLast) {
 
 TEST_F(SpectrumTest, SparklineFallsWithTheDecades) {
   EXPECT_EQ(sparkline(decompose(torch::eye(16)), 3), "███");
-  EXPECT_EQ(sparkline(decompose(torch::tensor({1.0f, 1e-3f, 1e-6f})), 3), "█▄ ");  // ranks 1, 2, 3: no, half, six decades below
+  // ranks 1, 2, 3: no, half, six decades below
+  EXPECT_EQ(sparkline(decompose(torch::tensor({1.0f, 1e-3f, 1e-6f})), 3), "█▄ ");
 }
 
 TEST_F(SpectrumTest, TopCountsRoundAndAreNeverZero) {
@@ -142,8 +148,12 @@ TEST_F(SpectrumTest, TopCountsRoundAndAreNeverZero) {
 }
 
 TEST_F(SpectrumTest, WhatIsNoMomentIsRefused) {
-  EXPECT_THAT(refusal([] { decompose(torch::rand({3, 4})); }), HasSubstr("neither square nor a diagonal"));
-  EXPECT_THAT(refusal([] { decompose(torch::Tensor()); }), HasSubstr("neither square nor a diagonal"));
+  EXPECT_THAT(refusal([] {
+                decompose(torch::rand({3, 4}));
+              }),
+              HasSubstr("neither square nor a diagonal"));
+  EXPECT_THAT(refusal([] { decompose(torch::Tensor()); }),
+              HasSubstr("neither square nor a diagonal"));
   torch::Tensor m = torch::eye(4);
   m[2][2] = std::nanf("");
   EXPECT_THAT(refusal([&] { decompose(m); }), HasSubstr("NaN"));

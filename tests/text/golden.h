@@ -30,7 +30,8 @@ inline gguf::Value of_i32_array(const std::vector<std::int32_t>& values) {
 
 inline std::string from_hex(const std::string& hex) {
   std::string bytes;
-  for (std::size_t i = 0; i < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  for (std::size_t i = 0; i < hex.size(); i += 2)
+    bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
   return bytes;
 }
 
@@ -40,19 +41,22 @@ struct GoldenCase {
 };
 
 inline nlohmann::json read_golden(const std::string& variant) {
-  std::ifstream stream(std::string(SQ_SOURCE_DIR) + "/tests/golden/text/tokens_" + variant + ".json");
+  std::ifstream stream(std::string(SQ_SOURCE_DIR) + "/tests/golden/text/tokens_" + variant +
+                       ".json");
   return nlohmann::json::parse(stream);
 }
 
 inline bool is_probe(const std::string& variant) { return variant.starts_with("probe-"); }
 
-/// Turns the vocabulary into one that shows where words end: every byte, and every byte joined with some.
+/// Turns the vocabulary into one that shows where words end: every byte, and every byte joined with
+/// some.
 inline void set_probe_vocabulary(gguf::Metadata& metadata) {
   std::vector<std::string> tokens = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}, merges;
   for (int b = 0; b < 256; ++b) tokens.push_back(letter_of_byte(static_cast<unsigned char>(b)));
   for (char right : std::string("a.1 \n'A~")) {
     for (int left = 0; left < 256; ++left) {
-      const std::string &l = letter_of_byte(static_cast<unsigned char>(left)), &r = letter_of_byte(static_cast<unsigned char>(right));
+      const std::string &l = letter_of_byte(static_cast<unsigned char>(left)),
+                        &r = letter_of_byte(static_cast<unsigned char>(right));
       tokens.push_back(l + r);
       merges.push_back(l + " " + r);
     }
@@ -67,14 +71,18 @@ inline void set_probe_vocabulary(gguf::Metadata& metadata) {
 /// The cases of a golden file, those it leaves out taken from qwen35's.
 inline std::vector<GoldenCase> golden_cases(const std::string& variant) {
   std::vector<GoldenCase> cases;
-  for (const std::string& name : {std::string(is_probe(variant) ? "probe-qwen35" : "qwen35"), variant}) {
+  for (const std::string& name :
+       {std::string(is_probe(variant) ? "probe-qwen35" : "qwen35"), variant}) {
     const nlohmann::json file = read_golden(name);
     for (const auto& item : file["cases"]) {
       GoldenCase golden;
       for (int i = 0; i < item.value("repeat", 1); ++i) golden.text += from_hex(item["hex"]);
       golden.ids = item["ids"].get<std::vector<TokenId>>();
-      golden.ids_plain = item.contains("ids_plain") ? item["ids_plain"].get<std::vector<TokenId>>() : golden.ids;
-      const auto known = std::find_if(cases.begin(), cases.end(), [&](const GoldenCase& other) { return other.text == golden.text; });
+      golden.ids_plain =
+          item.contains("ids_plain") ? item["ids_plain"].get<std::vector<TokenId>>() : golden.ids;
+      const auto known = std::find_if(cases.begin(), cases.end(), [&](const GoldenCase& other) {
+        return other.text == golden.text;
+      });
       if (known != cases.end()) {
         *known = std::move(golden);
       } else {

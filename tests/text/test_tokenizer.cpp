@@ -89,19 +89,23 @@ TEST(TokenizerTest, HashTellsTokenizersApart) {
 
 TEST(TokenizerTest, DecodeUndoesEncode) {
   rc::check("decode(encode(x)) == x for valid UTF-8", [] {
-    const auto code_points = *rc::gen::container<std::vector<std::uint32_t>>(
-        rc::gen::oneOf(rc::gen::inRange<std::uint32_t>(0, 0x80), rc::gen::inRange<std::uint32_t>(0, 0x800),
-                       rc::gen::inRange<std::uint32_t>(0x800, 0xD800), rc::gen::inRange<std::uint32_t>(0xE000, 0x110000),
-                       rc::gen::element<std::uint32_t>(' ', '\n', '\r', '\'', '<', '|', 'a', 'Z', '7', 0x301, 0x200D, 0x1F469)));
+    const auto code_points = *rc::gen::container<std::vector<std::uint32_t>>(rc::gen::oneOf(
+        rc::gen::inRange<std::uint32_t>(0, 0x80), rc::gen::inRange<std::uint32_t>(0, 0x800),
+        rc::gen::inRange<std::uint32_t>(0x800, 0xD800),
+        rc::gen::inRange<std::uint32_t>(0xE000, 0x110000),
+        rc::gen::element<std::uint32_t>(' ', '\n', '\r', '\'', '<', '|', 'a', 'Z', '7', 0x301,
+                                        0x200D, 0x1F469)));
     std::string text;
     for (std::uint32_t c : code_points) append_utf8(text, c);
     RC_ASSERT(nano().decode(nano().encode(text)) == text);
-    RC_ASSERT(nano().decode(nano().encode(text, {.add_special = false, .parse_special = false})) == text);
+    RC_ASSERT(nano().decode(nano().encode(text, {.add_special = false, .parse_special = false})) ==
+              text);
   });
 }
 
 TEST(TokenizerTest, MayBeSharedByThreads) {
-  const std::string text = "Threads share one tokenizer and its 12345 words, words, words. 日本語 <|im_end|>\n";
+  const std::string text =
+      "Threads share one tokenizer and its 12345 words, words, words. 日本語 <|im_end|>\n";
   const std::vector<TokenId> expected = nano().encode(text);
   const Tokenizer shared = Tokenizer::from_metadata(nano_metadata());
   std::vector<std::thread> threads;
@@ -115,10 +119,12 @@ TEST(TokenizerTest, MayBeSharedByThreads) {
   EXPECT_EQ(n_different, 0);
 }
 
-// A quadratic tokenizer needs minutes for these; the limit leaves room for sanitizers on a busy machine.
+// A quadratic tokenizer needs minutes for these; the limit leaves room for sanitizers on a busy
+// machine.
 TEST(TokenizerTest, LongRunsAreNotQuadratic) {
   constexpr std::size_t kSize = 1 << 20;
-  for (const std::string unit : {" ", "\n", " \n", "a", "ab", "\u00e9", "\u6f22", "7", "!", "<", "<|im_start|>", "'"}) {
+  for (const std::string unit :
+       {" ", "\n", " \n", "a", "ab", "\u00e9", "\u6f22", "7", "!", "<", "<|im_start|>", "'"}) {
     std::string text;
     while (text.size() < kSize) text += unit;
     EXPECT_LT(seconds_to_encode(text), 20) << "1 MB of " << unit;
@@ -127,29 +133,47 @@ TEST(TokenizerTest, LongRunsAreNotQuadratic) {
 
 TEST(TokenizerErrorTest, NamesAnUnsupportedModel) {
   const auto with_model = [](const char* model) {
-    return refusal([=](gguf::Metadata& m) { m.set("tokenizer.ggml.model", gguf::Value::of_string(model)); });
+    return refusal(
+        [=](gguf::Metadata& m) { m.set("tokenizer.ggml.model", gguf::Value::of_string(model)); });
   };
-  EXPECT_THAT(with_model("llama"), HasSubstr("tokenizer model 'llama' (SentencePiece) is not supported"));
+  EXPECT_THAT(with_model("llama"),
+              HasSubstr("tokenizer model 'llama' (SentencePiece) is not supported"));
   EXPECT_THAT(with_model("bert"), HasSubstr("'bert'"));
-  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.erase("tokenizer.ggml.model"); }), HasSubstr("tokenizer.ggml.model"));
+  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.erase("tokenizer.ggml.model"); }),
+              HasSubstr("tokenizer.ggml.model"));
 }
 
 TEST(TokenizerErrorTest, NamesAnUnsupportedPretokenizerAndTheSupportedOnes) {
-  const std::string text = refusal([](gguf::Metadata& m) { m.set("tokenizer.ggml.pre", gguf::Value::of_string("kimi-k2")); });
+  const std::string text = refusal(
+      [](gguf::Metadata& m) { m.set("tokenizer.ggml.pre", gguf::Value::of_string("kimi-k2")); });
   EXPECT_THAT(text, HasSubstr("pre-tokenizer 'kimi-k2' is not supported"));
-  for (const char* name : {"qwen2", "qwen35", "gpt-2", "llama-bpe", "llama3", "llama-v3"}) EXPECT_THAT(text, HasSubstr(name));
+  for (const char* name : {"qwen2", "qwen35", "gpt-2", "llama-bpe", "llama3", "llama-v3"})
+    EXPECT_THAT(text, HasSubstr(name));
 }
 
 TEST(TokenizerErrorTest, RefusesMissingOrBrokenLists) {
-  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.erase("tokenizer.ggml.tokens"); }), HasSubstr("tokenizer.ggml.tokens is missing"));
-  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.erase("tokenizer.ggml.merges"); }), HasSubstr("tokenizer.ggml.merges is missing"));
-  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.set("tokenizer.ggml.merges", gguf::Value::of_u32(1)); }), HasSubstr("no list of texts"));
-  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.set("tokenizer.ggml.merges", gguf::Value::of_strings({"a b", "ab"})); }),
+  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.erase("tokenizer.ggml.tokens"); }),
+              HasSubstr("tokenizer.ggml.tokens is missing"));
+  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.erase("tokenizer.ggml.merges"); }),
+              HasSubstr("tokenizer.ggml.merges is missing"));
+  EXPECT_THAT(
+      refusal([](gguf::Metadata& m) { m.set("tokenizer.ggml.merges", gguf::Value::of_u32(1)); }),
+      HasSubstr("no list of texts"));
+  EXPECT_THAT(refusal([](gguf::Metadata& m) {
+                m.set("tokenizer.ggml.merges", gguf::Value::of_strings({"a b", "ab"}));
+              }),
               HasSubstr("merge 1 'ab' is not two texts"));
-  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.set("tokenizer.ggml.merges", gguf::Value::of_strings({""})); }), HasSubstr("merge 0 ''"));
-  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.set("tokenizer.ggml.token_type", of_i32_array({1, 1})); }),
+  EXPECT_THAT(refusal([](gguf::Metadata& m) {
+                m.set("tokenizer.ggml.merges", gguf::Value::of_strings({""}));
+              }),
+              HasSubstr("merge 0 ''"));
+  EXPECT_THAT(refusal([](gguf::Metadata& m) {
+                m.set("tokenizer.ggml.token_type", of_i32_array({1, 1}));
+              }),
               HasSubstr("2 entries for 4096 tokens"));
-  EXPECT_THAT(refusal([](gguf::Metadata& m) { m.set("tokenizer.ggml.tokens", gguf::Value::of_strings({"a", "b", "a"})); }),
+  EXPECT_THAT(refusal([](gguf::Metadata& m) {
+                m.set("tokenizer.ggml.tokens", gguf::Value::of_strings({"a", "b", "a"}));
+              }),
               HasSubstr("token 'a' is in the vocabulary twice, as 0 and 2"));
 }
 
@@ -167,16 +191,17 @@ TEST(TokenizerTest, WorksWithAVocabularyThatLacksBytes) {
   metadata.set("tokenizer.ggml.pre", gguf::Value::of_string("gpt-2"));
   metadata.set("tokenizer.ggml.tokens", gguf::Value::of_strings({"a", "b", "ab"}));
   metadata.set("tokenizer.ggml.merges", gguf::Value::of_strings({"a b"}));
-  EXPECT_EQ(Tokenizer::from_metadata(metadata).encode("cab\xC3\xA9"), (std::vector<TokenId>{2}));  // as in llama.cpp, the rest vanishes
+  // as in llama.cpp, the rest vanishes
+  EXPECT_EQ(Tokenizer::from_metadata(metadata).encode("cab\xC3\xA9"), (std::vector<TokenId>{2}));
 }
 
 TEST(UnicodeTest, FindsTheFirstBadByte) {
   EXPECT_EQ(find_invalid_utf8("plain \u00e9 \u6f22 \U0001F469 \uFFFD"), std::string_view::npos);
   EXPECT_EQ(find_invalid_utf8("ab\xFF"), 2u);
   EXPECT_EQ(find_invalid_utf8("\u00e9\xC3"), 2u);
-  EXPECT_EQ(find_invalid_utf8("\xC0\xAF"), 0u);              // overlong
-  EXPECT_EQ(find_invalid_utf8("a\xED\xA0\x80"), 1u);         // surrogate
-  EXPECT_EQ(find_invalid_utf8("a\xF4\x90\x80\x80"), 1u);     // beyond U+10FFFF
+  EXPECT_EQ(find_invalid_utf8("\xC0\xAF"), 0u);           // overlong
+  EXPECT_EQ(find_invalid_utf8("a\xED\xA0\x80"), 1u);      // surrogate
+  EXPECT_EQ(find_invalid_utf8("a\xF4\x90\x80\x80"), 1u);  // beyond U+10FFFF
 }
 
 TEST(UnicodeTest, KnowsClasses) {
@@ -184,7 +209,8 @@ TEST(UnicodeTest, KnowsClasses) {
   EXPECT_EQ(class_of(0x301), CharClass::kMark);
   EXPECT_EQ(class_of(0x2167), CharClass::kNumber);
   EXPECT_EQ(class_of(0x3000), CharClass::kSpace);
-  EXPECT_EQ(class_of(0x180E), CharClass::kOther);  // Mongolian vowel separator: white space until Unicode 6.3
+  // Mongolian vowel separator: white space until Unicode 6.3
+  EXPECT_EQ(class_of(0x180E), CharClass::kOther);
   EXPECT_EQ(class_of(0x2EBF0), CharClass::kLetter);  // new in Unicode 15.1
   EXPECT_EQ(class_of(0x200B), CharClass::kOther);
   EXPECT_EQ(class_of(0x110000), CharClass::kOther);

@@ -39,17 +39,21 @@ TEST_P(GoldenTest, IdsAreThoseOfLlamaTokenize) {
   EXPECT_GE(cases.size(), 60u);
   for (const GoldenCase& c : cases) {
     EXPECT_EQ(tokenizer.encode(c.text), c.ids) << c.text.substr(0, 200);
-    EXPECT_EQ(tokenizer.encode(c.text, {.add_special = true, .parse_special = false}), c.ids_plain) << c.text.substr(0, 200);
+    EXPECT_EQ(tokenizer.encode(c.text, {.add_special = true, .parse_special = false}), c.ids_plain)
+        << c.text.substr(0, 200);
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, GoldenTest,
-                         testing::Values("qwen35", "gpt-2", "edited", "probe-qwen35", "probe-qwen2", "probe-gpt-2", "probe-llama-bpe",
-                                         "probe-chatglm-bpe", "probe-smollm", "probe-default", "probe-falcon", "probe-deepseek-v3",
-                                         "probe-tekken", "probe-gpt-4o", "probe-seed-coder", "probe-bailingmoe"));
+                         testing::Values("qwen35", "gpt-2", "edited", "probe-qwen35", "probe-qwen2",
+                                         "probe-gpt-2", "probe-llama-bpe", "probe-chatglm-bpe",
+                                         "probe-smollm", "probe-default", "probe-falcon",
+                                         "probe-deepseek-v3", "probe-tekken", "probe-gpt-4o",
+                                         "probe-seed-coder", "probe-bailingmoe"));
 
 std::string find_llama_tokenize() {
-  if (const char* folder = std::getenv("LLAMA_CPP_BIN")) return std::string(folder) + "/llama-tokenize";
+  if (const char* folder = std::getenv("LLAMA_CPP_BIN"))
+    return std::string(folder) + "/llama-tokenize";
   return std::system("command -v llama-tokenize >/dev/null 2>&1") == 0 ? "llama-tokenize" : "";
 }
 
@@ -57,7 +61,8 @@ std::string find_llama_tokenize() {
 TEST(SlowLlamaTokenizeTest, AgreesOnFilesOfTheUser) {
   const char* suites = std::getenv("SQ_SUITES");
   const std::string program = find_llama_tokenize();
-  if (!suites || program.empty()) GTEST_SKIP() << "needs SQ_SUITES=FILE[:FILE…], and llama-tokenize on PATH or in LLAMA_CPP_BIN";
+  if (!suites || program.empty())
+    GTEST_SKIP() << "needs SQ_SUITES=FILE[:FILE…], and llama-tokenize on PATH or in LLAMA_CPP_BIN";
   const Tokenizer tokenizer = Tokenizer::from_metadata(nano_metadata());
   std::stringstream list(suites);
   for (std::string path; std::getline(list, path, ':');) {
@@ -65,14 +70,18 @@ TEST(SlowLlamaTokenizeTest, AgreesOnFilesOfTheUser) {
     ASSERT_TRUE(stream) << path;
     std::ostringstream text;
     text << stream.rdbuf();
-    const std::string command = program + " -m '" + kNano + "' -f '" + path + "' --ids --no-escape --log-disable 2>/dev/null";
+    const std::string command = program + " -m '" + kNano + "' -f '" + path +
+                                "' --ids --no-escape --log-disable 2>/dev/null";
     std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(popen(command.c_str(), "r"), &pclose);
     ASSERT_TRUE(pipe);
     std::string out;
     char buffer[1 << 16];
-    for (std::size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe.get())) > 0;) out.append(buffer, n);
+    for (std::size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe.get())) > 0;)
+      out.append(buffer, n);
     ASSERT_EQ(out.substr(0, 1), "[") << "llama-tokenize failed: " << command;
-    EXPECT_TRUE(nlohmann::json::parse(out).get<std::vector<TokenId>>() == tokenizer.encode(text.str())) << path;
+    EXPECT_TRUE(nlohmann::json::parse(out).get<std::vector<TokenId>>() ==
+                tokenizer.encode(text.str()))
+        << path;
   }
 }
 

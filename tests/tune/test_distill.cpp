@@ -15,7 +15,8 @@ class DistillTest : public ShortRunTest {
   }
 
   TensorBytes run(const Progress& progress = {}, const std::string& checkpoint = {}) {
-    return distill(*original_, *solved_, text_, options_, torch::kCPU, checkpoint, "key", report_, progress);
+    return distill(*original_, *solved_, text_, options_, torch::kCPU, checkpoint, "key", report_,
+                   progress);
   }
 
   DistillReport report_;
@@ -28,7 +29,8 @@ TEST_F(DistillTest, TheStudentStartsAsTheSolvedFile) {
   EXPECT_EQ(student.names().size(), solved_->tensors().size());
   model::Model model(*original_);
   student.put_into(model);
-  for (const gguf::Tensor& tensor : solved_->tensors()) EXPECT_TRUE(torch::equal(model.weights().get(tensor.name), decode(tensor))) << tensor.name;
+  for (const gguf::Tensor& tensor : solved_->tensors())
+    EXPECT_TRUE(torch::equal(model.weights().get(tensor.name), decode(tensor))) << tensor.name;
 }
 
 TEST_F(DistillTest, LowersTheDivergenceOnTextItHasNotSeen) {
@@ -77,7 +79,12 @@ TEST_F(DistillTest, AStoppedRunGoesOnToTheSameResult) {
   struct Stop {};
   for (const int after : {5, 13}) {
     int calls = 0;
-    EXPECT_THROW(run([&](const ProgressEvent&) { if (++calls > after) throw Stop{}; }, checkpoint), Stop);
+    EXPECT_THROW(run(
+                     [&](const ProgressEvent&) {
+                       if (++calls > after) throw Stop{};
+                     },
+                     checkpoint),
+                 Stop);
     ASSERT_TRUE(std::filesystem::exists(checkpoint));
   }
   int steps = 0;
@@ -98,7 +105,8 @@ TEST_F(DistillTest, BlockByBlockLowersTheDivergenceToo) {
   open();
   options_.tokens = 12 * 128;
   options_.rate = 30;
-  const TensorBytes tuned = distill_blocks(*original_, *solved_, text_, options_, torch::kCPU, report_);
+  const TensorBytes tuned =
+      distill_blocks(*original_, *solved_, text_, options_, torch::kCPU, report_);
   EXPECT_EQ(report_.steps_done, 2);
   EXPECT_EQ(report_.curve.size(), 2u);
   EXPECT_LT(report_.held_end, report_.held_start);
@@ -110,10 +118,13 @@ TEST_F(DistillTest, BlockByBlockLowersTheDivergenceToo) {
   run();
   EXPECT_NEAR(blocks.held_start, report_.held_start, 1e-6);
   model::Model original(*original_), student(*original_);
-  for (const gguf::Tensor& tensor : solved_->tensors()) student.weights().set(tensor.name, decode(tensor));
+  for (const gguf::Tensor& tensor : solved_->tensors())
+    student.weights().set(tensor.name, decode(tensor));
   put_packed(tuned, *solved_, student);
-  const torch::Tensor tokens = model::to_tensor(text_.held_aside, 0, text_.held_aside.size(), torch::kCPU);
-  const torch::Tensor log_p = original.forward(tokens).log_softmax(-1), log_q = student.forward(tokens).log_softmax(-1);
+  const torch::Tensor tokens =
+      model::to_tensor(text_.held_aside, 0, text_.held_aside.size(), torch::kCPU);
+  const torch::Tensor log_p = original.forward(tokens).log_softmax(-1),
+                      log_q = student.forward(tokens).log_softmax(-1);
   EXPECT_NEAR((log_p.exp() * (log_p - log_q)).sum(-1).mean().item<double>(), blocks.held_end, 1e-5);
 }
 
@@ -122,7 +133,8 @@ TEST_F(DistillTest, BlockByBlockNeverReturnsWorseThanTheStart) {
   options_.tokens = 4 * 128;
   options_.rate = 50000;
   options_.adam.damping = 0;
-  const TensorBytes tuned = distill_blocks(*original_, *solved_, text_, options_, torch::kCPU, report_);
+  const TensorBytes tuned =
+      distill_blocks(*original_, *solved_, text_, options_, torch::kCPU, report_);
   EXPECT_TRUE(tuned.empty() || is_solved(tuned));
   EXPECT_EQ(report_.held_end, report_.held_start);
 }
@@ -131,7 +143,9 @@ TEST_F(DistillTest, RefusesWithoutTextToHoldAside) {
   open();
   text_.held_aside.clear();
   EXPECT_THAT(refusal([&] { run(); }), HasSubstr("hold aside"));
-  EXPECT_THAT(refusal([&] { distill_blocks(*original_, *solved_, text_, options_, torch::kCPU, report_); }), HasSubstr("hold aside"));
+  EXPECT_THAT(
+      refusal([&] { distill_blocks(*original_, *solved_, text_, options_, torch::kCPU, report_); }),
+      HasSubstr("hold aside"));
 }
 
 }  // namespace

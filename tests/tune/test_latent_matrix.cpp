@@ -1,5 +1,3 @@
-#include "spectralquant/tune/latent_matrix.h"
-
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -7,21 +5,27 @@
 #include <random>
 
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/tune/latent_matrix.h"
 
 namespace spectralquant::tune {
 namespace {
 
 using quantize::Q4KMatrix;
 
-/// Random numbers of the format, with what is degenerate in it: no step, no offset, a super-block of nothing, a negative d.
+/// Random numbers of the format, with what is degenerate in it: no step, no offset, a super-block
+/// of nothing, a negative d.
 Q4KMatrix random_matrix(std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   Q4KMatrix out(rows, cols);
-  const auto half = [&](double scale) { return gguf::float_to_half(static_cast<float>(scale * static_cast<double>(1 + random() % 1000))); };
+  const auto half = [&](double scale) {
+    return gguf::float_to_half(
+        static_cast<float>(scale * static_cast<double>(1 + random() % 1000)));
+  };
   for (auto& v : out.code) v = random() % 16;
   for (auto& v : out.scale) v = random() % 8 == 0 ? 0 : random() % 64;
   for (auto& v : out.min) v = random() % 8 == 0 ? 0 : random() % 64;
-  for (auto& v : out.d) v = random() % 6 == 0 ? 0 : random() % 12 == 0 ? gguf::float_to_half(-0.001f) : half(1e-6);
+  for (auto& v : out.d)
+    v = random() % 6 == 0 ? 0 : random() % 12 == 0 ? gguf::float_to_half(-0.001f) : half(1e-6);
   for (auto& v : out.dmin) v = random() % 6 == 0 ? 0 : half(1e-6);
   return out;
 }
@@ -33,13 +37,19 @@ torch::Tensor decoded(const Q4KMatrix& matrix) {
 }
 
 bool same_bits(const torch::Tensor& a, const torch::Tensor& b) {
-  return a.numel() == b.numel() && std::memcmp(a.data_ptr<float>(), b.data_ptr<float>(), static_cast<std::size_t>(a.numel()) * sizeof(float)) == 0;
+  return a.numel() == b.numel() &&
+         std::memcmp(a.data_ptr<float>(), b.data_ptr<float>(),
+                     static_cast<std::size_t>(a.numel()) * sizeof(float)) == 0;
 }
 
-torch::Tensor noise(std::int64_t rows, std::int64_t cols, double scale) { return torch::randn({rows, cols}) * scale; }
+torch::Tensor noise(std::int64_t rows, std::int64_t cols, double scale) {
+  return torch::randn({rows, cols}) * scale;
+}
 
 // −0 and 0 are one value: a block without a step decodes to 0 · code − 0, whatever its codes.
-bool same_values(const torch::Tensor& a, const torch::Tensor& b) { return same_bits(a + 0.0, b + 0.0); }
+bool same_values(const torch::Tensor& a, const torch::Tensor& b) {
+  return same_bits(a + 0.0, b + 0.0);
+}
 
 TEST(LatentMatrix, StartsAsTheSolvedMatrixAndPacksWhatItDecodes) {
   rc::check([] {
@@ -77,8 +87,11 @@ TEST(LatentMatrix, AWeightBeyondItsCellStartsInsideItOnItsOwnSide) {
   EXPECT_TRUE(torch::equal(near.weight.value.view({rows, cols}), value + 1));
 }
 
-/// The plain version: autograd through the formula, each rounding replaced by x + (round(x) − x) without a gradient.
-torch::Tensor straight_through(const torch::Tensor& x, const torch::Tensor& rounded) { return x + (rounded - x).detach(); }
+/// The plain version: autograd through the formula, each rounding replaced by x + (round(x) − x)
+/// without a gradient.
+torch::Tensor straight_through(const torch::Tensor& x, const torch::Tensor& rounded) {
+  return x + (rounded - x).detach();
+}
 
 TEST(LatentMatrix, GradientsAreThoseOfAutogradThroughTheFormula) {
   for (std::uint64_t seed = 0; seed < 5; ++seed) {
@@ -88,12 +101,16 @@ TEST(LatentMatrix, GradientsAreThoseOfAutogradThroughTheFormula) {
     for (auto& v : solved.scale) v = 1 + v % 62;  // the plain formula has no answer for a step of 0
     for (auto& v : solved.d) v = gguf::float_to_half(0.001f * static_cast<float>(1 + v % 7));
     LatentMatrix latent(decoded(solved) + noise(rows, cols, 0.02), solved, 0.49, torch::kCPU);
-    latent.weight.value += torch::randn_like(latent.weight.value) * 0.1;  // some beyond the outermost codes
+    // some beyond the outermost codes
+    latent.weight.value += torch::randn_like(latent.weight.value) * 0.1;
     latent.scale.value += torch::rand_like(latent.scale.value) * 0.8 - 0.4;
     latent.d.value += torch::randn_like(latent.d.value) * 0.01;
 
-    const auto leaf = [](const Parameter& p) { return p.value.detach().clone().requires_grad_(true); };
-    const torch::Tensor w = leaf(latent.weight), s = leaf(latent.scale), m = leaf(latent.min), d = leaf(latent.d), dmin = leaf(latent.dmin);
+    const auto leaf = [](const Parameter& p) {
+      return p.value.detach().clone().requires_grad_(true);
+    };
+    const torch::Tensor w = leaf(latent.weight), s = leaf(latent.scale), m = leaf(latent.min),
+                        d = leaf(latent.d), dmin = leaf(latent.dmin);
     const auto half_of = [&](const std::vector<std::uint16_t>& bits) {
       std::vector<float> values;
       for (auto v : bits) values.push_back(gguf::half_to_float(v));
@@ -106,14 +123,16 @@ TEST(LatentMatrix, GradientsAreThoseOfAutogradThroughTheFormula) {
     const torch::Tensor step = super(half_of(solved.d), d) * straight_through(s, s.round());
     const torch::Tensor offset = super(half_of(solved.dmin), dmin) * straight_through(m, m.round());
     const torch::Tensor position = (w + offset) / step;
-    const torch::Tensor value = straight_through(position, position.round()).clamp(0, 15) * step - offset;
+    const torch::Tensor value =
+        straight_through(position, position.round()).clamp(0, 15) * step - offset;
     EXPECT_TRUE(torch::allclose(value.view({rows, cols}), latent.decode(), 1e-4, 1e-5));
 
     const torch::Tensor gradient = torch::randn({rows, cols});
     value.backward(gradient.view(value.sizes()));
     latent.pull_back(gradient.clone());
     const auto compare = [&](const torch::Tensor& plain, const Parameter& fast, const char* what) {
-      const double error = (plain.grad() - fast.gradient).norm().item<double>() / std::max(1e-9, plain.grad().norm().item<double>());
+      const double error = (plain.grad() - fast.gradient).norm().item<double>() /
+                           std::max(1e-9, plain.grad().norm().item<double>());
       EXPECT_LT(error, 2e-3) << what << ", seed " << seed;
     };
     compare(w, latent.weight, "weight");
@@ -137,8 +156,12 @@ TEST(LatentMatrix, ScalesStayInTheFormatAndDeadBlocksStayDead) {
   EXPECT_TRUE(torch::equal(latent.scale.value == 0, dead));
   EXPECT_GE(latent.min.value.min().item<float>(), 0);
   EXPECT_LE(latent.scale.value.max().item<float>(), 63);
-  EXPECT_TRUE(torch::equal(torch::where(dead, latent.weight.value, before), before.where(dead, before)));
-  EXPECT_TRUE(((latent.weight.value - before).abs().amax(-1, true) == 0).logical_or(dead.logical_not()).all().item<bool>());
+  EXPECT_TRUE(
+      torch::equal(torch::where(dead, latent.weight.value, before), before.where(dead, before)));
+  EXPECT_TRUE(((latent.weight.value - before).abs().amax(-1, true) == 0)
+                  .logical_or(dead.logical_not())
+                  .all()
+                  .item<bool>());
 }
 
 }  // namespace

@@ -43,10 +43,12 @@ TEST(AdamStep, UnitsScaleAndDampingHoldsBackWhatHardlyMatters) {
 
 TEST(KlAtHead, ASliceAtATimeIsTheWholeAndItsAutograd) {
   torch::manual_seed(3);
-  const torch::Tensor teacher_hidden = torch::randn({37, 16}), teacher_head = torch::randn({50, 16});
+  const torch::Tensor teacher_hidden = torch::randn({37, 16}),
+                      teacher_head = torch::randn({50, 16});
   const torch::Tensor hidden = (teacher_hidden + 0.1 * torch::randn({37, 16})).requires_grad_(true);
   const torch::Tensor head = (teacher_head + 0.1 * torch::randn({50, 16})).requires_grad_(true);
-  const torch::Tensor log_p = teacher_hidden.mm(teacher_head.t()).log_softmax(-1), log_q = hidden.mm(head.t()).log_softmax(-1);
+  const torch::Tensor log_p = teacher_hidden.mm(teacher_head.t()).log_softmax(-1),
+                      log_q = hidden.mm(head.t()).log_softmax(-1);
   const torch::Tensor loss = (log_p.exp() * (log_p - log_q)).sum();
   loss.backward();
   for (const std::int64_t slice : {0, 1, 10, 37}) {
@@ -55,21 +57,32 @@ TEST(KlAtHead, ASliceAtATimeIsTheWholeAndItsAutograd) {
     EXPECT_TRUE(torch::allclose(got.hidden_gradient, hidden.grad(), 1e-4, 1e-6));
     EXPECT_TRUE(torch::allclose(got.weight_gradient, head.grad(), 1e-4, 1e-5));
   }
-  EXPECT_FALSE(kl_at_head(teacher_hidden, teacher_head, hidden, head, false).hidden_gradient.defined());
-  EXPECT_EQ(kl_at_head(teacher_hidden, teacher_head, teacher_hidden, teacher_head, true).sum_nats, 0);
+  EXPECT_FALSE(
+      kl_at_head(teacher_hidden, teacher_head, hidden, head, false).hidden_gradient.defined());
+  EXPECT_EQ(kl_at_head(teacher_hidden, teacher_head, teacher_hidden, teacher_head, true).sum_nats,
+            0);
 }
 
 TEST(KlAtHead, OnAnAcceleratorItIsThatOfTheCpu) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
   torch::manual_seed(4);
-  const auto exact = [](const torch::Tensor& x) { return x.to(torch::kBFloat16).to(torch::kFloat32); };  // in either type
-  const torch::Tensor teacher_hidden = exact(torch::randn({33, 64})), teacher_head = exact(torch::randn({1003, 64}) * 0.2);
-  const torch::Tensor hidden = exact(teacher_hidden + 0.1 * torch::randn({33, 64})), head = exact(teacher_head + 0.02 * torch::randn({1003, 64}));
-  const auto relative = [](const torch::Tensor& a, const torch::Tensor& b) { return ((a.to(torch::kCPU) - b).norm() / b.norm()).item<double>(); };
+  // in either type
+  const auto exact = [](const torch::Tensor& x) {
+    return x.to(torch::kBFloat16).to(torch::kFloat32);
+  };
+  const torch::Tensor teacher_hidden = exact(torch::randn({33, 64})),
+                      teacher_head = exact(torch::randn({1003, 64}) * 0.2);
+  const torch::Tensor hidden = exact(teacher_hidden + 0.1 * torch::randn({33, 64})),
+                      head = exact(teacher_head + 0.02 * torch::randn({1003, 64}));
+  const auto relative = [](const torch::Tensor& a, const torch::Tensor& b) {
+    return ((a.to(torch::kCPU) - b).norm() / b.norm()).item<double>();
+  };
   const HeadKl expected = kl_at_head(teacher_hidden, teacher_head, hidden, head, true);
-  for (const auto& [type, tolerance] : {std::pair{torch::kFloat32, 1e-4}, std::pair{torch::kBFloat16, 2e-2}}) {
+  for (const auto& [type, tolerance] :
+       {std::pair{torch::kFloat32, 1e-4}, std::pair{torch::kBFloat16, 2e-2}}) {
     const auto there = [type = type](const torch::Tensor& x) { return x.to(torch::kCUDA, type); };
-    const HeadKl got = kl_at_head(there(teacher_hidden), there(teacher_head), there(hidden), there(head), true, 10);
+    const HeadKl got = kl_at_head(there(teacher_hidden), there(teacher_head), there(hidden),
+                                  there(head), true, 10);
     EXPECT_NEAR(got.sum_nats / expected.sum_nats, 1, tolerance);
     EXPECT_LT(relative(got.hidden_gradient, expected.hidden_gradient), tolerance);
     EXPECT_LT(relative(got.weight_gradient, expected.weight_gradient), tolerance);
@@ -88,7 +101,8 @@ TEST(Curriculum, UsesEveryWindowAlikeInAnOrderOfItsOwn) {
   Text text;
   for (int i = 0; i < 5; ++i) text.files.push_back({i});
   for (int i = 0; i < 7; ++i) text.own.push_back({100 + i});
-  const Curriculum curriculum(text, {15, 21}, 4), again(text, {15, 21}, 4), other(text, {15, 21}, 5);
+  const Curriculum curriculum(text, {15, 21}, 4), again(text, {15, 21}, 4),
+      other(text, {15, 21}, 5);
   std::map<int, int> times;
   bool differs = false;
   int files = 0;

@@ -19,13 +19,15 @@ class ProcessesTest : public ShortRunTest {
     std::string hash;
   };
 
-  Result run(const Group& group, const std::string& checkpoint = {}, const Progress& progress = {}) const {
+  Result run(const Group& group, const std::string& checkpoint = {},
+             const Progress& progress = {}) const {
     at::set_num_threads(1);
     DistillOptions options = options_;
     options.group = group;
     Result result;
     Hasher hasher;
-    for (const auto& [name, bytes] : distill(*original_, *solved_, text_, options, torch::kCPU, checkpoint, "key", result.report, progress)) {
+    for (const auto& [name, bytes] : distill(*original_, *solved_, text_, options, torch::kCPU,
+                                             checkpoint, "key", result.report, progress)) {
       hasher.update(name).update(bytes.data(), bytes.size());
     }
     result.hash = hasher.hex();
@@ -35,9 +37,11 @@ class ProcessesTest : public ShortRunTest {
 
 TEST_F(ProcessesTest, TheDivergenceReachedIsTheSame) {
   open();
-  const auto codes = run_processes(3, [&](Group& group) {  // four windows a step: shares of two sizes
+  // four windows a step: shares of two sizes
+  const auto codes = run_processes(3, [&](Group& group) {
     const Result together = run(group);
-    bool right = together.hash == group.broadcast(together.hash, 0) && together.report.held_end < together.report.held_start;
+    bool right = together.hash == group.broadcast(together.hash, 0) &&
+                 together.report.held_end < together.report.held_start;
     if (group.leads()) {
       const Result alone = run({});
       right = right && std::abs(together.report.held_start / alone.report.held_start - 1) < 1e-6;
@@ -63,7 +67,8 @@ TEST_F(ProcessesTest, AllTakeUpTheFirstOnesCheckpoint) {
     }
     int steps = 0;
     const Result resumed = run(group, checkpoint, [&](const ProgressEvent&) { ++steps; });
-    const bool right = resumed.hash == whole.hash && steps < 6 && resumed.report.held_end == whole.report.held_end;
+    const bool right =
+        resumed.hash == whole.hash && steps < 6 && resumed.report.held_end == whole.report.held_end;
     group.leave();
     return right ? 0 : 1;
   });

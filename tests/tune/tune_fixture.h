@@ -13,10 +13,13 @@ using calibrate::refusal;
 class TuneTest : public calibrate::FolderTest {
  protected:
   void open(const model::TinyOptions& options = {}) {
-    original_ = std::make_unique<gguf::File>(gguf::File::open(model::write_tiny_qwen35(path("tiny.gguf"), options)));
+    original_ = std::make_unique<gguf::File>(
+        gguf::File::open(model::write_tiny_qwen35(path("tiny.gguf"), options)));
     std::vector<gguf::TensorPlan> plans;
     for (const gguf::Tensor& t : original_->tensors()) {
-      plans.push_back({t.name, gguf::is_matrix_to_quantize("qwen35", t) ? gguf::Type::Q4_K : gguf::Type::F32, t.n_dims, t.shape});
+      plans.push_back(
+          {t.name, gguf::is_matrix_to_quantize("qwen35", t) ? gguf::Type::Q4_K : gguf::Type::F32,
+           t.n_dims, t.shape});
     }
     gguf::WriteOptions write;
     write.overwrite = true;
@@ -29,7 +32,10 @@ class TuneTest : public calibrate::FolderTest {
         writer.write(i, 0, values.data(), values.size() * sizeof(float));
         continue;
       }
-      const auto blocks = quantize::round_like_llama(values.data(), static_cast<std::int64_t>(t.n_rows()), static_cast<std::int64_t>(t.n_cols()), nullptr, 1).to_blocks();
+      const auto blocks =
+          quantize::round_like_llama(values.data(), static_cast<std::int64_t>(t.n_rows()),
+                                     static_cast<std::int64_t>(t.n_cols()), nullptr, 1)
+              .to_blocks();
       writer.write(i, 0, blocks.data(), blocks.size() * sizeof blocks[0]);
     }
     writer.commit();
@@ -40,7 +46,9 @@ class TuneTest : public calibrate::FolderTest {
   bool is_solved(const TensorBytes& packed) const {
     for (const auto& [name, bytes] : packed) {
       const gguf::Tensor& tensor = solved_->require(name);
-      if (bytes.size() != tensor.size_bytes || std::memcmp(bytes.data(), tensor.data, bytes.size()) != 0) return false;
+      if (bytes.size() != tensor.size_bytes ||
+          std::memcmp(bytes.data(), tensor.data, bytes.size()) != 0)
+        return false;
     }
     return !packed.empty();
   }

@@ -7,8 +7,10 @@ namespace spectralquant::gguf::codec {
 namespace {
 
 struct BlockTQ1 {
-  std::uint8_t five[48];  ///< five values a byte: 32 bytes hold values 0 … 159, value 32 n + i digit n of byte i; 16 more hold 80 values
-  std::uint8_t four[4];   ///< four values a byte, the last 16
+  /// five values a byte: 32 bytes hold values 0 … 159, value 32 n + i digit n of byte i; 16 more
+  /// hold 80 values
+  std::uint8_t five[48];
+  std::uint8_t four[4];  ///< four values a byte, the last 16
   std::uint16_t d;
 };
 static_assert(sizeof(BlockTQ1) == 54);
@@ -19,16 +21,24 @@ struct BlockTQ2 {
 };
 static_assert(sizeof(BlockTQ2) == 66);
 
-struct BlockQ1 { std::uint16_t d; std::uint8_t qs[16]; };  ///< a bit a value
-struct BlockQ2 { std::uint16_t d; std::uint8_t qs[16]; };  ///< two bits a value
+struct BlockQ1 {
+  std::uint16_t d;
+  std::uint8_t qs[16];
+};  ///< a bit a value
+struct BlockQ2 {
+  std::uint16_t d;
+  std::uint8_t qs[16];
+};  ///< two bits a value
 static_assert(sizeof(BlockQ1) == 18 && sizeof(BlockQ2) == 18);
 
-/// Digits 0 … n_digits − 1 of `n_bytes` bytes, digit by digit. A byte is the fraction digit₀/3 + digit₁/9 + …, in 256ths.
+/// Digits 0 … n_digits − 1 of `n_bytes` bytes, digit by digit. A byte is the fraction digit₀/3 +
+/// digit₁/9 + …, in 256ths.
 float* decode_digits(float d, const std::uint8_t* bytes, int n_bytes, int n_digits, float* values) {
   unsigned power = 1;  // of three
   for (int digit = 0; digit < n_digits; ++digit, power *= 3) {
     for (int i = 0; i < n_bytes; ++i) {
-      const unsigned rest = (bytes[i] * power) & 255;  // the digits before this one are above the point and fall away
+      // the digits before this one are above the point and fall away
+      const unsigned rest = (bytes[i] * power) & 255;
       *values++ = (static_cast<int>(rest * 3 >> 8) - 1) * d;
     }
   }
@@ -51,7 +61,8 @@ void decode_tq1_0(const std::byte* in, std::uint64_t n_values, float* out) {
 void decode_tq2_0(const std::byte* in, std::uint64_t n_values, float* out) {
   for_each_block<BlockTQ2, 256>(in, n_values, out, [](const BlockTQ2& block, float* values) {
     const float d = half_to_float(block.d);
-    for (int v = 0; v < 256; ++v) values[v] = ((block.qs[v / 128 * 32 + v % 32] >> (v % 128 / 32 * 2) & 3) - 1) * d;
+    for (int v = 0; v < 256; ++v)
+      values[v] = ((block.qs[v / 128 * 32 + v % 32] >> (v % 128 / 32 * 2) & 3) - 1) * d;
   });
 }
 

@@ -6,8 +6,9 @@
 
 namespace spectralquant::gguf::codec {
 
-// The row decoders, one per type. All of them: `in` may be unaligned, n_values is a multiple of the type's block,
-// and the float operations are those of ggml's dequantize_row_* in the same order, so the bits are the same.
+// The row decoders, one per type. All of them: `in` may be unaligned, n_values is a multiple of the
+// type's block, and the float operations are those of ggml's dequantize_row_* in the same order, so
+// the bits are the same.
 
 void decode_f32(const std::byte* in, std::uint64_t n_values, float* out);
 void decode_f16(const std::byte* in, std::uint64_t n_values, float* out);
@@ -44,21 +45,27 @@ void decode_q2_0(const std::byte* in, std::uint64_t n_values, float* out);
 void decode_mxfp4(const std::byte* in, std::uint64_t n_values, float* out);
 void decode_nvfp4(const std::byte* in, std::uint64_t n_values, float* out);
 
-static_assert(std::endian::native == std::endian::little, "GGUF files are little-endian and their blocks are read as they stand");
+static_assert(std::endian::native == std::endian::little,
+              "GGUF files are little-endian and their blocks are read as they stand");
 
-/// Calls decode_block(block, out) for every block of a row. The block is copied first: files promise no alignment.
+/// Calls decode_block(block, out) for every block of a row. The block is copied first: files
+/// promise no alignment.
 template <class Block, std::uint64_t kValues, class DecodeBlock>
-inline void for_each_block(const std::byte* in, std::uint64_t n_values, float* out, DecodeBlock decode_block) {
-  for (std::uint64_t done = 0; done < n_values; done += kValues, in += sizeof(Block), out += kValues) {
+inline void for_each_block(const std::byte* in, std::uint64_t n_values, float* out,
+                           DecodeBlock decode_block) {
+  for (std::uint64_t done = 0; done < n_values;
+       done += kValues, in += sizeof(Block), out += kValues) {
     Block block;
     std::memcpy(&block, in, sizeof(Block));
     decode_block(block, out);
   }
 }
 
-/// The 6-bit scales and mins of Q4_K and Q5_K. For blocks 0..3 they are the low six bits of bytes 0..3 and 4..7;
-/// for blocks 4..7 the low four bits share bytes 8..11, and the high two bits top up bytes 0..3 and 4..7.
-inline void unpack_scales(const std::uint8_t packed[12], std::uint8_t scale[8], std::uint8_t min[8]) {
+/// The 6-bit scales and mins of Q4_K and Q5_K. For blocks 0..3 they are the low six bits of bytes
+/// 0..3 and 4..7; for blocks 4..7 the low four bits share bytes 8..11, and the high two bits top up
+/// bytes 0..3 and 4..7.
+inline void unpack_scales(const std::uint8_t packed[12], std::uint8_t scale[8],
+                          std::uint8_t min[8]) {
   for (int j = 0; j < 4; ++j) {
     scale[j] = packed[j] & 63;
     min[j] = packed[j + 4] & 63;

@@ -2,8 +2,8 @@
 #include "spectralquant/gguf/codec/grid_point.h"
 #include "spectralquant/gguf/codec/half.h"
 
-// One bit and a half: each group of eight values is a point of a grid of −1, 0 and 1, all shifted by an eighth up or down.
-// Four groups make a block of 32.
+// One bit and a half: each group of eight values is a point of a grid of −1, 0 and 1, all shifted
+// by an eighth up or down. Four groups make a block of 32.
 
 namespace spectralquant::gguf::codec {
 namespace {
@@ -16,14 +16,17 @@ constexpr float kShift = 0.125f;
 struct BlockIQ1S {
   std::uint16_t d;
   std::uint8_t points[32];  ///< low eight bits
-  std::uint16_t high[8];    ///< high three bits of the points, four times; three bits of scale; the top bit set: shifted down
+  /// high three bits of the points, four times; three bits of scale; the top bit set: shifted down
+  std::uint16_t high[8];
 };
 static_assert(sizeof(BlockIQ1S) == 50);
 
 struct BlockIQ1M {
   std::uint8_t points[32];  ///< low eight bits
-  std::uint8_t high[16];    ///< a half a group: high three bits of the point, the fourth bit set: shifted down
-  std::uint16_t scales[4];  ///< three bits for each 16 values, four times; the top four bits are a quarter of the fp16 d
+  /// a half a group: high three bits of the point, the fourth bit set: shifted down
+  std::uint8_t high[16];
+  /// three bits for each 16 values, four times; the top four bits are a quarter of the fp16 d
+  std::uint16_t scales[4];
 };
 static_assert(sizeof(BlockIQ1M) == 56);
 
@@ -42,7 +45,8 @@ void decode_iq1_s(const std::byte* in, std::uint64_t n_values, float* out) {
     for (int g = 0; g < 32; ++g, values += 8) {
       const int high = block.high[g / 4];
       const float scale = d * (2 * (high >> 12 & 7) + 1);
-      decode_group(scale, kGridIQ1[block.points[g] | (high >> (3 * (g % 4)) & 7) << 8], high >> 15, values);
+      decode_group(scale, kGridIQ1[block.points[g] | (high >> (3 * (g % 4)) & 7) << 8], high >> 15,
+                   values);
     }
   });
 }

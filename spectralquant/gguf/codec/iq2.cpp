@@ -2,7 +2,8 @@
 #include "spectralquant/gguf/codec/grid_point.h"
 #include "spectralquant/gguf/codec/half.h"
 
-// Two bits and a little: each group of eight values is a point of a grid, with signs. Four groups make a block of 32.
+// Two bits and a little: each group of eight values is a point of a grid, with signs. Four groups
+// make a block of 32.
 
 namespace spectralquant::gguf::codec {
 namespace {
@@ -29,7 +30,7 @@ static_assert(sizeof(BlockIQ2XS) == 74);
 
 struct BlockIQ2S {
   std::uint16_t d;
-  std::uint8_t points[32];      ///< low eight bits
+  std::uint8_t points[32];  ///< low eight bits
   std::uint8_t signs[32];
   std::uint8_t points_high[8];  ///< high two bits of group g of a block at bit 2 g
   std::uint8_t scales[8];       ///< as in IQ2_XS
@@ -53,7 +54,8 @@ void decode_iq2_xxs(const std::byte* in, std::uint64_t n_values, float* out) {
     for (const auto& part : block.blocks) {
       const float scale = block_scale(d, part.signs_and_scale >> 28);
       for (int g = 0; g < 4; ++g, values += 8)
-        decode_group(scale, kGridIQ2XXS[part.points[g]], even_signs(part.signs_and_scale >> (7 * g) & 127), values);
+        decode_group(scale, kGridIQ2XXS[part.points[g]],
+                     even_signs(part.signs_and_scale >> (7 * g) & 127), values);
     }
   });
 }
@@ -64,7 +66,8 @@ void decode_iq2_xs(const std::byte* in, std::uint64_t n_values, float* out) {
     const float d = half_to_float(block.d);
     for (int g = 0; g < 32; ++g, values += 8) {
       const float scale = block_scale(d, block.scales[g / 4] >> (g % 4 / 2 * 4) & 15);
-      decode_group(scale, kGridIQ2XS[block.groups[g] & 511], even_signs(block.groups[g] >> 9), values);
+      decode_group(scale, kGridIQ2XS[block.groups[g] & 511], even_signs(block.groups[g] >> 9),
+                   values);
     }
   });
 }

@@ -2,7 +2,8 @@
 #include "spectralquant/gguf/codec/grid_point.h"
 #include "spectralquant/gguf/codec/half.h"
 
-// Three bits and a little: each group of four values is a point of a grid, with signs. Eight groups make a block of 32.
+// Three bits and a little: each group of four values is a point of a grid, with signs. Eight groups
+// make a block of 32.
 
 namespace spectralquant::gguf::codec {
 namespace {
@@ -15,7 +16,8 @@ constexpr float kLevelsS[8] = {1, 3, 5, 7, 9, 11, 13, 15};
 struct BlockIQ3XXS {
   std::uint16_t d;
   std::uint8_t points[64];
-  std::uint32_t signs_and_scale[8];  ///< seven bits of signs for two groups, four times, then four bits of scale
+  /// seven bits of signs for two groups, four times, then four bits of scale
+  std::uint32_t signs_and_scale[8];
 } __attribute__((packed));
 static_assert(sizeof(BlockIQ3XXS) == 98);
 
@@ -29,7 +31,8 @@ struct BlockIQ3S {
 static_assert(sizeof(BlockIQ3S) == 110);
 
 /// Two groups, which share a byte of signs.
-void decode_pair(float scale, const float levels[8], std::uint16_t first, std::uint16_t second, std::uint8_t signs, float* values) {
+void decode_pair(float scale, const float levels[8], std::uint16_t first, std::uint16_t second,
+                 std::uint8_t signs, float* values) {
   float level[8];
   unpack_point<4, 3>(first, levels, level);
   unpack_point<4, 3>(second, levels, level + 4);
@@ -46,7 +49,8 @@ void decode_iq3_xxs(const std::byte* in, std::uint64_t n_values, float* out) {
       const std::uint32_t packed = block.signs_and_scale[pair / 4];
       const float scale = d * (0.5f + (packed >> 28)) * 0.5f;
       const std::uint8_t* points = block.points + 2 * pair;
-      decode_pair(scale, kLevelsXXS, kGridIQ3XXS[points[0]], kGridIQ3XXS[points[1]], even_signs(packed >> (7 * (pair % 4)) & 127), values);
+      decode_pair(scale, kLevelsXXS, kGridIQ3XXS[points[0]], kGridIQ3XXS[points[1]],
+                  even_signs(packed >> (7 * (pair % 4)) & 127), values);
     }
   });
 }
@@ -59,7 +63,8 @@ void decode_iq3_s(const std::byte* in, std::uint64_t n_values, float* out) {
       const int b = pair / 4, high = block.points_high[b] >> (2 * (pair % 4));
       const float scale = d * (1 + 2 * (block.scales[b / 2] >> (b % 2 * 4) & 15));
       const std::uint8_t* points = block.points + 2 * pair;
-      decode_pair(scale, kLevelsS, kGridIQ3S[points[0] | (high & 1) << 8], kGridIQ3S[points[1] | (high & 2) << 7], block.signs[pair], values);
+      decode_pair(scale, kLevelsS, kGridIQ3S[points[0] | (high & 1) << 8],
+                  kGridIQ3S[points[1] | (high & 2) << 7], block.signs[pair], values);
     }
   });
 }

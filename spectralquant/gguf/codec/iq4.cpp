@@ -5,7 +5,8 @@ namespace spectralquant::gguf::codec {
 namespace {
 
 /// The sixteen unevenly spaced levels of the IQ4 formats (kvalues_iq4nl of ggml).
-constexpr std::int8_t kLevels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+constexpr std::int8_t kLevels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                     1,    13,   25,  38,  53,  69,  89,  113};
 
 struct BlockIQ4NL {
   std::uint16_t d;
@@ -30,8 +31,9 @@ void decode_levels(float scale, const std::uint8_t qs[16], float* values) {
 
 /// value = d · level[q]
 void decode_iq4_nl(const std::byte* in, std::uint64_t n_values, float* out) {
-  for_each_block<BlockIQ4NL, 32>(in, n_values, out,
-                                 [](const BlockIQ4NL& block, float* values) { decode_levels(half_to_float(block.d), block.qs, values); });
+  for_each_block<BlockIQ4NL, 32>(in, n_values, out, [](const BlockIQ4NL& block, float* values) {
+    decode_levels(half_to_float(block.d), block.qs, values);
+  });
 }
 
 /// value = d · (scale − 32) · level[q], scale of six bits
@@ -39,7 +41,8 @@ void decode_iq4_xs(const std::byte* in, std::uint64_t n_values, float* out) {
   for_each_block<BlockIQ4XS, 256>(in, n_values, out, [](const BlockIQ4XS& block, float* values) {
     const float d = half_to_float(block.d);
     for (int b = 0; b < 8; ++b) {
-      const int low = block.scales_low[b / 2] >> (4 * (b % 2)) & 15, high = block.scales_high >> (2 * b) & 3;
+      const int low = block.scales_low[b / 2] >> (4 * (b % 2)) & 15,
+                high = block.scales_high >> (2 * b) & 3;
       decode_levels(d * ((low | high << 4) - 32), block.qs + 16 * b, values + 32 * b);
     }
   });

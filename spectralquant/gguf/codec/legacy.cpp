@@ -1,18 +1,35 @@
 #include "spectralquant/gguf/codec/formats.h"
 #include "spectralquant/gguf/codec/half.h"
 
-// The formats of 32 values that came before the K-quants. Four bits of the first 16 values lie in the low halves of
-// `qs`, those of the last 16 in the high halves; a fifth bit, where there is one, is bit i of `qh`.
+// The formats of 32 values that came before the K-quants. Four bits of the first 16 values lie in
+// the low halves of `qs`, those of the last 16 in the high halves; a fifth bit, where there is one,
+// is bit i of `qh`.
 
 namespace spectralquant::gguf::codec {
 namespace {
 
-struct BlockQ4_0 { std::uint16_t d; std::uint8_t qs[16]; };
-struct BlockQ4_1 { std::uint16_t d, m; std::uint8_t qs[16]; };
-struct BlockQ5_0 { std::uint16_t d; std::uint8_t qh[4], qs[16]; };
-struct BlockQ5_1 { std::uint16_t d, m; std::uint8_t qh[4], qs[16]; };
-struct BlockQ8_0 { std::uint16_t d; std::int8_t qs[32]; };
-static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24 && sizeof(BlockQ8_0) == 34);
+struct BlockQ4_0 {
+  std::uint16_t d;
+  std::uint8_t qs[16];
+};
+struct BlockQ4_1 {
+  std::uint16_t d, m;
+  std::uint8_t qs[16];
+};
+struct BlockQ5_0 {
+  std::uint16_t d;
+  std::uint8_t qh[4], qs[16];
+};
+struct BlockQ5_1 {
+  std::uint16_t d, m;
+  std::uint8_t qh[4], qs[16];
+};
+struct BlockQ8_0 {
+  std::uint16_t d;
+  std::int8_t qs[32];
+};
+static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 &&
+              sizeof(BlockQ5_1) == 24 && sizeof(BlockQ8_0) == 34);
 
 constexpr std::uint64_t kValues = 32;
 
@@ -45,7 +62,8 @@ void decode_q4_1(const std::byte* in, std::uint64_t n_values, float* out) {
 void decode_q5_0(const std::byte* in, std::uint64_t n_values, float* out) {
   for_each_block<BlockQ5_0, kValues>(in, n_values, out, [](const BlockQ5_0& block, float* values) {
     const float d = half_to_float(block.d);
-    for (int i = 0; i < 32; ++i) values[i] = ((low_bits(block.qs, i) | fifth_bit(block.qh, i)) - 16) * d;
+    for (int i = 0; i < 32; ++i)
+      values[i] = ((low_bits(block.qs, i) | fifth_bit(block.qh, i)) - 16) * d;
   });
 }
 
@@ -53,7 +71,8 @@ void decode_q5_0(const std::byte* in, std::uint64_t n_values, float* out) {
 void decode_q5_1(const std::byte* in, std::uint64_t n_values, float* out) {
   for_each_block<BlockQ5_1, kValues>(in, n_values, out, [](const BlockQ5_1& block, float* values) {
     const float d = half_to_float(block.d), m = half_to_float(block.m);
-    for (int i = 0; i < 32; ++i) values[i] = (low_bits(block.qs, i) | fifth_bit(block.qh, i)) * d + m;
+    for (int i = 0; i < 32; ++i)
+      values[i] = (low_bits(block.qs, i) | fifth_bit(block.qh, i)) * d + m;
   });
 }
 

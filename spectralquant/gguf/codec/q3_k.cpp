@@ -31,7 +31,8 @@ void decode_q3_k(const std::byte* in, std::uint64_t n_values, float* out) {
       const std::uint8_t* third = block.hmask + 16 * (b % 2);
       const int shift = 2 * (b % 8 / 2);
       const float scale = d * scale_of(block.scales, b);
-      for (int i = 0; i < 16; ++i) values[i] = scale * ((bytes[i] >> shift & 3) + (third[i] >> (b / 2) & 1) * 4 - 4);
+      for (int i = 0; i < 16; ++i)
+        values[i] = scale * ((bytes[i] >> shift & 3) + (third[i] >> (b / 2) & 1) * 4 - 4);
     }
   });
 }

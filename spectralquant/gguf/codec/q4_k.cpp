@@ -26,11 +26,13 @@ BlockQ4K pack(const UnpackedQ4K& values) {
   for (int j = 0; j < 4; ++j) {
     block.scales[j] = static_cast<std::uint8_t>(values.scale[j] | values.scale[j + 4] >> 4 << 6);
     block.scales[j + 4] = static_cast<std::uint8_t>(values.min[j] | values.min[j + 4] >> 4 << 6);
-    block.scales[j + 8] = static_cast<std::uint8_t>((values.scale[j + 4] & 15) | (values.min[j + 4] & 15) << 4);
+    block.scales[j + 8] =
+        static_cast<std::uint8_t>((values.scale[j + 4] & 15) | (values.min[j + 4] & 15) << 4);
   }
   for (int pair = 0; pair < 4; ++pair) {
     const std::uint8_t* code = values.code + 64 * pair;
-    for (int i = 0; i < 32; ++i) block.qs[32 * pair + i] = static_cast<std::uint8_t>(code[i] | code[32 + i] << 4);
+    for (int i = 0; i < 32; ++i)
+      block.qs[32 * pair + i] = static_cast<std::uint8_t>(code[i] | code[32 + i] << 4);
   }
   return block;
 }

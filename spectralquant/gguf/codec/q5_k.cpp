@@ -24,7 +24,8 @@ void decode_q5_k(const std::byte* in, std::uint64_t n_values, float* out) {
       const std::uint8_t* bytes = block.qs + 32 * (b / 2);
       const int shift = 4 * (b % 2);
       const float scale = d * scales[b], min = dmin * mins[b];
-      for (int i = 0; i < 32; ++i) values[i] = scale * ((bytes[i] >> shift & 15) + (block.qh[i] >> b & 1) * 16) - min;
+      for (int i = 0; i < 32; ++i)
+        values[i] = scale * ((bytes[i] >> shift & 15) + (block.qh[i] >> b & 1) * 16) - min;
     }
   });
 }

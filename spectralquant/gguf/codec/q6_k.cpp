@@ -5,8 +5,10 @@ namespace spectralquant::gguf::codec {
 namespace {
 
 struct BlockQ6K {
-  std::uint8_t ql[128];    ///< low four bits: each 128 values share 64 bytes, the first 64 values in the low halves
-  std::uint8_t qh[64];     ///< high two bits: each 128 values share 32 bytes, values 32 k … 32 k + 31 in bits 2 k, 2 k + 1
+  /// low four bits: each 128 values share 64 bytes, the first 64 values in the low halves
+  std::uint8_t ql[128];
+  /// high two bits: each 128 values share 32 bytes, values 32 k … 32 k + 31 in bits 2 k, 2 k + 1
+  std::uint8_t qh[64];
   std::int8_t scales[16];  ///< a block of 16 values each
   std::uint16_t d;
 };
@@ -24,7 +26,8 @@ void decode_q6_k(const std::byte* in, std::uint64_t n_values, float* out) {
       const std::uint8_t* high = block.qh + 32 * half + side;
       const int low_shift = 4 * (quarter / 2), high_shift = 2 * quarter;
       const float scale = d * block.scales[b];
-      for (int i = 0; i < 16; ++i) values[i] = scale * (((low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
+      for (int i = 0; i < 16; ++i)
+        values[i] = scale * (((low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4) - 32);
     }
   });
 }
