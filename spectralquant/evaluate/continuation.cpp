@@ -51,9 +51,9 @@ std::vector<std::vector<text::TokenId>> continuations(Subject& subject, const Pr
   return written;
 }
 
-Divergence compare_continuations(const std::vector<std::vector<text::TokenId>>& reference,
-                                 const std::vector<std::vector<text::TokenId>>& candidate) {
-  Divergence out;
+CommonPrefixes compare_continuations(const std::vector<std::vector<text::TokenId>>& reference,
+                                     const std::vector<std::vector<text::TokenId>>& candidate) {
+  CommonPrefixes out;
   if (reference.empty()) return out;
   const auto length = static_cast<std::int64_t>(reference[0].size());
   const auto n = static_cast<double>(reference.size());

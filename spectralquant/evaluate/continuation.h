@@ -26,7 +26,7 @@ std::vector<std::vector<text::TokenId>> continuations(Subject& subject, const Pr
                                                       Cache& cache, const Progress& progress = {});
 
 /// How long two models write the same.
-struct Divergence {
+struct CommonPrefixes {
   /// by prompt: tokens until they differ; the whole length if they never do
   std::vector<std::int64_t> same;
   std::optional<double> median;  ///< of `same`; none if most never differ
@@ -36,7 +36,7 @@ struct Divergence {
       /// tokens, share of prompts still the same; two steps an octave from (0, 1) to the length
       curve;
 };
-Divergence compare_continuations(const std::vector<std::vector<text::TokenId>>& reference,
-                                 const std::vector<std::vector<text::TokenId>>& candidate);
+CommonPrefixes compare_continuations(const std::vector<std::vector<text::TokenId>>& reference,
+                                     const std::vector<std::vector<text::TokenId>>& candidate);
 
 }  // namespace spectralquant::evaluate

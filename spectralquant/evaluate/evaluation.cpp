@@ -267,7 +267,7 @@ void Job::compare_written() {
                                 request_.continue_tokens,
                                 {}};
       for (std::size_t p = 0; p < std::min(kExamples, candidate.size()); ++p) {
-        const auto same = static_cast<std::ptrdiff_t>(entry.divergence.same[p]);
+        const auto same = static_cast<std::ptrdiff_t>(entry.prefixes.same[p]);
         const auto rest = [&](const std::vector<text::TokenId>& t) {
           return tokenizer_.decode({t.begin() + same, t.end()});
         };

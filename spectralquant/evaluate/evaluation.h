@@ -42,7 +42,7 @@ struct Evaluation {
   };
   struct Written {
     std::size_t suite, row;
-    Divergence divergence;
+    CommonPrefixes prefixes;
     struct Example {
       std::string prompt, same, reference, candidate;
       std::int64_t diverged_at = 0;

@@ -87,7 +87,7 @@ Grid continuation_grid(const Evaluation& e) {
                "same to the end", "same part"};
   grid.left = {1};
   for (const auto& w : e.continuations) {
-    const auto& d = w.divergence;
+    const auto& d = w.prefixes;
     grid.rows.push_back(
         {e.table.rows[w.row].name, e.table.suites[w.suite].name, fmt::format("{}", w.n_prompts),
          d.median ? fmt::format("{:g}", *d.median) : fmt::format("over {}", w.n_tokens),

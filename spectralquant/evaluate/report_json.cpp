@@ -146,7 +146,7 @@ void put_behaviour(Json& out, const Evaluation& e) {
   out["continuations"] = Json::array();
   for (const auto& w : e.continuations) {
     Json curve = Json::array(), examples = Json::array();
-    for (const auto& [tokens, share] : w.divergence.curve) curve.push_back({tokens, share});
+    for (const auto& [tokens, share] : w.prefixes.curve) curve.push_back({tokens, share});
     for (const auto& x : w.examples)
       examples.push_back({{"prompt", x.prompt},
                           {"same", x.same},
@@ -159,9 +159,9 @@ void put_behaviour(Json& out, const Evaluation& e) {
          {"prompts", w.n_prompts},
          {"prompt_tokens", w.prompt_tokens},
          {"tokens", w.n_tokens},
-         {"median", w.divergence.median ? Json(*w.divergence.median) : Json(nullptr)},
-         {"identical", w.divergence.identical},
-         {"agreement", w.divergence.agreement},
+         {"median", w.prefixes.median ? Json(*w.prefixes.median) : Json(nullptr)},
+         {"identical", w.prefixes.identical},
+         {"agreement", w.prefixes.agreement},
          {"curve", curve},
          {"examples", examples}});
   }

@@ -205,9 +205,9 @@ class Reader {
       written.n_prompts = static_cast<std::size_t>(count(entry, "prompts"));
       written.n_tokens = count(entry, "tokens");
       if (const double median = number(entry, "median"); median == median)
-        written.divergence.median = median;
-      written.divergence.identical = number(entry, "identical");
-      written.divergence.agreement = number(entry, "agreement");
+        written.prefixes.median = median;
+      written.prefixes.identical = number(entry, "identical");
+      written.prefixes.agreement = number(entry, "agreement");
       out_.continuations.push_back(std::move(written));
     }
   }

@@ -7,7 +7,7 @@ namespace {
 
 using Rows = std::vector<std::vector<text::TokenId>>;
 
-TEST(DivergenceTest, CountsTokensUntilTheyDiffer) {
+TEST(CommonPrefixesTest, CountsTokensUntilTheyDiffer) {
   const Rows reference = {{1, 2, 3, 4, 5, 6, 7, 8},
                           {1, 2, 3, 4, 5, 6, 7, 8},
                           {1, 2, 3, 4, 5, 6, 7, 8},
@@ -26,7 +26,7 @@ TEST(DivergenceTest, CountsTokensUntilTheyDiffer) {
   EXPECT_EQ(d.curve, curve);
 }
 
-TEST(DivergenceTest, ThereIsNoMedianWhenMostNeverDiffer) {
+TEST(CommonPrefixesTest, ThereIsNoMedianWhenMostNeverDiffer) {
   const Rows same = {{1, 2}, {3, 4}, {5, 6}};
   const auto d = compare_continuations(same, same);
   EXPECT_FALSE(d.median.has_value());

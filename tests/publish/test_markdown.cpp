@@ -74,9 +74,9 @@ evaluate::Evaluation everything() {
   evaluate::Evaluation::Written written;
   written.suite = 0, written.row = 1, written.n_prompts = 60, written.prompt_tokens = 64,
   written.n_tokens = 64;
-  written.divergence.identical = 0.3, written.divergence.agreement = 0.65;
+  written.prefixes.identical = 0.3, written.prefixes.agreement = 0.65;
   e.continuations = {written};
-  written.row = 2, written.divergence.median = 8.5;
+  written.row = 2, written.prefixes.median = 8.5;
   e.continuations.push_back(written);
   evaluate::ChoiceScore choice{{0.41, 0.35, 0.48}, {0.43, 0.37, 0.5}, {0.93, 0.9, 0.96}, 4, 7};
   e.choices = {{"quiz", "quiz.jsonl", "cd", 200, {choice, choice, choice}}};
