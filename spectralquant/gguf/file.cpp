@@ -1,13 +1,8 @@
 #include "spectralquant/gguf/file.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
@@ -16,54 +11,12 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
 #include "spectralquant/gguf/header.h"
+#include "spectralquant/gguf/mapping.h"
 
 namespace spectralquant::gguf {
 namespace {
 
 constexpr std::int64_t kMaxSplits = 99999;  // five digits in the name
-
-/// A whole file, mapped read-only.
-class Mapping {
- public:
-  explicit Mapping(const std::string& path) {
-    // a FIFO must not block
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-      throw bad_input(fmt::format("cannot open {}: {}", path, std::strerror(errno)), path,
-                      "check the path and its permissions");
-    struct stat info {};
-    const bool known = ::fstat(fd, &info) == 0;
-    if (!known || !S_ISREG(info.st_mode)) {
-      ::close(fd);
-      throw bad_input(fmt::format("{} is {}", path,
-                                  known && S_ISDIR(info.st_mode) ? "a folder, not a file"
-                                                                 : "not a regular file"),
-                      path, "give a .gguf file");
-    }
-    size_ = static_cast<std::uint64_t>(info.st_size);
-    void* address = size_ == 0 ? nullptr : ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
-    const int reason = errno;
-    ::close(fd);
-    if (address == MAP_FAILED)
-      throw Error(ErrorCode::kFailed,
-                  fmt::format("cannot map {} ({} bytes): {}", path, size_, std::strerror(reason)),
-                  path, "raise the address-space limit (ulimit -v)");
-    data_ = static_cast<const std::byte*>(address);
-  }
-  ~Mapping() {
-    if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
-  }
-  Mapping(Mapping&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-  Mapping& operator=(Mapping&&) = delete;
-
-  const std::byte* data() const { return data_; }
-  std::uint64_t size() const { return size_; }
-
- private:
-  const std::byte* data_ = nullptr;
-  std::uint64_t size_ = 0;
-};
 
 /// Path of part `index` (from 0) of a set whose first part is `first`; nullopt when `first` is not
 /// named like one.
@@ -91,7 +44,7 @@ struct File::Impl {
   std::string hash;
 
   Header add(const std::string& part) {
-    const Mapping& mapping = mappings.emplace_back(part);
+    const Mapping& mapping = mappings.emplace_back(part, "give a .gguf file");
     paths.push_back(part);
     size_bytes += mapping.size();
     return parse_header(mapping.data(), mapping.size(), part);

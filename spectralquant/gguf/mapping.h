@@ -1,0 +1,28 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace spectralquant::gguf {
+
+/// A whole file, mapped read-only.
+///
+/// Errors   Error(kBadInput): absent, not readable, or no regular file; then `fix` says what to
+///          give. Error(kFailed): no room in the address space.
+/// Threads  const members may be called from any thread.
+class Mapping {
+ public:
+  Mapping(const std::string& path, const std::string& fix);
+  ~Mapping();
+  Mapping(Mapping&& other) noexcept;
+  Mapping& operator=(Mapping&&) = delete;
+
+  const std::byte* data() const { return data_; }
+  std::uint64_t size() const { return size_; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  std::uint64_t size_ = 0;
+};
+
+}  // namespace spectralquant::gguf
