@@ -181,7 +181,10 @@ std::vector<std::vector<TokenId>> encode_documents(const Corpus& corpus, const T
                                                    EncodeOptions options) {
   std::vector<std::vector<TokenId>> ids(corpus.documents.size());
   parallel_for(ids.size(), 0, [&](std::size_t i) {
-    ids[i] = tokenizer.encode(corpus.documents[i].text, options);
+    const Document& document = corpus.documents[i];
+    EncodeOptions chosen = options;
+    if (document.is_chat) chosen.parse_special = true;
+    ids[i] = tokenizer.encode(document.text, chosen);
   });
   return ids;
 }

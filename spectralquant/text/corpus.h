@@ -35,6 +35,9 @@ std::vector<std::string> expand_patterns(const std::vector<std::string>& pattern
 Corpus load_corpus(const std::vector<std::string>& patterns, const ChatFormat& chat);
 
 /// Tokens of each document.
+///
+/// In a chat special tokens are always parsed, because its markers are some; parse_special decides
+/// for all other documents.
 std::vector<std::vector<TokenId>> encode_documents(const Corpus& corpus, const Tokenizer& tokenizer,
                                                    EncodeOptions options = {});
 

@@ -11,7 +11,10 @@ namespace spectralquant::text {
 
 using TokenId = std::int32_t;
 
-/// How text becomes tokens; the defaults are those of llama-perplexity and llama-tokenize.
+/// How text becomes tokens; the defaults are those of llama-tokenize.
+///
+/// llama-perplexity and llama-imatrix add special tokens, but parse none in plain text
+/// (llama-imatrix does with --parse-special).
 struct EncodeOptions {
   /// add BOS/EOS where the model asks for it (tokenizer.ggml.add_bos_token)
   bool add_special = true;

@@ -151,6 +151,23 @@ TEST_F(CorpusTest, EncodesEveryDocumentForItself) {
                                                {tokenizer.find("<|im_start|>")}}));
 }
 
+TEST_F(CorpusTest, ParsesSpecialTokensInPlainTextWhenAskedToAndInChatsAlways) {
+  const Tokenizer tokenizer = Tokenizer::from_metadata(nano_metadata());
+  const Corpus corpus =
+      load_corpus({write("a.jsonl",
+                         "{\"text\": \"<|im_start|>\"}\n"
+                         "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n")},
+                  chat_);
+  const auto start = tokenizer.find("<|im_start|>");
+  const auto parsed = encode_documents(corpus, tokenizer, {.parse_special = true});
+  EXPECT_THAT(parsed[0], ElementsAre(start));
+  EXPECT_EQ(parsed[1][0], start);
+  const auto letters = encode_documents(corpus, tokenizer, {.parse_special = false});
+  EXPECT_THAT(letters[0], testing::AllOf(testing::SizeIs(testing::Gt(1u)),
+                                         testing::Not(testing::Contains(start))));
+  EXPECT_EQ(letters[1], parsed[1]);
+}
+
 TEST(CutWindowsTest, JoinsWithSeparatorsAndDropsTheRest) {
   const std::vector<std::vector<TokenId>> documents = {{1, 2, 3}, {}, {4, 5}, {6}};
   EXPECT_THAT(cut_windows(documents, 3, 0),
