@@ -1,26 +1,25 @@
 // spectralquant calibrate MODEL -o SIGNALS: gathers moments once, for many runs of quantize.
 #include <fmt/format.h>
 
-#include <charconv>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/cli/calibration_arguments.h"
+#include "spectralquant/cli/common.h"
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/together.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/model/model.h"
+#include "spectralquant/pipeline/calibration_text.h"
 #include "spectralquant/pipeline/checks.h"
+#include "spectralquant/pipeline/device.h"
 #include "spectralquant/text/corpus.h"
 
 namespace spectralquant::cli {
 namespace {
-
-// enough for H of matrices up to some thousand columns (docs/method.md)
-constexpr std::int64_t kDefaultSelfTokens = 131072;
 
 struct Arguments {
   CommonOptions common;
@@ -28,17 +27,6 @@ struct Arguments {
   std::string model, output, imatrix;
   bool output_moments = false, overwrite = false;
 };
-
-std::int64_t parse_self(const std::string& text) {
-  if (text == "self") return kDefaultSelfTokens;
-  std::int64_t n = 0;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data() + 5, end, n);
-  if (error != std::errc{} || stop != end || n <= 0)
-    throw Error(ErrorCode::kBadUsage, "'" + text + "' is not self:N with a number of tokens",
-                "--calibration", "e.g. self:131072");
-  return n;
-}
 
 /// Found before the long work: an output that is an input, or both outputs in one file, would cost
 /// the user a file.
@@ -97,21 +85,6 @@ void run(Arguments& arguments) {
 }
 
 }  // namespace
-
-pipeline::CalibrationSource to_source(const CalibrationArguments& arguments, bool needed) {
-  pipeline::CalibrationSource source;
-  source.window_tokens = arguments.window_tokens;
-  source.max_tokens = arguments.max_tokens;
-  source.self_temperature = arguments.self_temperature;
-  for (const auto& entry : arguments.sources) {
-    if (entry == "self" || entry.rfind("self:", 0) == 0)
-      source.self_tokens += parse_self(entry);
-    else
-      source.files.push_back(entry);
-  }
-  if (needed && arguments.sources.empty()) source.self_tokens = kDefaultSelfTokens;
-  return source;
-}
 
 void add_calibrate(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();

@@ -1,7 +1,8 @@
+#include "spectralquant/cli/common.h"
+
 #include <malloc.h>
 
 #include "spectralquant/cli/console.h"
-#include "spectralquant/cli/verbs.h"
 #include "spectralquant/model/threads.h"
 
 namespace spectralquant::cli {
@@ -39,24 +40,6 @@ void prepare_engine(const CommonOptions& options, Console& console) {
         "warning    matrix products run on a reference BLAS, about 100 times slower than they "
         "could: apt-get install libopenblas0-pthread");
   }
-}
-
-void add_calibration(CLI::App& verb, CalibrationArguments& arguments) {
-  verb.add_option("--calibration", arguments.sources,
-                  "text the model is run on: .txt or .jsonl files or globs, and self:N = N tokens "
-                  "that the model writes itself "
-                  "(default self:131072)")
-      ->type_name("FILE|self:N");
-  verb.add_option("--self-temperature", arguments.self_temperature,
-                  "temperature at which the model writes its own text")
-      ->capture_default_str()
-      ->check(CLI::Range(0.1, 10.0).description(""));
-  verb.add_option("--window", arguments.window_tokens, "tokens per calibration window")
-      ->capture_default_str()
-      ->check(CLI::Range(16, 65536).description(""));
-  verb.add_option("--max-tokens", arguments.max_tokens,
-                  "use at most this many tokens of the files; 0: all")
-      ->capture_default_str();
 }
 
 }  // namespace spectralquant::cli

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "spectralquant/cli/common.h"
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/evaluate/report.h"

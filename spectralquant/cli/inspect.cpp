@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "spectralquant/cli/common.h"
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/inspect_signals.h"
 #include "spectralquant/cli/verbs.h"

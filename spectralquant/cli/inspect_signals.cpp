@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "spectralquant/cli/console.h"
+#include "spectralquant/pipeline/calibration_text.h"
 #include "spectralquant/spectra/measure.h"
 #include "spectralquant/spectra/report.h"
 

@@ -1,6 +1,6 @@
 #pragma once
 #include "spectralquant/cli/calibration_arguments.h"
-#include "spectralquant/cli/verbs.h"
+#include "spectralquant/cli/common.h"
 
 namespace spectralquant::cli {
 

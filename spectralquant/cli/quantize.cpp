@@ -7,9 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/cli/calibration_arguments.h"
+#include "spectralquant/cli/common.h"
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/together.h"
 #include "spectralquant/cli/verbs.h"
+#include "spectralquant/pipeline/estimate.h"
 #include "spectralquant/pipeline/quantize_file.h"
 
 namespace spectralquant::cli {
@@ -96,40 +98,6 @@ void print_plan(const Arguments& arguments) {
   fmt::print("time         about {}\n", human_seconds(estimate.seconds));
 }
 
-nlohmann::json to_json(const pipeline::QuantizeOptions& options,
-                       const pipeline::QuantizeReport& report) {
-  nlohmann::json out = {{"input", options.input},
-                        {"output", options.output},
-                        {"output_bytes", report.output_bytes},
-                        {"output_hash", report.output_hash},
-                        {"file_bpw", report.file_bpw},
-                        {"matrix_bpw", report.matrix_bpw},
-                        {"calibration_tokens", report.calibration_tokens}};
-  for (const auto& [phase, seconds] : report.phase_seconds) out["seconds"][phase] = seconds;
-  if (report.tuning) {
-    const auto& t = *report.tuning;
-    out["tuning"] = {
-        {"steps", t.steps_done},
-        {"best_step", t.best_step},
-        {"tokens", t.n_tokens},
-        {"batch_tokens", t.batch_tokens},
-        {"calibration_kl", {{"start", t.calibration_start}, {"end", t.calibration_end}}},
-        {"held_aside_kl", {{"start", t.held_start}, {"end", t.held_end}}},
-        {"curve", t.curve}};
-  }
-  for (const auto& m : report.matrices) {
-    out["matrices"].push_back({{"name", m.name},
-                               {"rows", m.rows},
-                               {"cols", m.cols},
-                               {"relative_error", m.relative_error},
-                               {"objective", m.objective},
-                               {"plain_objective", m.plain_objective},
-                               {"imatrix_objective", m.imatrix_objective},
-                               {"seconds", m.seconds}});
-  }
-  return out;
-}
-
 void say_result(Console& console, const pipeline::QuantizeOptions& options,
                 const pipeline::QuantizeReport& report) {
   double ours = 0, plain = 0, imatrix = 0, total_seconds = 0;
@@ -176,7 +144,7 @@ void run(Arguments& arguments) {
     const auto report = pipeline::quantize_file(options, console.progress());
     if (!group.leads()) return;
     say_result(console, options, report);
-    if (arguments.common.json) fmt::print("{}\n", to_json(options, report).dump(2));
+    if (arguments.common.json) fmt::print("{}\n", pipeline::report_json(options, report));
   });
 }
 

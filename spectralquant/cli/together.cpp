@@ -5,7 +5,7 @@
 
 #include "spectralquant/cli/console.h"
 #include "spectralquant/core/parallel.h"
-#include "spectralquant/pipeline/quantize_file.h"
+#include "spectralquant/pipeline/device.h"
 
 namespace spectralquant::cli {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 #include <functional>
 
-#include "spectralquant/cli/verbs.h"
+#include "spectralquant/cli/common.h"
 #include "spectralquant/distribute/group.h"
 
 namespace spectralquant::cli {

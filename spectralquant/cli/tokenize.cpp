@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "spectralquant/cli/common.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/core/error.h"
 #include "spectralquant/gguf/file.h"

@@ -5,7 +5,7 @@
 
 #include "spectralquant/core/progress.h"
 #include "spectralquant/gguf/file.h"
-#include "spectralquant/pipeline/quantize_file.h"
+#include "spectralquant/pipeline/quantize_options.h"
 
 namespace spectralquant::pipeline {
 

@@ -1,12 +1,14 @@
+#include "spectralquant/pipeline/estimate.h"
+
 #include <algorithm>
 #include <chrono>
 
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/core/parallel.h"
+#include "spectralquant/pipeline/calibration.h"
 #include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/phase_times.h"
-#include "spectralquant/pipeline/quantize_file.h"
 #include "spectralquant/text/corpus.h"
 
 namespace spectralquant::pipeline {

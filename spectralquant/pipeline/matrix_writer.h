@@ -9,7 +9,7 @@
 
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/gguf/writer.h"
-#include "spectralquant/pipeline/quantize_file.h"
+#include "spectralquant/pipeline/quantize_options.h"
 
 namespace spectralquant::pipeline {
 

@@ -13,22 +13,6 @@ constexpr std::uint32_t kQuantizationVersion = 2;  // GGML_QNT_VERSION in ggml.h
 
 }  // namespace
 
-std::string_view name_of(Method method) {
-  switch (method) {
-    case Method::kPlain:
-      return "plain";
-    case Method::kImatrix:
-      return "imatrix";
-    case Method::kSpectral:
-      return "spectral";
-  }
-  return "";
-}
-
-std::string_view name_of(Moments moments) {
-  return moments == Moments::kSequential ? "sequential" : "static";
-}
-
 std::string options_json(const QuantizeOptions& options) {
   nlohmann::ordered_json json;
   json["method"] = name_of(options.method);

@@ -2,12 +2,9 @@
 #include <string>
 
 #include "spectralquant/gguf/file.h"
-#include "spectralquant/pipeline/quantize_file.h"
+#include "spectralquant/pipeline/quantize_options.h"
 
 namespace spectralquant::pipeline {
-
-std::string_view name_of(Method method);    ///< "plain", "imatrix", "spectral"
-std::string_view name_of(Moments moments);  ///< "sequential", "static"
 
 /// Everything that decides the result, as JSON text; no paths, so that a result does not depend on
 /// where it lies.

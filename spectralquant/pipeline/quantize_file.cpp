@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "spectralquant/core/version.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/threads.h"
+#include "spectralquant/pipeline/calibration.h"
 #include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/matrix_writer.h"
 #include "spectralquant/pipeline/phase_times.h"
@@ -44,54 +44,6 @@ class TorchThreads {
   int before_;
 };
 
-/// Calibration of a job: text with the model it is for, or signals; neither for plain rounding.
-struct Calibration {
-  std::unique_ptr<model::Model> model;
-  CalibrationText text;
-  std::optional<calibrate::Signals> signals;
-  CalibrationFacts facts;
-};
-
-/// Signals from a file must know every matrix; an embedding or a head may be missing, as in a stock
-/// imatrix.
-void require_signals_fit(const calibrate::Signals& signals, const gguf::File& file,
-                         const quantize::Plan& plan, const QuantizeOptions& options) {
-  if (!signals.model_hash.empty() && signals.model_hash != file.hash()) {
-    throw bad_input("these signals are of another model", options.signals_file,
-                    "use signals gathered on this model");
-  }
-  std::map<std::string, std::pair<std::int64_t, std::int64_t>> sizes;
-  for (const auto& planned : plan.tensors) {
-    if (planned.action != quantize::Action::kSolve) continue;
-    const gguf::Tensor& source = *planned.source;
-    const bool may_be_missing =
-        source.name == "token_embd.weight" || source.name == "output.weight";
-    if (may_be_missing && !signals.matrices.contains(source.name)) continue;
-    sizes[source.name] = {static_cast<std::int64_t>(source.shape[1]),
-                          static_cast<std::int64_t>(source.n_cols())};
-  }
-  calibrate::require_fit(signals, sizes, options.signals_file);
-}
-
-/// Text files or signals: everything of the calibration that is there before the model runs.
-Calibration read_calibration(const gguf::File& file, const quantize::Plan& plan,
-                             const QuantizeOptions& options, const Progress& progress) {
-  Calibration out;
-  if (options.method == Method::kPlain) return out;
-  if (!options.signals_file.empty()) {
-    out.signals = calibrate::is_imatrix(options.signals_file)
-                      ? calibrate::load_imatrix(options.signals_file)
-                      : calibrate::load_signals(options.signals_file);
-    require_signals_fit(*out.signals, file, plan, options);
-    out.facts = {out.signals->description, out.signals->text_hash, out.signals->n_tokens};
-    return out;
-  }
-  out.model = std::make_unique<model::Model>(
-      file, model::ModelOptions{.device = device_of(options.device, options.group.local_rank())});
-  out.text = load_text(file, options.calibration, progress);
-  return out;
-}
-
 /// The work folder of this job, found again by everything that decides its result. Only the first
 /// process has one; the others are asked whether they do the same job.
 std::optional<WorkFolder> open_work_folder(const gguf::File& file, const Calibration& calibration,
@@ -115,76 +67,12 @@ std::optional<WorkFolder> open_work_folder(const gguf::File& file, const Calibra
   return WorkFolder(options.output, key, about, options.overwrite);
 }
 
-/// token ids of the own samples, int32, window after window
-constexpr const char* kSamplesFile = "samples";
-
-/// Own samples, the longest part of a calibration: an earlier run may have left them.
-void complete_calibration(Calibration& calibration, WorkFolder* work,
-                          const QuantizeOptions& options, const Progress& progress) {
-  if (!calibration.model) return;
-  const CalibrationSource& source = options.calibration;
-  if (source.self_tokens > 0) {
-    const auto n = static_cast<std::size_t>(n_samples(source)),
-               length = static_cast<std::size_t>(source.window_tokens);
-    const std::size_t window_bytes = length * sizeof(std::int32_t);
-    const std::string kept =
-        options.group.broadcast(work ? work->read(kSamplesFile).value_or("") : "", 0);
-    calibrate::Windows samples;
-    if (kept.size() == n * window_bytes) {
-      samples.assign(n, std::vector<std::int32_t>(length));
-      for (std::size_t i = 0; i < n; ++i)
-        std::memcpy(samples[i].data(), kept.data() + i * window_bytes, window_bytes);
-      report(progress,
-             {"sample", options.output, n * length, n * length, "tokens of an earlier run"});
-    } else {
-      samples = write_samples(*calibration.model, source, options.seed, progress, options.group);
-      std::string flat;
-      for (const auto& sample : samples)
-        flat.append(reinterpret_cast<const char*>(sample.data()), window_bytes);
-      if (work) work->write(kSamplesFile, flat);
-    }
-    add_samples(calibration.text, std::move(samples));
-  }
-  calibration.facts = {
-      calibration.text.description, calibration.text.hash,
-      static_cast<std::int64_t>(calibration.text.windows.size()) * source.window_tokens};
-}
-
 /// What an earlier run of this job solved, told to all processes.
 std::set<std::string> agree_on_solved(const WorkFolder* work, const quantize::Plan& plan,
                                       const distribute::Group& group) {
   const std::set<std::string> own = work ? find_solved(*work, plan) : std::set<std::string>();
   return nlohmann::json::parse(group.broadcast(nlohmann::json(own).dump(), 0))
       .get<std::set<std::string>>();
-}
-
-/// At most n_tokens of the windows, spread evenly.
-calibrate::Windows some_of(const calibrate::Windows& windows, std::size_t n_tokens) {
-  const std::size_t wanted = std::max<std::size_t>(1, n_tokens / windows[0].size());
-  if (windows.size() <= wanted) return windows;
-  calibrate::Windows some;
-  for (std::size_t i = 0; i < wanted; ++i) some.push_back(windows[i * windows.size() / wanted]);
-  return some;
-}
-
-/// Static signals as far as the method needs them.
-calibrate::Signals collect_signals(const Calibration& calibration, const QuantizeOptions& options,
-                                   const Progress& progress) {
-  const bool sequential =
-      options.method == Method::kSpectral && options.moments == Moments::kSequential;
-  calibrate::CollectOptions collect;
-  collect.seed = options.seed;
-  collect.group = options.group;
-  collect.output_moments = options.method == Method::kSpectral && options.two_sided;
-  collect.only_head = sequential;
-  if (collect.only_head && !collect.output_moments && !calibration.model->architecture().tied())
-    return {};
-  if (!sequential)
-    return calibrate::collect(*calibration.model, calibration.text.windows, collect, progress);
-  const std::size_t tokens = tokens_of_static_signals(
-      static_cast<std::size_t>(calibration.model->architecture().hidden_size()));
-  return calibrate::collect(*calibration.model, some_of(calibration.text.windows, tokens), collect,
-                            progress);
 }
 
 /// Rounds or solves every matrix, and writes the file.

@@ -3,10 +3,12 @@
 #include <set>
 #include <string>
 
+#include "spectralquant/calibrate/collect.h"
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/pipeline/matrix_writer.h"
 #include "spectralquant/pipeline/phase_times.h"
-#include "spectralquant/pipeline/quantize_file.h"
+#include "spectralquant/pipeline/quantize_options.h"
+#include "spectralquant/pipeline/quantize_report.h"
 #include "spectralquant/pipeline/work_folder.h"
 
 namespace spectralquant::pipeline {

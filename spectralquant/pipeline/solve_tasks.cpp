@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/pipeline/device.h"
 #include "spectralquant/pipeline/solved_matrix.h"
 #include "spectralquant/quantize/batched_solver.h"
 
@@ -116,7 +117,7 @@ SolvedMatrix solve_by_rows(const Job& job, const Task& task) {
   return whole;
 }
 
-/// Which process solves which task: the dearest first, each to whoever has the least to do.
+/// Which process solves which task: most expensive first, each to the least busy.
 std::vector<int> share_out(const std::vector<Task>& tasks, const Job& job) {
   const auto cost = [&](std::size_t i) {
     const double rows = static_cast<double>(tasks[i].source->n_rows()),

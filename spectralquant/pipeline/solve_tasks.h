@@ -21,7 +21,7 @@ class SolveProgress {
   std::uint64_t done_ = 0, total_ = 0;
 };
 
-/// A matrix to be solved, and how to come by its problem when its turn has come.
+/// A matrix to be solved; builds its Problem lazily, as a Problem holds the moments.
 struct Task {
   const gguf::Tensor* source;
   std::function<quantize::Problem()> problem;

@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-#include "spectralquant/pipeline/quantize_file.h"
+#include "spectralquant/pipeline/quantize_report.h"
 #include "spectralquant/quantize/q4k_matrix.h"
 
 namespace spectralquant::pipeline {

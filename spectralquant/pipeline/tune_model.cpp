@@ -8,6 +8,8 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/gguf/writer.h"
 #include "spectralquant/model/sampling.h"
+#include "spectralquant/pipeline/calibration_text.h"
+#include "spectralquant/pipeline/device.h"
 #include "spectralquant/tune/blocks.h"
 
 namespace spectralquant::pipeline {

@@ -3,7 +3,8 @@
 
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/pipeline/phase_times.h"
-#include "spectralquant/pipeline/quantize_file.h"
+#include "spectralquant/pipeline/quantize_options.h"
+#include "spectralquant/pipeline/quantize_report.h"
 #include "spectralquant/pipeline/work_folder.h"
 
 namespace spectralquant::pipeline {

@@ -2,6 +2,8 @@
 
 #include "pipeline/pipeline_fixture.h"
 #include "spectralquant/gguf/strict.h"
+#include "spectralquant/pipeline/calibration_text.h"
+#include "spectralquant/pipeline/estimate.h"
 
 namespace spectralquant::pipeline {
 namespace {

@@ -2,6 +2,7 @@
 // none.
 #include "pipeline/pipeline_fixture.h"
 #include "spectralquant/gguf/diff.h"
+#include "spectralquant/pipeline/calibration_text.h"
 
 namespace spectralquant::pipeline {
 namespace {

@@ -1,3 +1,5 @@
+#include "spectralquant/pipeline/calibration_text.h"
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -6,7 +8,6 @@
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
-#include "spectralquant/pipeline/quantize_file.h"
 #include "spectralquant/text/corpus.h"
 #include "spectralquant/text/tokenizer.h"
 
@@ -88,13 +89,6 @@ void add_samples(CalibrationText& text, calibrate::Windows samples) {
   for (auto& sample : samples) text.windows.push_back(std::move(sample));
   text.description += fmt::format("{}self:{}", text.description.empty() ? "" : "+", n_tokens);
   text.hash = hash_of(text.windows);
-}
-
-torch::Device device_of(const std::string& name, int local_rank) {
-  const torch::Device device = model::parse_device(name);
-  if (local_rank == 0 || !device.is_cuda() || device.has_index()) return device;
-  return {torch::kCUDA, static_cast<torch::DeviceIndex>(
-                            local_rank % static_cast<int>(torch::cuda::device_count()))};
 }
 
 CalibrationText load_calibration(model::Model& model, const CalibrationSource& source,

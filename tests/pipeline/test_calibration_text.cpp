@@ -1,4 +1,5 @@
 #include "pipeline/pipeline_fixture.h"
+#include "spectralquant/pipeline/calibration_text.h"
 
 namespace spectralquant::pipeline {
 namespace {

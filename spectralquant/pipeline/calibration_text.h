@@ -1,0 +1,41 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "spectralquant/calibrate/collect.h"
+#include "spectralquant/core/progress.h"
+#include "spectralquant/distribute/group.h"
+#include "spectralquant/model/sampling.h"
+#include "spectralquant/pipeline/quantize_options.h"
+
+namespace spectralquant::pipeline {
+
+/// Calibration windows as the options ask for: of files, own samples, or both.
+struct CalibrationText {
+  calibrate::Windows windows;  ///< those of files first
+  std::size_t n_from_files = 0;
+  std::string description, hash;
+};
+
+/// How a model writes own samples: from its first token, at CalibrationSource::self_temperature.
+model::SamplingOptions sampling_options(const gguf::File& file, const CalibrationSource& source,
+                                        std::uint64_t seed);
+
+/// The windows of the files alone; none if there are only own samples.
+CalibrationText load_text(const gguf::File& file, const CalibrationSource& source,
+                          const Progress& progress = {});
+
+/// Windows that the model is to write itself.
+std::int64_t n_samples(const CalibrationSource& source);
+calibrate::Windows write_samples(model::Model& model, const CalibrationSource& source,
+                                 std::uint64_t seed, const Progress& progress = {},
+                                 const distribute::Group& group = {});
+void add_samples(CalibrationText& text, calibrate::Windows samples);
+
+/// All of it: load_text() and own samples.
+CalibrationText load_calibration(model::Model& model, const CalibrationSource& source,
+                                 std::uint64_t seed, const Progress& progress = {},
+                                 const distribute::Group& group = {});
+
+}  // namespace spectralquant::pipeline

@@ -1,0 +1,26 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "spectralquant/pipeline/quantize_options.h"
+
+namespace spectralquant::pipeline {
+
+/// What quantize_file() would do, without doing it.
+struct QuantizeEstimate {
+  std::vector<std::string> matrices;  ///< to become Q4_K
+  std::uint64_t output_bytes = 0;
+  double file_bpw = 0, matrix_bpw = 0;
+  std::int64_t calibration_tokens = 0;
+  /// beside the mapped input: residual streams, largest block, its moments, the solver's working
+  /// set
+  std::uint64_t peak_memory_bytes = 0;
+  /// from a measured matrix product; good to a factor of two
+  double seconds = 0;
+};
+
+/// Errors   those of quantize_file() that are found before the long work begins.
+QuantizeEstimate estimate(const QuantizeOptions& options);
+
+}  // namespace spectralquant::pipeline

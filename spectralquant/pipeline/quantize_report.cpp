@@ -1,0 +1,40 @@
+#include "spectralquant/pipeline/quantize_report.h"
+
+#include <nlohmann/json.hpp>
+
+namespace spectralquant::pipeline {
+
+std::string report_json(const QuantizeOptions& options, const QuantizeReport& report) {
+  nlohmann::json out = {{"input", options.input},
+                        {"output", options.output},
+                        {"output_bytes", report.output_bytes},
+                        {"output_hash", report.output_hash},
+                        {"file_bpw", report.file_bpw},
+                        {"matrix_bpw", report.matrix_bpw},
+                        {"calibration_tokens", report.calibration_tokens}};
+  for (const auto& [phase, seconds] : report.phase_seconds) out["seconds"][phase] = seconds;
+  if (report.tuning) {
+    const auto& t = *report.tuning;
+    out["tuning"] = {
+        {"steps", t.steps_done},
+        {"best_step", t.best_step},
+        {"tokens", t.n_tokens},
+        {"batch_tokens", t.batch_tokens},
+        {"calibration_kl", {{"start", t.calibration_start}, {"end", t.calibration_end}}},
+        {"held_aside_kl", {{"start", t.held_start}, {"end", t.held_end}}},
+        {"curve", t.curve}};
+  }
+  for (const auto& m : report.matrices) {
+    out["matrices"].push_back({{"name", m.name},
+                               {"rows", m.rows},
+                               {"cols", m.cols},
+                               {"relative_error", m.relative_error},
+                               {"objective", m.objective},
+                               {"plain_objective", m.plain_objective},
+                               {"imatrix_objective", m.imatrix_objective},
+                               {"seconds", m.seconds}});
+  }
+  return out.dump(2);
+}
+
+}  // namespace spectralquant::pipeline
