@@ -65,8 +65,8 @@ def evaluate(names, baseline="pure"):
     return {row["name"]: row for row in table["models"]}, table
 
 
-EFFORTS = {"fast": "what goes into each matrix", "standard": "also what the output distribution feels of each matrix",
-           "best": "as `standard`, then tuned inside the format against the original"}
+EFFORTS = {"fast": "the inputs of each matrix", "standard": "also the effect of each output on the output distribution",
+           "best": "as `standard`, then tuned in the format against the original"}
 
 
 def efforts():
@@ -121,7 +121,7 @@ def quality():
     for effort in reversed(efforts()):
         scored = scores[f"spectralquant-{effort}"]["scores"]
         effort_rows.append([f"`{effort}`", EFFORTS[effort], f"{seconds[effort]:.0f}", *(f"{scored[suite]['kld']['mean']:.4f}" for suite in SUITES)])
-    efforts_head = ["`--effort`", "errors are weighed by", "seconds", *(f"KLD {suite}" for suite in SUITES)]
+    efforts_head = ["`--effort`", "errors are weighted by", "seconds", *(f"KLD {suite}" for suite in SUITES)]
     return {"quality": markdown(short, [row(name, False) for name in names]), "quality-wide": markdown(wide, [row(name, True) for name in names]),
             "efforts": markdown(efforts_head, effort_rows) + f"\n\nSeconds for the embedded model, all phases, on {machine()}."}
 
