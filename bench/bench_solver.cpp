@@ -1,8 +1,9 @@
 // What the solver reaches and how long it takes.
 //
-//   bench_solver [--threads N] [--rounds N] [--sweeps N] [--radius N]               synthetic
-//   matrices with correlated moments bench_solver … FOLDER NAME ROWS COLS
-//   FOLDER/NAME.{w,h}[.g][.c,.f]: raw float32
+//   bench_solver [--type T] [--batched] [--threads N] [--rounds N] [--sweeps N] [--radius N]
+//     synthetic matrices with correlated moments; --batched: the solver of accelerators, on the host
+//   bench_solver … FOLDER NAME ROWS COLS
+//     FOLDER/NAME.{w,h}[.g][.c,.f]: raw float32
 //
 // Objectives are relative to weighted (imatrix) rounding under the same moments: lower is better, 1
 // is no gain.
@@ -16,7 +17,8 @@
 #include <vector>
 
 #include "spectralquant/core/error.h"
-#include "spectralquant/quantize/round.h"
+#include "spectralquant/format/round.h"
+#include "spectralquant/quantize/batched_solver.h"
 #include "spectralquant/quantize/row_solver.h"
 #include "spectralquant/quantize/solver.h"
 
@@ -43,17 +45,23 @@ torch::Tensor read(const std::string& path, std::vector<std::int64_t> shape) {
   return tensor;
 }
 
-void measure(const std::string& name, const Problem& problem,
-             const quantize::SolverOptions& options) {
+bool batched = false;
+const format::Grid* grid = &format::Q4_K::kGrid;
+
+void measure(const std::string& name, Problem problem, const quantize::SolverOptions& options) {
+  problem.grid = grid;
   const std::int64_t rows = problem.target.size(0), cols = problem.target.size(1);
   const torch::Tensor importance =
       problem.h.dim() == 1 ? problem.h : problem.h.diagonal().contiguous();
-  const auto rounded = quantize::round_like_llama(problem.target.data_ptr<float>(), rows, cols,
-                                                  importance.data_ptr<float>(), options.n_threads);
+  const auto rounded =
+      format::round_like_llama(*problem.grid, problem.target.data_ptr<float>(), rows, cols,
+                               importance.data_ptr<float>(), options.n_threads);
   const double baseline = quantize::objective(problem, rounded);
   const std::clock_t cpu_begin = std::clock();
   const auto begin = std::chrono::steady_clock::now();
-  const quantize::Solution solution = quantize::solve(problem, options);
+  const quantize::Solution solution = batched
+                                          ? quantize::solve_batched(problem, options, torch::kCPU)
+                                          : quantize::solve(problem, options);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const double cpu_seconds = static_cast<double>(std::clock() - cpu_begin) / CLOCKS_PER_SEC;
@@ -89,6 +97,10 @@ int main(int argc, char** argv) try {
     auto number = [&] { return i + 1 < argc ? std::stoi(argv[++i]) : 0; };
     if (word == "--threads")
       options.n_threads = number();
+    else if (word == "--batched")
+      batched = true;
+    else if (word == "--type" && i + 1 < argc)
+      grid = &format::grid_of(gguf::type_by_name(argv[++i]).value());
     else if (word == "--rounds")
       options.rounds = number();
     else if (word == "--sweeps")
@@ -117,6 +129,8 @@ int main(int argc, char** argv) try {
     problem.target = torch::randn({rows, cols}) * .05;
     problem.h = moment(cols, 4 * cols);
     problem.g = moment(rows, 4 * rows) * 1e-4;
+    problem.c = moment(cols, 2 * cols) * 1e-3;
+    problem.frequency = torch::rand({rows}).pow(3) * .01;
     measure_all("synthetic", problem, options);
   }
 } catch (const std::exception& error) {

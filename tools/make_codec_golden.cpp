@@ -108,13 +108,17 @@ void make_rounding_golden(const std::string& folder) {
     importance[i] =
         i % 17 == 0 ? 0.f
                     : std::ldexp(random.uniform() + 0.5f, static_cast<int>(random.next() % 12) - 6);
-  std::vector<std::uint8_t> blocks(ggml_row_size(GGML_TYPE_Q4_K, kCols) * rows);
   write(folder + "/round_input.f32", x.data(), x.size() * sizeof(float));
   write(folder + "/round_importance.f32", importance.data(), importance.size() * sizeof(float));
-  ggml_quantize_chunk(GGML_TYPE_Q4_K, x.data(), blocks.data(), 0, rows, kCols, nullptr);
-  write(folder + "/round_plain.q4_k", blocks.data(), blocks.size());
-  ggml_quantize_chunk(GGML_TYPE_Q4_K, x.data(), blocks.data(), 0, rows, kCols, importance.data());
-  write(folder + "/round_importance.q4_k", blocks.data(), blocks.size());
+  for (const ggml_type type : {GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K}) {
+    std::string name = ggml_type_name(type);
+    for (char& c : name) c = std::tolower(c);
+    std::vector<std::uint8_t> blocks(ggml_row_size(type, kCols) * rows);
+    ggml_quantize_chunk(type, x.data(), blocks.data(), 0, rows, kCols, nullptr);
+    write(folder + "/round_plain." + name, blocks.data(), blocks.size());
+    ggml_quantize_chunk(type, x.data(), blocks.data(), 0, rows, kCols, importance.data());
+    write(folder + "/round_importance." + name, blocks.data(), blocks.size());
+  }
 }
 
 }  // namespace

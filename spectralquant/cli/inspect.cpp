@@ -37,6 +37,7 @@ json to_json(const gguf::File& file, const gguf::Inventory& inventory) {
               {"file_bpw", inventory.file_bpw},
               {"matrix_bpw", inventory.matrix_bpw},
               {"strict", inventory.strict},
+              {"matrix_type", gguf::traits(inventory.matrix_type).name},
               {"violations", inventory.violations},
               {"kept", inventory.kept}};
   for (const auto& [type, per] : inventory.types)
@@ -52,14 +53,15 @@ json to_json(const gguf::File& file, const gguf::Inventory& inventory) {
 }
 
 void print_verdict(const gguf::Inventory& inventory) {
+  const auto type = gguf::traits(inventory.matrix_type).name;
   if (inventory.strict) {
     fmt::print(
-        "strict Q4_K: yes, every matrix; {} tensors stay in floating point by rule (norms, conv1d, "
+        "strict {}: yes, every matrix; {} tensors stay in floating point by rule (norms, conv1d, "
         "biases)\n",
-        inventory.kept.size());
+        type, inventory.kept.size());
     return;
   }
-  fmt::print("strict Q4_K: no\n");
+  fmt::print("strict {}: no\n", type);
   constexpr std::size_t kShown = 12;
   for (std::size_t i = 0; i < std::min(kShown, inventory.violations.size()); ++i)
     fmt::print("  {}\n", inventory.violations[i]);
@@ -165,13 +167,15 @@ void run(const Arguments& arguments) {
 void add_inspect(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto* verb = app.add_subcommand("inspect",
-                                  "Show what a GGUF file is made of, whether it is strict Q4_K, "
-                                  "how two files differ, or where errors lie");
+                                  "Show what a GGUF file is made of, whether it is strict (every "
+                                  "matrix of one quantized type), how two files differ, or where "
+                                  "errors lie");
   verb->add_option("files", arguments->files,
                    "GGUF file, of a split set the first; a second one: print what differs; with "
                    "--signals: any number of quantized files")
       ->type_name("FILE ...");
-  verb->add_flag("--strict", arguments->strict, "exit with 1 unless every matrix is Q4_K");
+  verb->add_flag("--strict", arguments->strict,
+                 "exit with 1 unless every matrix is of one quantized type");
   verb->add_flag("--tensors", arguments->tensors, "list every tensor");
   verb->add_flag("--metadata", arguments->metadata, "list every metadata key");
   add_inspect_signals(*verb, arguments->signals);

@@ -11,6 +11,7 @@
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/together.h"
 #include "spectralquant/cli/verbs.h"
+#include "spectralquant/format/formats.h"
 #include "spectralquant/pipeline/estimate.h"
 #include "spectralquant/pipeline/quantize_file.h"
 
@@ -26,7 +27,7 @@ struct Arguments {
   pipeline::QuantizeOptions options;
   std::string effort = "standard";
   std::vector<std::string> without;
-  std::string fallback;
+  std::string type = "q4_k", fallback;
   bool dry_run = false;
 };
 
@@ -56,6 +57,7 @@ void apply_arguments(Arguments& arguments) {
   if (arguments.effort == "best" && options.tune.tokens == 0)
     options.tune.tokens = options.device == "cpu" ? kBestTokens : kBestTokensOnDevice;
   for (const auto& step : arguments.without) kSteps.at(step)(options);
+  options.plan.type = gguf::type_by_name(arguments.type).value();  // checked by the parser
   if (!arguments.fallback.empty()) {
     options.plan.fallback = gguf::type_by_name(arguments.fallback);
     if (!options.plan.fallback)
@@ -110,8 +112,9 @@ void say_result(Console& console, const pipeline::QuantizeOptions& options,
   }
   console.say(fmt::format(
       "wrote      {}  {}, {:.2f} bits a weight in every matrix ({:.2f} with the F32 tensors), "
-      "strict Q4_K",
-      options.output, human_bytes(report.output_bytes), report.matrix_bpw, report.file_bpw));
+      "strict {}",
+      options.output, human_bytes(report.output_bytes), report.matrix_bpw, report.file_bpw,
+      gguf::traits(options.plan.type).name));
   if (plain > 0 && options.method == Method::kSpectral) {
     console.say(
         fmt::format("error      {:.0f}% of plain rounding's, {:.0f}% of imatrix rounding's (what "
@@ -186,7 +189,8 @@ void add_quantize(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   auto& options = arguments->options;
   auto* verb = app.add_subcommand(
-      "quantize", "Turn a BF16/F16/F32 GGUF into a strict Q4_K_M GGUF that behaves like it");
+      "quantize",
+      "Turn a BF16/F16/F32 GGUF into a strict Q4_K_M, Q5_K_M or Q6_K GGUF that behaves like it");
   verb->add_option("input", options.input, "GGUF to quantize; of a split set, the first file")
       ->required()
       ->type_name("FILE");
@@ -225,6 +229,14 @@ void add_quantize(CLI::App& app) {
                    "leave steps of the solver out, to see what each is worth")
       ->check(CLI::IsMember(steps).description(""))
       ->type_name(fmt::format("{}", fmt::join(steps, "|")));
+  std::vector<std::string> types;
+  for (const format::Grid* grid : format::all_grids()) {
+    types.push_back(format::name_of(*grid));
+    for (char& c : types.back()) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  verb->add_option("--type", arguments->type, "type of every matrix (default q4_k)")
+      ->check(CLI::IsMember(types, CLI::ignore_case).description(""))
+      ->type_name(fmt::format("{}", fmt::join(types, "|")));
   verb->add_option("--fallback", arguments->fallback,
                    "type for matrices whose columns are no multiple of 256: q8_0, f16, bf16, f32 "
                    "(then not strict)")

@@ -23,7 +23,7 @@ Row describe(const gguf::File& file) {
   row.size_bytes = inventory.file_bytes;
   row.file_bpw = inventory.file_bpw;
   row.matrix_bpw = inventory.matrix_bpw;
-  row.strict = inventory.strict;
+  row.strict = inventory.strict && inventory.matrix_type == gguf::Type::Q4_K;
   for (const auto& [type, part] : inventory.types)
     row.types[std::string(gguf::traits(type).name)] = part.n_values;
   return row;

@@ -54,6 +54,8 @@ Inventory take_inventory(const File& file) {
   Inventory inventory;
   inventory.file_bytes = file.size_bytes();
   const std::string architecture = file.architecture();
+  std::vector<const Tensor*> matrices;
+  std::map<Type, std::uint64_t> of_matrices;  // weights by quantized type
   for (const Tensor& tensor : file.tensors()) {
     Inventory::PerType& of_type = inventory.types[tensor.type];
     of_type.n_tensors += 1;
@@ -69,8 +71,17 @@ Inventory take_inventory(const File& file) {
     }
     inventory.n_matrix_values += tensor.n_values();
     inventory.matrix_bytes += tensor.size_bytes;
-    if (tensor.type != Type::Q4_K)
-      inventory.violations.push_back(fmt::format("{} is {}, not Q4_K", tensor.name, type_name));
+    matrices.push_back(&tensor);
+    if (traits(tensor.type).block_values > 1) of_matrices[tensor.type] += tensor.n_values();
+  }
+  const auto more = [](const auto& a, const auto& b) { return a.second < b.second; };
+  const auto most = std::max_element(of_matrices.begin(), of_matrices.end(), more);
+  if (most != of_matrices.end()) inventory.matrix_type = most->first;
+  for (const Tensor* matrix : matrices) {
+    if (matrix->type == inventory.matrix_type) continue;
+    inventory.violations.push_back(fmt::format("{} is {}, not {}", matrix->name,
+                                               traits(matrix->type).name,
+                                               traits(inventory.matrix_type).name));
   }
   if (inventory.n_values > 0)
     inventory.file_bpw =

@@ -9,7 +9,7 @@ namespace spectralquant::pipeline {
 
 /// What quantize_file() would do, without doing it.
 struct QuantizeEstimate {
-  std::vector<std::string> matrices;  ///< to become Q4_K
+  std::vector<std::string> matrices;  ///< to be quantized
   std::uint64_t output_bytes = 0;
   double file_bpw = 0, matrix_bpw = 0;
   std::int64_t calibration_tokens = 0;

@@ -58,14 +58,19 @@ bool MatrixWriter::has(std::string_view name) const {
   return written_.find(name) != written_.end();
 }
 
+const format::Grid& MatrixWriter::grid_of(std::string_view name) const {
+  return format::grid_of(plan_.tensors[index_.find(name)->second].type);
+}
+
 void MatrixWriter::write(const gguf::Tensor& source, std::uint64_t first_row,
-                         const quantize::Q4KMatrix& rows) {
+                         const format::GridMatrix& rows) {
   written_[source.name] = true;
   if (!writer_) return;
-  const auto blocks = rows.to_blocks();
-  const std::uint64_t row_bytes = source.n_cols() / gguf::kSuperBlock * sizeof(gguf::BlockQ4K);
-  writer_->write(index_.find(source.name)->second, first_row * row_bytes, blocks.data(),
-                 blocks.size() * sizeof(gguf::BlockQ4K));
+  if (rows.rows == 0) return;
+  const std::vector<std::byte> bytes = rows.to_bytes();
+  const std::uint64_t row_bytes = bytes.size() / static_cast<std::uint64_t>(rows.rows);
+  writer_->write(index_.find(source.name)->second, first_row * row_bytes, bytes.data(),
+                 bytes.size());
 }
 
 void MatrixWriter::commit() {

@@ -24,13 +24,15 @@ class MatrixWriter {
   MatrixWriter(const gguf::File& input, const quantize::Plan& plan, const gguf::Metadata& metadata,
                const QuantizeOptions& options);
 
-  /// Source of a matrix that is to become Q4_K; nullptr for any other name.
+  /// Source of a matrix that is to be quantized; nullptr for any other name.
   const gguf::Tensor* find(std::string_view name) const;
-  /// Matrices to become Q4_K, in file order.
+  /// Matrices to be quantized, in file order.
   const std::vector<const gguf::Tensor*>& matrices() const { return matrices_; }
   bool has(std::string_view name) const;  ///< its first rows were written
+  /// The format of the matrix of this name.
+  const format::Grid& grid_of(std::string_view name) const;
 
-  void write(const gguf::Tensor& source, std::uint64_t first_row, const quantize::Q4KMatrix& rows);
+  void write(const gguf::Tensor& source, std::uint64_t first_row, const format::GridMatrix& rows);
   /// everything but the matrices: copied, or turned into F32 or the fallback type
   void write_rest();
   void commit();

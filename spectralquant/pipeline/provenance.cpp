@@ -4,11 +4,12 @@
 
 #include "spectralquant/core/hash.h"
 #include "spectralquant/core/version.h"
+#include "spectralquant/format/formats.h"
+#include "spectralquant/quantize/batched_solver.h"
 
 namespace spectralquant::pipeline {
 namespace {
 
-constexpr std::uint32_t kFileTypeQ4KM = 15;        // LLAMA_FTYPE_MOSTLY_Q4_K_M in llama.h
 constexpr std::uint32_t kQuantizationVersion = 2;  // GGML_QNT_VERSION in ggml.h
 
 }  // namespace
@@ -16,6 +17,7 @@ constexpr std::uint32_t kQuantizationVersion = 2;  // GGML_QNT_VERSION in ggml.h
 std::string options_json(const QuantizeOptions& options) {
   nlohmann::ordered_json json;
   json["method"] = name_of(options.method);
+  json["type"] = gguf::traits(options.plan.type).name;
   if (!options.signals_file.empty()) json["signals"] = true;
   if (options.method != Method::kPlain) {
     const CalibrationSource& source = options.calibration;
@@ -31,7 +33,9 @@ std::string options_json(const QuantizeOptions& options) {
     json["drift_correction"] = options.drift_correction;
     json["two_sided"] = options.two_sided;
     const quantize::SolverOptions& solver = options.solver;
-    json["solver"] = {{"damping", solver.damping},
+    const torch::Device device = options.device == "cpu" ? torch::kCPU : torch::kCUDA;
+    json["solver"] = {{"name", quantize::name_of_solver(device)},
+                      {"damping", solver.damping},
                       {"output_damping", solver.output_damping},
                       {"live_scale_radius", solver.live_scale_radius},
                       {"feedback", solver.feedback},
@@ -70,7 +74,8 @@ gguf::Metadata output_metadata(const gguf::File& input, const QuantizeOptions& o
     // the Writer leaves split.* out
     if (!key.starts_with("spectralquant.")) metadata.set(key, value);
   }
-  metadata.set("general.file_type", gguf::Value::of_u32(kFileTypeQ4KM));
+  metadata.set("general.file_type",
+               gguf::Value::of_u32(format::grid_of(options.plan.type).file_type));
   metadata.set("general.quantization_version", gguf::Value::of_u32(kQuantizationVersion));
   metadata.set("spectralquant.version", gguf::Value::of_string(kVersion));
   metadata.set("spectralquant.method", gguf::Value::of_string(name_of(options.method)));

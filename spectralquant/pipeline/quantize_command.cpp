@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/format/formats.h"
 #include "spectralquant/pipeline/provenance.h"
 
 namespace spectralquant::pipeline {
@@ -111,6 +112,10 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
   const auto method = options.take<std::string>("method", "");
   if (method != name_of(defaults.method)) command += fmt::format(" --method {}", method);
 
+  const std::string usual_type = format::name_of(format::grid_of(defaults.plan.type));
+  if (const auto type = options.take<std::string>("type", usual_type); type != usual_type)
+    command += fmt::format(" --type {}", type);
+
   const bool from_signals = options.take("signals", false);
   const auto self_tokens = options.take<std::int64_t>("self_tokens", 0);
   if (from_signals)
@@ -148,7 +153,7 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
   if (!solver.take("scale_search", true)) without.push_back("scale-search");
   if (!solver.take("super_scale_search", true)) without.push_back("super-scales");
   // no option of the command line sets these
-  solver.require_all_taken({"damping", "output_damping", "sweeps"});
+  solver.require_all_taken({"name", "damping", "output_damping", "sweeps"});
   for (const auto& step : without) command += fmt::format(" --without {}", step);
 
   if (!options.take<std::string>("start", "").empty()) command += " --start START.gguf";

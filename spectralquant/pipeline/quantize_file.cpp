@@ -128,9 +128,12 @@ class PrivateFile {
 void verify(const QuantizeOptions& options, QuantizeReport& report) {
   const gguf::File written = gguf::File::open(options.output);
   const gguf::Inventory inventory = gguf::take_inventory(written);
-  if (!inventory.strict && !options.plan.fallback) {
+  const bool strict = inventory.strict && inventory.matrix_type == options.plan.type;
+  if (!strict && !options.plan.fallback) {
     const std::string first =
-        inventory.violations.empty() ? "no matrix is Q4_K" : inventory.violations.front();
+        inventory.violations.empty()
+            ? fmt::format("no matrix is {}", gguf::traits(options.plan.type).name)
+            : inventory.violations.front();
     throw Error(ErrorCode::kFailed, "the written file is not strict: " + first, options.output,
                 "please report this as a bug");
   }

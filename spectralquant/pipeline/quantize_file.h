@@ -5,7 +5,7 @@
 
 namespace spectralquant::pipeline {
 
-/// The main job: GGUF in, strict Q4_K GGUF out. Results are a function of input, options, seed and
+/// The main job: GGUF in, strict GGUF out. Results are a function of input, options, seed and
 /// thread count.
 ///
 /// What takes long is kept in a WorkFolder as it is finished: own samples, solved matrices,

@@ -13,7 +13,7 @@ namespace spectralquant::pipeline {
 
 /// How matrices are rounded.
 enum class Method {
-  kPlain,     ///< llama.cpp's pure Q4_K_M without imatrix, bit for bit; no calibration
+  kPlain,     ///< llama.cpp's pure quantization without imatrix, bit for bit; no calibration
   kImatrix,   ///< llama.cpp's rounding weighted by diag(H), the head too
   kSpectral,  ///< the solver
 };

@@ -4,16 +4,16 @@
 #include <chrono>
 #include <optional>
 
+#include "spectralquant/format/round.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/solve_tasks.h"
-#include "spectralquant/quantize/round.h"
 
 namespace spectralquant::pipeline {
 namespace {
 
 using calibrate::MatrixSignal;
+using format::GridMatrix;
 using quantize::Problem;
-using quantize::Q4KMatrix;
 
 /// Rows are rounded on their own, so a huge matrix can be taken in pieces of this many values.
 constexpr std::uint64_t kPieceValues = std::uint64_t{1} << 24;
@@ -96,7 +96,7 @@ class DriftCorrection {
   torch::Tensor factor_;
 };
 
-torch::Tensor decoded(const Q4KMatrix& matrix) {
+torch::Tensor decoded(const GridMatrix& matrix) {
   torch::Tensor out = torch::empty({matrix.rows, matrix.cols}, torch::kFloat32);
   matrix.decode(0, matrix.rows, out.data_ptr<float>());
   return out;
@@ -116,6 +116,7 @@ void round_model(Job& job, const calibrate::Signals* signals) {
                             : decltype(signals->matrices.find(source->name)){};
     const std::uint64_t cols = source->n_cols(), rows_each = source->shape[1],
                         n_matrices = source->n_rows() / rows_each;
+    const format::Grid& grid = job.output.grid_of(source->name);
     MatrixReport report;
     report.name = source->name;
     report.rows = static_cast<std::int64_t>(source->n_rows());
@@ -128,18 +129,19 @@ void round_model(Job& job, const calibrate::Signals* signals) {
       for (std::uint64_t row = m * rows_each; row < (m + 1) * rows_each; row += step) {
         const std::uint64_t n = std::min(step, (m + 1) * rows_each - row);
         Problem problem;
+        problem.grid = &grid;
         problem.target = decode_rows(*source, row, n);
         problem.h = !own.defined()           ? torch::ones({report.cols})
                     : signals->diagonal_only ? own
                                              : it->second.h;
         const float* weights = problem.target.data_ptr<float>();
         const auto count = static_cast<std::int64_t>(n);
-        const Q4KMatrix plain =
-            quantize::round_like_llama(weights, count, report.cols, nullptr, job.options.n_threads);
+        const GridMatrix plain = format::round_like_llama(grid, weights, count, report.cols,
+                                                          nullptr, job.options.n_threads);
         report.plain_objective += quantize::objective(problem, plain);
         if (own.defined()) {
-          const Q4KMatrix weighted = quantize::round_like_llama(
-              weights, count, report.cols, own.data_ptr<float>(), job.options.n_threads);
+          const GridMatrix weighted = format::round_like_llama(
+              grid, weights, count, report.cols, own.data_ptr<float>(), job.options.n_threads);
           report.imatrix_objective += quantize::objective(problem, weighted);
           job.output.write(*source, row, weighted);
         } else {
@@ -184,7 +186,7 @@ void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& w
     return decode_rows(source, 0, source.n_rows());
   };
   std::vector<std::string> in_place;  // weights of the current block that were set
-  const auto put = [&](const std::string& name, const Q4KMatrix& matrix) {
+  const auto put = [&](const std::string& name, const GridMatrix& matrix) {
     model.weights().set(name, decoded(matrix).to(model.device(), model.dtype()));
     in_place.push_back(name);
   };

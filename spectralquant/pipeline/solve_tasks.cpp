@@ -13,8 +13,8 @@
 namespace spectralquant::pipeline {
 namespace {
 
+using format::GridMatrix;
 using quantize::Problem;
-using quantize::Q4KMatrix;
 
 quantize::SolverOptions solver_options(const QuantizeOptions& options) {
   quantize::SolverOptions solver = options.solver;
@@ -38,7 +38,8 @@ torch::Device solver_device(const Job& job) {
 /// A matrix of fewer values is solved sooner than its rows are sent around.
 constexpr std::uint64_t kSmallestSplit = std::uint64_t{1} << 16;
 
-SolvedMatrix solve_matrix(const Job& job, const std::string& name, const Problem& problem) {
+SolvedMatrix solve_matrix(const Job& job, const std::string& name, Problem problem) {
+  problem.grid = &job.output.grid_of(name);
   const auto start = std::chrono::steady_clock::now();
   const torch::Device device = solver_device(job);
   quantize::Solution solution =
@@ -68,7 +69,7 @@ Problem some_rows(const Problem& whole, std::int64_t first, std::int64_t last) {
 
 SolvedMatrix received(const Job& job, const std::string& bytes, const std::string& name,
                       std::int64_t rows, std::int64_t cols) {
-  auto solved = SolvedMatrix::from_bytes(bytes, name, rows, cols);
+  auto solved = SolvedMatrix::from_bytes(bytes, job.output.grid_of(name), name, rows, cols);
   if (solved) return std::move(*solved);
   throw Error(ErrorCode::kFailed, "the solved matrix " + name + " was damaged on its way",
               job.options.output, "start again with the same command");
@@ -91,22 +92,14 @@ SolvedMatrix solve_by_rows(const Job& job, const Task& task) {
   whole.report.name = name;
   whole.report.rows = rows;
   whole.report.cols = cols;
-  whole.matrix = Q4KMatrix(rows, cols);
+  whole.matrix = GridMatrix(job.output.grid_of(name), rows, cols);
   double all = 0;
   for (int rank = 0; rank < group.size(); ++rank) {
     const auto [first, last] = rows_of_process(rank);
     const std::int64_t n = last - first;
     const SolvedMatrix part =
         received(job, group.broadcast(rank == own ? own_bytes : "", rank), name, n, cols);
-    const auto put = [&, first = first](const auto& from, auto& to) {
-      std::copy(from.begin(), from.end(),
-                to.begin() + first * static_cast<std::int64_t>(from.size()) / n);
-    };
-    put(part.matrix.code, whole.matrix.code);
-    put(part.matrix.scale, whole.matrix.scale);
-    put(part.matrix.min, whole.matrix.min);
-    put(part.matrix.d, whole.matrix.d);
-    put(part.matrix.dmin, whole.matrix.dmin);
+    whole.matrix.copy_rows(part.matrix, 0, n, first);
     whole.report.objective += part.report.objective;
     whole.report.plain_objective += part.report.plain_objective;
     whole.report.imatrix_objective += part.report.imatrix_objective;
@@ -156,8 +149,8 @@ void SolveProgress::end(const gguf::Tensor& matrix) {
 }
 
 double energy(const Problem& problem, torch::Device device) {
-  return quantize::objective_on(problem, Q4KMatrix(problem.target.size(0), problem.target.size(1)),
-                                device);
+  return quantize::objective_on(
+      problem, GridMatrix(*problem.grid, problem.target.size(0), problem.target.size(1)), device);
 }
 
 void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>& tasks,
@@ -210,7 +203,8 @@ std::set<std::string> find_solved(const WorkFolder& work, const quantize::Plan& 
     if (planned.action != quantize::Action::kSolve) continue;
     const gguf::Tensor& source = *planned.source;
     const auto bytes = work.read(source.name);
-    if (bytes && SolvedMatrix::from_bytes(*bytes, source.name, rows_of(source), cols_of(source)))
+    if (bytes && SolvedMatrix::from_bytes(*bytes, format::grid_of(planned.type), source.name,
+                                          rows_of(source), cols_of(source)))
       names.insert(source.name);
   }
   return names;

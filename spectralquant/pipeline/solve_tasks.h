@@ -30,7 +30,7 @@ struct Task {
 };
 
 /// Called with each matrix once it is written, in the order of the tasks.
-using Put = std::function<void(const std::string& name, const quantize::Q4KMatrix& matrix)>;
+using Put = std::function<void(const std::string& name, const format::GridMatrix& matrix)>;
 
 /// Solves matrices, each in one process or some rows in each, or takes them from the work folder;
 /// all processes get all of them. The first keeps and writes them as they come.

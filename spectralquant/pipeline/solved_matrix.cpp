@@ -7,10 +7,10 @@
 namespace spectralquant::pipeline {
 
 std::string SolvedMatrix::to_bytes() const {
-  const std::vector<gguf::BlockQ4K> blocks = matrix.to_blocks();
-  const std::string_view body(reinterpret_cast<const char*>(blocks.data()),
-                              blocks.size() * sizeof blocks[0]);
+  const std::vector<std::byte> blocks = matrix.to_bytes();
+  const std::string_view body(reinterpret_cast<const char*>(blocks.data()), blocks.size());
   const nlohmann::ordered_json head = {{"name", report.name},
+                                       {"type", format::name_of(*matrix.grid)},
                                        {"rows", matrix.rows},
                                        {"cols", matrix.cols},
                                        {"relative_error", report.relative_error},
@@ -22,8 +22,10 @@ std::string SolvedMatrix::to_bytes() const {
   return head.dump() + "\n" + std::string(body);
 }
 
-std::optional<SolvedMatrix> SolvedMatrix::from_bytes(std::string_view bytes, std::string_view name,
-                                                     std::int64_t rows, std::int64_t cols) {
+std::optional<SolvedMatrix> SolvedMatrix::from_bytes(std::string_view bytes,
+                                                     const format::Grid& grid,
+                                                     std::string_view name, std::int64_t rows,
+                                                     std::int64_t cols) {
   const std::size_t line = bytes.find('\n');
   if (line == std::string_view::npos) return std::nullopt;
   const auto head =
@@ -39,17 +41,18 @@ std::optional<SolvedMatrix> SolvedMatrix::from_bytes(std::string_view bytes, std
                   head.at("imatrix_objective"),
                   head.at("objective"),
                   head.at("seconds")};
-    if (head.at("hash") != hash_hex(body)) return std::nullopt;
+    if (head.at("hash") != hash_hex(body) || head.at("type") != format::name_of(grid))
+      return std::nullopt;
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
   }
   const std::size_t n_blocks =
-      static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols / gguf::kSuperBlock);
+      static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols / grid.super_block);
   if (out.report.name != name || out.report.rows != rows || out.report.cols != cols ||
-      body.size() != n_blocks * sizeof(gguf::BlockQ4K))
+      body.size() != n_blocks * gguf::traits(grid.type).block_bytes)
     return std::nullopt;
-  out.matrix = quantize::Q4KMatrix::from_blocks(
-      reinterpret_cast<const gguf::BlockQ4K*>(body.data()), rows, cols);
+  out.matrix = format::GridMatrix::from_bytes(grid, reinterpret_cast<const std::byte*>(body.data()),
+                                              rows, cols);
   return out;
 }
 

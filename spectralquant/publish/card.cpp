@@ -116,6 +116,18 @@ std::string base_model(const Facts& facts) {
   return "";
 }
 
+/// The type of a strict file as llama.cpp names it: "Q4_K_M", "Q6_K".
+std::string file_type_name(gguf::Type type) {
+  const bool has_sizes = type == gguf::Type::Q4_K || type == gguf::Type::Q5_K;
+  return std::string(gguf::traits(type).name) + (has_sizes ? "_M" : "");
+}
+
+std::string tag_of(gguf::Type type) {
+  std::string tag = file_type_name(type);
+  for (char& c : tag) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return tag;
+}
+
 std::string header(const Facts& facts) {
   std::string out = "---\n";
   const auto license = meta(facts, "general.license"), base = base_model(facts);
@@ -136,9 +148,8 @@ std::string header(const Facts& facts) {
   out += fmt::format(
       "quantized_by: {}\n",
       yaml(facts.options.quantized_by.empty() ? "SpectralQuant" : facts.options.quantized_by));
-  return out +
-         "pipeline_tag: text-generation\ntags:\n- gguf\n- q4_k_m\n- llama.cpp\n- "
-         "spectralquant\n---\n";
+  return out + "pipeline_tag: text-generation\ntags:\n- gguf\n- " +
+         tag_of(facts.inventory.matrix_type) + "\n- llama.cpp\n- spectralquant\n---\n";
 }
 
 std::string counted(std::uint64_t n, const char* one, const char* many) {
@@ -151,18 +162,20 @@ std::string what_it_is(const Facts& facts) {
   std::string out = fmt::format("\n# {}\n\n", plain(facts.stem));
   out += fmt::format("{} as GGUF for llama.cpp and everything built on it",
                      name.empty() ? plain(facts.original) : plain(name));
-  const std::uint64_t n_matrices = inventory.types.contains(gguf::Type::Q4_K)
-                                       ? inventory.types.at(gguf::Type::Q4_K).n_tensors
-                                       : 0;
+  const gguf::Type type = inventory.matrix_type;
+  const auto type_name = gguf::traits(type).name;
+  const std::uint64_t n_matrices =
+      inventory.types.contains(type) ? inventory.types.at(type).n_tensors : 0;
   if (inventory.strict) {
     out += fmt::format(
-        ", in strict Q4_K_M: each of its {} is Q4_K, {:.2f} bits a weight, with no matrix of a "
-        "wider type beside them.\n",
-        counted(n_matrices, "matrix", "matrices"), inventory.matrix_bpw);
+        ", in strict {}: each of its {} is {}, {:.2f} bits a weight, with no matrix of another "
+        "type beside them.\n",
+        file_type_name(type), counted(n_matrices, "matrix", "matrices"), type_name,
+        inventory.matrix_bpw);
   } else {
-    out += fmt::format(
-        ", in Q4_K_M with exceptions: {}.\n",
-        counted(inventory.violations.size(), "matrix is not Q4_K", "matrices are not Q4_K"));
+    out +=
+        fmt::format(", in {} with exceptions: {} not {}.\n", file_type_name(type),
+                    counted(inventory.violations.size(), "matrix is", "matrices are"), type_name);
     for (const auto& violation : inventory.violations)
       out += fmt::format("- {}\n", plain(violation));
   }

@@ -6,17 +6,18 @@
 #include <cmath>
 #include <map>
 
+#include "spectralquant/format/round.h"
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/quantize/method.h"
 #include "spectralquant/quantize/quadratic.h"
 #include "spectralquant/quantize/warp_kernels.h"
 
 namespace spectralquant::quantize {
 namespace {
 
+using format::GridMatrix;
 using torch::Tensor;
-using warp::kFactorFloats;
 using warp::kLanes;
-constexpr std::int64_t kSuperColumns = warp::kSuper;
 
 /// Rows coupled by G are proposed in interleaved groups, so large that the squared correlations of
 /// a row with the others of its group add up to this: more, and moves that were good alone are bad
@@ -26,31 +27,22 @@ constexpr std::int64_t kMaxGroups = 48;
 /// Rows whose exact objective is taken at once: bounds the float64 copies of a large embedding.
 constexpr std::int64_t kObjectiveRows = 16384;
 
-/// Candidates of the sweeps: the 32 pairs nearest to (0, 0).
-constexpr int kNearRadius = 4;
-
-/// (scale, min) pairs within ± radius, the nearest first, filled up to whole sets of 32 with (0,
-/// 0). [2, n_sets · 32] on the device.
-Tensor pairs_within(int radius, int max_sets, torch::Device device) {
-  std::vector<float> scale, min;
-  for (int distance = 0; distance <= 2 * radius; ++distance) {
-    for (int a = -radius; a <= radius; ++a) {
-      for (int c = -radius; c <= radius; ++c) {
-        if (std::abs(a) + std::abs(c) == distance)
-          scale.push_back(static_cast<float>(a)), min.push_back(static_cast<float>(c));
-      }
-    }
+/// Steps on the device, filled up to whole sets of 32 with the pair itself: [3, n_sets · 32].
+Tensor to_device(const Step* steps, int n, torch::Device device) {
+  const std::int64_t width = (n + kLanes - 1) / kLanes * kLanes;
+  Tensor out = torch::zeros({3, width});
+  out[0].fill_(1);
+  for (int k = 0; k < n; ++k) {
+    out[0][k] = steps[k].flip;
+    out[1][k] = steps[k].up;
+    out[2][k] = steps[k].min_up;
   }
-  const std::size_t n =
-      std::min<std::size_t>((scale.size() + kLanes - 1) / kLanes, max_sets) * kLanes;
-  scale.resize(n, 0.f);
-  min.resize(n, 0.f);
-  return torch::stack({torch::tensor(scale), torch::tensor(min)}).to(device);
+  return out.to(device);
 }
 
-warp::Offsets view(const Tensor& pairs) {
-  return {pairs[0].data_ptr<float>(), pairs[1].data_ptr<float>(),
-          static_cast<int>(pairs.size(1) / kLanes)};
+warp::Offsets view(const Tensor& steps) {
+  return {steps[0].data_ptr<float>(), steps[1].data_ptr<float>(), steps[2].data_ptr<float>(),
+          static_cast<int>(steps.size(1) / kLanes)};
 }
 
 /// u upper with inverse(a) = uᵀ u, for a stack [.., n, n] of positive definite matrices; float64.
@@ -74,24 +66,41 @@ Tensor safe_inverse_factor(Tensor a) {
   }
 }
 
+/// fp16 bits as float32 on the device; NaN and infinity become the largest finite number.
+Tensor halves(const std::vector<std::uint16_t>& bits, std::int64_t rows, torch::Device device) {
+  Tensor out = torch::empty({rows, static_cast<std::int64_t>(bits.size()) / rows});
+  std::transform(bits.begin(), bits.end(), out.data_ptr<float>(),
+                 [](std::uint16_t b) { return gguf::half_to_float(b); });
+  return out.nan_to_num(kLargestHalf).clamp(-kLargestHalf, kLargestHalf).to(device);
+}
+
+Tensor bytes(const std::vector<std::int8_t>& values, std::int64_t rows, torch::Device device) {
+  return torch::from_blob(const_cast<std::int8_t*>(values.data()),
+                          {rows, static_cast<std::int64_t>(values.size()) / rows}, torch::kInt8)
+      .clone()
+      .to(device);
+}
+
 /// The matrix in work, on the device.
 struct State {
   Tensor target, error, code, scale, min, d, dmin;
 
-  State(const Tensor& t, std::int64_t rows, std::int64_t cols)
+  State(const Tensor& t, const GridMatrix& start)
       : target(t),
         error(torch::empty_like(t)),
-        code(torch::zeros({rows, cols}, t.options().dtype(torch::kUInt8))),
-        scale(torch::zeros({rows, cols / kLanes}, code.options())),
-        min(torch::zeros_like(scale)),
-        d(torch::zeros({rows, cols / kSuperColumns}, t.options())),
-        dmin(torch::zeros_like(d)) {}
+        code(bytes(start.codes, start.rows, t.device())),
+        scale(bytes(start.scales, start.rows, t.device())),
+        min(start.mins.empty() ? torch::zeros_like(scale)
+                               : bytes(start.mins, start.rows, t.device())),
+        d(halves(start.d, start.rows, t.device())),
+        dmin(start.dmin.empty() ? torch::zeros_like(d)
+                                : halves(start.dmin, start.rows, t.device())) {}
 
   warp::Cells cells() const {
-    return {target.data_ptr<float>(),      error.data_ptr<float>(),
-            code.data_ptr<std::uint8_t>(), scale.data_ptr<std::uint8_t>(),
-            min.data_ptr<std::uint8_t>(),  d.data_ptr<float>(),
-            dmin.data_ptr<float>(),        target.size(1)};
+    return {target.data_ptr<float>(),     error.data_ptr<float>(),
+            code.data_ptr<std::int8_t>(), scale.data_ptr<std::int8_t>(),
+            min.data_ptr<std::int8_t>(),  d.data_ptr<float>(),
+            dmin.data_ptr<float>(),       target.size(1)};
   }
   State copy() const {
     State out = *this;
@@ -99,20 +108,20 @@ struct State {
       *t = t->clone();
     return out;
   }
-  Q4KMatrix matrix() const {
-    Q4KMatrix out(target.size(0), target.size(1));
-    const auto take = [](const Tensor& from, std::vector<std::uint8_t>& to) {
+  GridMatrix matrix(const format::Grid& grid) const {
+    GridMatrix out(grid, target.size(0), target.size(1));
+    const auto take = [](const Tensor& from, std::vector<std::int8_t>& to) {
       const Tensor cpu = from.to(torch::kCPU).contiguous();
-      std::copy_n(cpu.data_ptr<std::uint8_t>(), cpu.numel(), to.begin());
+      std::copy_n(cpu.data_ptr<std::int8_t>(), to.size(), to.begin());
     };
     const auto take_half = [](const Tensor& from, std::vector<std::uint16_t>& to) {
       const Tensor cpu = from.to(torch::kCPU).contiguous();
-      std::transform(cpu.data_ptr<float>(), cpu.data_ptr<float>() + cpu.numel(), to.begin(),
+      std::transform(cpu.data_ptr<float>(), cpu.data_ptr<float>() + to.size(), to.begin(),
                      [](float x) { return gguf::float_to_half(x); });
     };
-    take(code, out.code);
-    take(scale, out.scale);
-    take(min, out.min);
+    take(code, out.codes);
+    take(scale, out.scales);
+    take(min, out.mins);
     take_half(d, out.d);
     take_half(dmin, out.dmin);
     return out;
@@ -123,18 +132,18 @@ struct State {
 struct ProposalTensors {
   Tensor code, scale, min, d, dmin, delta, gain;
 
-  ProposalTensors(std::int64_t n, std::int64_t width, const Tensor& like)
-      : code(torch::empty({n, width}, like.options().dtype(torch::kUInt8))),
-        scale(torch::empty({n, width / kLanes}, code.options())),
+  ProposalTensors(std::int64_t n, std::int64_t width, std::int64_t block, const Tensor& like)
+      : code(torch::empty({n, width}, like.options().dtype(torch::kInt8))),
+        scale(torch::empty({n, width / block}, code.options())),
         min(torch::empty_like(scale)),
         d(torch::empty({n}, like.options())),
         dmin(torch::empty_like(d)),
         delta(torch::empty({n, width}, like.options())),
         gain(torch::empty_like(d)) {}
   warp::Proposal view() const {
-    return {code.data_ptr<std::uint8_t>(), scale.data_ptr<std::uint8_t>(),
-            min.data_ptr<std::uint8_t>(),  d.data_ptr<float>(),
-            dmin.data_ptr<float>(),        delta.data_ptr<float>(),
+    return {code.data_ptr<std::int8_t>(), scale.data_ptr<std::int8_t>(),
+            min.data_ptr<std::int8_t>(),  d.data_ptr<float>(),
+            dmin.data_ptr<float>(),       delta.data_ptr<float>(),
             gain.data_ptr<float>()};
   }
 };
@@ -167,7 +176,19 @@ double exact_objective(const Tensor& error, const Tensor& c_error, const Tensor&
   return total;
 }
 
+/// False when the moments say nothing or too little for this solver.
+bool has_moments(const Problem& problem) {
+  const auto positive = [](const Tensor& diagonal) {
+    return diagonal.to(torch::kFloat64).mean().item<double>() > 0;
+  };
+  return problem.h.dim() == 2 && positive(problem.h.diagonal()) &&
+         (!problem.g.defined() || positive(problem.g.diagonal()));
+}
+
+template <class F>
 class BatchedSolver {
+  static constexpr std::int64_t kBlock = F::kBlock, kSuper = F::kSuper;
+
  public:
   BatchedSolver(const Problem& problem, const SolverOptions& options, torch::Device device)
       : options_(options), device_(device), launcher_{!device.is_cpu(), options.n_threads} {
@@ -183,25 +204,17 @@ class BatchedSolver {
     cols_ = target_.size(1);
     // error against c_target is error + this
     if (problem.c_target.defined()) c_shift_ = target_ - here(problem.c_target);
-    near_ = pairs_within(kNearRadius, 1, device);
-    wide_ = pairs_within(std::max(0, options.live_scale_radius), 1 << 10, device);
+    near_ = to_device(kNeighbours<F>, kCandidates, device);
+    Step steps[kMaxSteps];
+    const int n_steps =
+        steps_within(options.live_scale_radius, F::kHasMin, F::kHasSignedScales, steps);
+    wide_ = to_device(steps, n_steps, device);
     damp();
     factor_blocks();
   }
 
-  /// False when the moments say nothing or too little for this solver.
-  static bool can_solve(const Problem& problem) {
-    const auto positive = [](const Tensor& diagonal) {
-      return diagonal.to(torch::kFloat64).mean().item<double>() > 0;
-    };
-    return problem.h.dim() == 2 && positive(problem.h.diagonal()) &&
-           (!problem.g.defined() || positive(problem.g.diagonal()));
-  }
-
-  State rounded(bool weighted) {
-    State state(target_, rows_, cols_);
-    const Tensor importance = h_exact_.diagonal().contiguous();
-    launcher_.round(state.cells(), all_rows(), weighted ? importance.data_ptr<float>() : nullptr);
+  State state(const GridMatrix& start) {
+    State state(target_, start);
     launcher_.decode(state.cells(), all_rows());
     return state;
   }
@@ -221,9 +234,9 @@ class BatchedSolver {
       const warp::Rows rows{index.defined() ? index.data_ptr<std::int32_t>() : nullptr, 0, 1,
                             index.defined() ? index.numel() : rows_};
       const Tensor index64 = index.defined() ? index.to(torch::kInt64) : Tensor();
-      Tensor tau = target_.clone(), error = torch::empty({rows.n, kLanes}, target_.options());
-      for (std::int64_t b = 0; b < cols_ / kLanes; ++b) {
-        const std::int64_t first = b * kLanes, behind = first + kLanes;
+      Tensor tau = target_.clone(), error = torch::empty({rows.n, kBlock}, target_.options());
+      for (std::int64_t b = 0; b < cols_ / kBlock; ++b) {
+        const std::int64_t first = b * kBlock, behind = first + kBlock;
         const Tensor block = u.slice(0, first, behind).slice(1, first, behind).contiguous();
         launcher_.start_block(state.cells(), rows, b, tau.data_ptr<float>(),
                               block.data_ptr<float>(), view(wide_), error.data_ptr<float>());
@@ -253,11 +266,10 @@ class BatchedSolver {
         group.coupling = group.of(coupling_).slice(1, first, rows_, n_groups).contiguous();
       }
       for (int sweep = 0; sweep < options_.sweeps; ++sweep) {
-        for (std::int64_t b = 0; b < cols_ / kLanes; ++b) move(state, group, b * kLanes, kLanes);
+        for (std::int64_t b = 0; b < cols_ / kBlock; ++b) move(state, group, b * kBlock, kBlock);
       }
       if (options_.super_scale_search) {
-        for (std::int64_t s = 0; s < cols_ / kSuperColumns; ++s)
-          move(state, group, s * kSuperColumns, kSuperColumns);
+        for (std::int64_t s = 0; s < cols_ / kSuper; ++s) move(state, group, s * kSuper, kSuper);
       }
       if (coupled()) group.of(eh).copy_(group.of(state.error).mm(h_));
     }
@@ -271,11 +283,11 @@ class BatchedSolver {
   void damp() {
     const double h_mean = h_exact_.diagonal().to(torch::kFloat64).mean().item<double>();
     h_ = h_exact_.clone();
-    h_.diagonal().add_(std::max(options_.damping, 1e-6) * h_mean);
+    h_.diagonal().add_(std::max(options_.damping, kLeastDamping) * h_mean);
     Tensor g_diagonal = torch::ones({rows_}, target_.options());
     if (g_exact_.defined()) {
       g_diagonal = g_exact_.diagonal() +
-                   std::max(options_.output_damping, 1e-6) * g_exact_.diagonal().mean();
+                   std::max(options_.output_damping, kLeastDamping) * g_exact_.diagonal().mean();
       coupling_ = g_exact_ / g_diagonal.unsqueeze(1);
       coupling_.diagonal().fill_(1);
       // of correlations, pairs twice
@@ -308,10 +320,10 @@ class BatchedSolver {
     bucket_ = bucket.to(device_);
   }
 
-  /// Block factors of every bucket: [buckets, C/32, kFactorFloats].
+  /// Block factors of every bucket: [buckets, C/32, warp::kFactorFloats<F>].
   void factor_blocks() {
     const auto blocks_of = [&](const Tensor& m) {
-      return m.view({cols_ / kLanes, kLanes, cols_ / kLanes, kLanes})
+      return m.view({cols_ / kBlock, kBlock, cols_ / kBlock, kBlock})
           .diagonal(0, 0, 2)
           .permute({2, 0, 1})
           .to(torch::kFloat64);
@@ -323,7 +335,7 @@ class BatchedSolver {
       const Tensor u = safe_inverse_factor(h);
       all.push_back(torch::stack({h, u, u.transpose(1, 2)}, 1)
                         .to(torch::kFloat32)
-                        .reshape({cols_ / kLanes, kFactorFloats}));
+                        .reshape({cols_ / kBlock, warp::kFactorFloats<F>}));
     }
     factors_ = torch::stack(all).contiguous();
   }
@@ -350,17 +362,17 @@ class BatchedSolver {
                   group.of(weight_).unsqueeze(1);
     }
     m = m.contiguous();
-    const Tensor factors = factors_.slice(1, first / kLanes, (first + width) / kLanes).contiguous();
+    const Tensor factors = factors_.slice(1, first / kBlock, (first + width) / kBlock).contiguous();
     const std::int32_t* bucket = bucket_.defined() ? bucket_.data_ptr<std::int32_t>() : nullptr;
     const warp::Rows rows{nullptr, group.first, group.stride, group.n};
-    const ProposalTensors proposal(rows.n, width, target_);
-    if (width == kLanes) {
-      launcher_.propose_block(state.cells(), rows, first / kLanes, m.data_ptr<float>(),
+    const ProposalTensors proposal(rows.n, width, kBlock, target_);
+    if (width == kBlock) {
+      launcher_.propose_block(state.cells(), rows, first / kBlock, m.data_ptr<float>(),
                               factors.data_ptr<float>(), bucket, view(near_), options_.scale_search,
                               proposal.view());
     } else {
       const Tensor h_super = super_moments(first);
-      launcher_.propose_super(state.cells(), rows, first / kSuperColumns, m.data_ptr<float>(),
+      launcher_.propose_super(state.cells(), rows, first / kSuper, m.data_ptr<float>(),
                               factors.data_ptr<float>(), h_super.data_ptr<float>(), bucket,
                               view(near_), proposal.view());
     }
@@ -379,7 +391,7 @@ class BatchedSolver {
   /// H of every bucket within a super-block: [buckets, 256, 256].
   Tensor super_moments(std::int64_t first) const {
     const auto part = [&](const Tensor& m) {
-      return m.slice(0, first, first + kSuperColumns).slice(1, first, first + kSuperColumns);
+      return m.slice(0, first, first + kSuper).slice(1, first, first + kSuper);
     };
     std::vector<Tensor> all;
     for (const double weight : bucket_weight_)
@@ -389,7 +401,7 @@ class BatchedSolver {
 
   SolverOptions options_;
   torch::Device device_;
-  warp::Launcher launcher_;
+  warp::Launcher<F> launcher_;
   std::int64_t rows_ = 0, cols_ = 0, groups_ = 1;
   Tensor target_, h_exact_, g_exact_, c_exact_, frequency_, c_shift_;  ///< as given
   /// h_ damped; coupling_ = G in units of each row's g_rr; weight_ of c_ by row
@@ -409,40 +421,58 @@ bool has_batched_kernels(torch::Device device) {
 #endif
 }
 
-Solution solve_batched(const Problem& problem, const SolverOptions& options, torch::Device device) {
-  torch::NoGradGuard no_grad;
-  { const Quadratic checked(problem); }
-  if (!BatchedSolver::can_solve(problem)) return solve(problem, options);
+std::string_view name_of_solver(torch::Device device) {
+  return device.is_cpu() || !has_batched_kernels(device) ? "rows" : "batched";
+}
+
+namespace {
+
+template <class F>
+Solution solve_in(const Problem& problem, const SolverOptions& options, torch::Device device) {
   // kernels are launched on the present device, which need not be the tensors' own
   const c10::DeviceGuard guard(device);
-  BatchedSolver solver(problem, options, device);
+  const Quadratic checked(problem);
+  const auto rounded = [&](const float* importance) {
+    return format::round_like_llama(*problem.grid, checked.target(), checked.rows(), checked.cols(),
+                                    importance, options.n_threads);
+  };
+  BatchedSolver<F> solver(problem, options, device);
   Solution solution;
-  const State plain = solver.rounded(false);
-  State best = solver.rounded(true);
+  const State plain = solver.state(rounded(nullptr)),
+              weighted = solver.state(rounded(checked.h_diagonal().data()));
+  State best = weighted;
   solution.plain_objective = solver.objective(plain);
-  solution.imatrix_objective = solver.objective(best);
+  solution.imatrix_objective = solver.objective(weighted);
   double least = solution.imatrix_objective;
   const auto keep_better = [&](const State& state, double objective) {
     if (objective < least) best = state, least = objective;
   };
   keep_better(plain, solution.plain_objective);
-  State state = best.copy();
-  if (options.feedback) {
-    state = solver.rounded(true);
-    solver.start(state);
-  }
+  State state = (options.feedback ? weighted : best).copy();
+  if (options.feedback) solver.start(state);
   solution.objective_start = solver.objective(state);
   keep_better(state.copy(), solution.objective_start);
   for (int round = 0; round < options.rounds; ++round) {
     solver.improve(state);
     keep_better(state.copy(), solver.objective(state));
   }
-  solution.matrix = best.matrix();
+  solution.matrix = best.matrix(*problem.grid);
   solution.objective = objective_on(problem, solution.matrix, device);
   return solution;
 }
 
-double objective_on(const Problem& problem, const Q4KMatrix& candidate, torch::Device device) {
+}  // namespace
+
+Solution solve_batched(const Problem& problem, const SolverOptions& options, torch::Device device) {
+  torch::NoGradGuard no_grad;
+  { const Quadratic checked(problem); }
+  if (!has_moments(problem)) return solve(problem, options);
+  return format::with_format(*problem.grid, [&](auto format) {
+    return solve_in<decltype(format)>(problem, options, device);
+  });
+}
+
+double objective_on(const Problem& problem, const GridMatrix& candidate, torch::Device device) {
   torch::NoGradGuard no_grad;
   Tensor values = torch::empty({candidate.rows, candidate.cols}, torch::kFloat32);
   candidate.decode(0, candidate.rows, values.data_ptr<float>());

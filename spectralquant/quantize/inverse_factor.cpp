@@ -54,7 +54,7 @@ void invert_tile(const double* l, std::int64_t lda, Tile& out) {
 }  // namespace
 
 std::vector<float> inverse_factor(const float* a, std::int64_t n, int n_threads) {
-  const RowKernels& kernels = row_kernels();
+  const Products& kernels = products();
   const std::int64_t tiles = n / kTile;
   std::vector<double> l(static_cast<std::size_t>(n * n)), diagonal(n);
   for (std::int64_t i = 0; i < n; ++i) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/format/formats.h"
 #include "spectralquant/gguf/strict.h"
 
 namespace spectralquant::quantize {
@@ -42,16 +43,17 @@ void refuse_quantized(const gguf::File& file) {
 }
 
 PlannedTensor plan_matrix(const gguf::File& file, const Tensor& tensor,
-                          const std::optional<Type>& fallback) {
+                          const PlanOptions& options) {
   if (!is_float(tensor.type)) {
     throw bad_input(fmt::format("{} is {}, not a floating-point type that can be quantized",
                                 tensor.name, gguf::traits(tensor.type).name),
                     place_of(file, tensor), "convert the model to BF16, F16 or F32");
   }
-  if (tensor.n_cols() % gguf::kSuperBlock == 0) return {&tensor, Action::kSolve, Type::Q4_K};
-  if (fallback && tensor.n_cols() % block_values(*fallback) == 0)
-    return {&tensor, Action::kFallback, *fallback};
-  return {&tensor, Action::kFallback, Type::Q4_K};  // impossible; reported once all are known
+  if (tensor.n_cols() % block_values(options.type) == 0)
+    return {&tensor, Action::kSolve, options.type};
+  if (options.fallback && tensor.n_cols() % block_values(*options.fallback) == 0)
+    return {&tensor, Action::kFallback, *options.fallback};
+  return {&tensor, Action::kFallback, options.type};  // impossible; reported once all are known
 }
 
 PlannedTensor plan_other(const Tensor& tensor) {
@@ -61,20 +63,21 @@ PlannedTensor plan_other(const Tensor& tensor) {
 }
 
 void refuse_impossible(const gguf::File& file, const std::vector<PlannedTensor>& tensors,
-                       const std::optional<Type>& fallback) {
-  auto impossible = [](const PlannedTensor& t) {
-    return t.action == Action::kFallback && t.type == Type::Q4_K;
+                       const PlanOptions& options) {
+  auto impossible = [&](const PlannedTensor& t) {
+    return t.action == Action::kFallback && t.type == options.type;
   };
   const auto first = std::find_if(tensors.begin(), tensors.end(), impossible);
   if (first == tensors.end()) return;
   const auto n = std::count_if(first, tensors.end(), impossible);
   const Tensor& tensor = *first->source;
-  std::string problem = fmt::format("{} has {} columns; Q4_K needs a multiple of {}", tensor.name,
-                                    tensor.n_cols(), gguf::kSuperBlock);
-  if (fallback)
-    problem += fmt::format(", the fallback {} one of {}", gguf::traits(*fallback).name,
-                           block_values(*fallback));
-  if (n > 1) problem += fmt::format("; {} more of the matrices cannot be Q4_K either", n - 1);
+  const auto type = gguf::traits(options.type).name;
+  std::string problem = fmt::format("{} has {} columns; {} needs a multiple of {}", tensor.name,
+                                    tensor.n_cols(), type, block_values(options.type));
+  if (options.fallback)
+    problem += fmt::format(", the fallback {} one of {}", gguf::traits(*options.fallback).name,
+                           block_values(*options.fallback));
+  if (n > 1) problem += fmt::format("; {} more of the matrices cannot be {} either", n - 1, type);
   const bool can_be_q8_0 = std::all_of(first, tensors.end(), [&](const PlannedTensor& t) {
     return !impossible(t) || t.source->n_cols() % 32 == 0;
   });
@@ -86,6 +89,7 @@ void refuse_impossible(const gguf::File& file, const std::vector<PlannedTensor>&
 }  // namespace
 
 Plan make_plan(const gguf::File& file, const PlanOptions& options) {
+  format::grid_of(options.type);  // refuses other types
   if (options.fallback) check_fallback(*options.fallback);
   refuse_quantized(file);
 
@@ -94,8 +98,7 @@ Plan make_plan(const gguf::File& file, const PlanOptions& options) {
   std::uint64_t n_values = 0, n_matrix_values = 0, matrix_bytes = 0;
   for (const Tensor& tensor : file.tensors()) {
     const bool matrix = gguf::is_matrix_to_quantize(architecture, tensor);
-    const PlannedTensor planned =
-        matrix ? plan_matrix(file, tensor, options.fallback) : plan_other(tensor);
+    const PlannedTensor planned = matrix ? plan_matrix(file, tensor, options) : plan_other(tensor);
     plan.tensors.push_back(planned);
 
     const std::uint64_t bytes =
@@ -108,7 +111,7 @@ Plan make_plan(const gguf::File& file, const PlanOptions& options) {
     if (planned.action == Action::kSolve)
       plan.largest_cols = std::max(plan.largest_cols, static_cast<std::int64_t>(tensor.n_cols()));
   }
-  refuse_impossible(file, plan.tensors, options.fallback);
+  refuse_impossible(file, plan.tensors, options);
   if (n_matrix_values == 0) {
     throw bad_input(
         fmt::format("{} has no matrix to quantize", file.path()),

@@ -78,9 +78,12 @@ Quadratic::Quadratic(const Problem& problem) {
   }
   rows_ = problem.target.size(0);
   cols_ = problem.target.size(1);
-  if (rows_ < 1 || cols_ < 1 || cols_ % kSuper != 0) {
-    throw bad_input(fmt::format("a matrix of {} rows and {} columns cannot be Q4_K", rows_, cols_),
-                    {}, "Q4_K needs a multiple of 256 columns");
+  const format::Grid& grid = *problem.grid;
+  if (rows_ < 1 || cols_ < 1 || cols_ % grid.super_block != 0) {
+    const std::string name = format::name_of(grid);
+    throw bad_input(
+        fmt::format("a matrix of {} rows and {} columns cannot be {}", rows_, cols_, name), {},
+        fmt::format("{} needs a multiple of {} columns", name, grid.super_block));
   }
   target_ = checked(problem.target, "the target", {rows_, cols_});
   if (!problem.h.defined())
@@ -121,13 +124,14 @@ std::vector<float> tiled(const float* matrix, std::int64_t n) {
   return result;
 }
 
-std::vector<double> Quadratic::row_objectives(const Q4KMatrix& candidate, int n_threads) const {
+std::vector<double> Quadratic::row_objectives(const format::GridMatrix& candidate,
+                                              int n_threads) const {
   if (candidate.rows != rows_ || candidate.cols != cols_) {
     throw bad_input(fmt::format("the candidate is {} x {}, the target {} x {}", candidate.rows,
                                 candidate.cols, rows_, cols_),
                     {}, "compare matrices of the same shape");
   }
-  const RowKernels& kernels = row_kernels();
+  const Products& kernels = products();
   const std::int64_t rows = rows_, cols = cols_;
   std::vector<double> result(rows);
   // E and E·H of all rows are kept only when rows are coupled.
@@ -214,7 +218,7 @@ double sum(const std::vector<double>& values) {
   return total;
 }
 
-double objective(const Problem& problem, const Q4KMatrix& candidate) {
+double objective(const Problem& problem, const format::GridMatrix& candidate) {
   return sum(Quadratic(problem).row_objectives(candidate, 0));
 }
 

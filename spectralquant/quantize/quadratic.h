@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "spectralquant/quantize/q4k_matrix.h"
+#include "spectralquant/format/grid_matrix.h"
 #include "spectralquant/quantize/solver.h"
 
 namespace spectralquant::quantize {
@@ -36,7 +36,7 @@ class Quadratic {
 
   /// Each row's share of the exact objective (with g: in some split); their sum, in order, is
   /// objective(). A row that decodes to NaN or infinity costs infinity.
-  std::vector<double> row_objectives(const Q4KMatrix& candidate, int n_threads) const;
+  std::vector<double> row_objectives(const format::GridMatrix& candidate, int n_threads) const;
 
  private:
   std::int64_t rows_ = 0, cols_ = 0;

@@ -4,20 +4,15 @@
 #include <cmath>
 #include <vector>
 
+#include "spectralquant/format/round.h"
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/quantize/method.h"
 #include "spectralquant/quantize/quadratic.h"
-#include "spectralquant/quantize/round.h"
 
 namespace spectralquant::quantize {
 namespace {
 
-constexpr int kBlock = 32, kSuper = 256;
-constexpr double kRatios[] = {0.96, 0.985, 1.015, 1.04};
-// The (scale, min) steps of the block search: the pair itself, its neighbours, the nearest beyond.
-constexpr int kSteps[16][2] = {{0, 0},   {1, 0},  {-1, 0}, {0, 1}, {0, -1},  {1, 1},
-                               {-1, -1}, {1, -1}, {-1, 1}, {2, 1}, {-2, -1}, {2, 0},
-                               {-2, 0},  {0, 2},  {0, -2}, {1, 2}};
-
+using format::Grid;
 using Vector = std::vector<double>;
 
 /// Square matrix.
@@ -62,49 +57,75 @@ Matrix part(const Matrix& a, int first, int n) {
   return result;
 }
 
-double nearest_code(double x) { return std::clamp(std::nearbyint(x), 0., 15.); }
+double nearest_in(const format::Range& range, double x) {
+  return std::clamp<double>(std::nearbyint(x), range.lowest, range.highest);
+}
+
 double to_half(double x) {
-  return x > 65504
-             ? 65504.
-             : static_cast<double>(gguf::half_to_float(gguf::float_to_half(static_cast<float>(x))));
+  const auto finite = static_cast<float>(std::clamp<double>(x, -kLargestHalf, kLargestHalf));
+  return static_cast<double>(gguf::half_to_float(gguf::float_to_half(finite)));
+}
+
+/// A step, or d, that values can be divided by.
+bool is_usable(const Grid& grid, double step) {
+  return grid.has_signed_scales() ? step != 0 : step > 0;
+}
+
+/// A candidate's pair; nothing if it is out of range, or the block would have no step.
+bool take_step(const Grid& grid, const Step& step, int& scale, int& min) {
+  const int new_scale = step.flip * scale + step.up, new_min = min + step.min_up;
+  const auto inside = [](const format::Range& range, int x) {
+    return range.lowest <= x && x <= range.highest;
+  };
+  if (new_scale == 0 || !inside(grid.scale, new_scale) || !inside(grid.min, new_min)) return false;
+  scale = new_scale;
+  min = new_min;
+  return true;
 }
 
 /// One row and its quadratic form: e hr eᵀ + 2 <m0, e>; m is half its gradient at the present
 /// values.
 struct Row {
   const Matrix* form;  ///< hr
+  const Grid* grid;
   Vector code, value, m, d, dmin;
   std::vector<int> scale, min;
 
-  Row(const Matrix& hr, const Q4KMatrix& from, int r) : form(&hr), m(hr.n) {
-    const int n = hr.n;
-    code.assign(from.code.begin() + r * n, from.code.begin() + (r + 1) * n);
-    scale.assign(from.scale.begin() + r * n / kBlock, from.scale.begin() + (r + 1) * n / kBlock);
-    min.assign(from.min.begin() + r * n / kBlock, from.min.begin() + (r + 1) * n / kBlock);
-    for (int s = r * n / kSuper; s < (r + 1) * n / kSuper; ++s) {
-      d.push_back(to_half(gguf::half_to_float(from.d[s])));
-      dmin.push_back(to_half(gguf::half_to_float(from.dmin[s])));
+  Row(const Matrix& hr, const format::GridMatrix& from, int r)
+      : form(&hr), grid(from.grid), m(hr.n) {
+    const int n = hr.n, blocks = n / grid->block, supers = n / grid->super_block;
+    code.assign(from.codes.begin() + r * n, from.codes.begin() + (r + 1) * n);
+    scale.assign(from.scales.begin() + r * blocks, from.scales.begin() + (r + 1) * blocks);
+    min.resize(blocks);
+    dmin.resize(supers);
+    for (int s = 0; s < supers; ++s)
+      d.push_back(to_half(gguf::half_to_float(from.d[r * supers + s])));
+    if (grid->has_min()) {
+      min.assign(from.mins.begin() + r * blocks, from.mins.begin() + (r + 1) * blocks);
+      for (int s = 0; s < supers; ++s)
+        dmin[s] = to_half(gguf::half_to_float(from.dmin[r * supers + s]));
     }
     value.resize(n);
     for (int i = 0; i < n; ++i) value[i] = decoded(i);
   }
 
-  void store(Q4KMatrix& to, int r) const {
-    const int n = form->n;
-    for (int i = 0; i < n; ++i) to.code[r * n + i] = static_cast<std::uint8_t>(code[i]);
-    for (int b = 0; b < n / kBlock; ++b) {
-      to.scale[r * n / kBlock + b] = static_cast<std::uint8_t>(scale[b]);
-      to.min[r * n / kBlock + b] = static_cast<std::uint8_t>(min[b]);
+  void store(format::GridMatrix& to, int r) const {
+    const int n = form->n, blocks = n / grid->block, supers = n / grid->super_block;
+    for (int i = 0; i < n; ++i) to.codes[r * n + i] = static_cast<std::int8_t>(code[i]);
+    for (int b = 0; b < blocks; ++b) {
+      to.scales[r * blocks + b] = static_cast<std::int8_t>(scale[b]);
+      if (grid->has_min()) to.mins[r * blocks + b] = static_cast<std::int8_t>(min[b]);
     }
-    for (int s = 0; s < n / kSuper; ++s) {
-      to.d[r * n / kSuper + s] = gguf::float_to_half(static_cast<float>(d[s]));
-      to.dmin[r * n / kSuper + s] = gguf::float_to_half(static_cast<float>(dmin[s]));
+    for (int s = 0; s < supers; ++s) {
+      to.d[r * supers + s] = gguf::float_to_half(static_cast<float>(d[s]));
+      if (grid->has_min())
+        to.dmin[r * supers + s] = gguf::float_to_half(static_cast<float>(dmin[s]));
     }
   }
 
-  double step(int block) const { return d[block / 8] * scale[block]; }
-  double offset(int block) const { return dmin[block / 8] * min[block]; }
-  double decoded(int i) const { return code[i] * step(i / kBlock) - offset(i / kBlock); }
+  double step(int block) const { return d[block / grid->blocks()] * scale[block]; }
+  double offset(int block) const { return dmin[block / grid->blocks()] * min[block]; }
+  double decoded(int i) const { return code[i] * step(i / grid->block) - offset(i / grid->block); }
 
   /// Sets value i and moves the gradient along.
   void set_value(int i, double to) {
@@ -115,16 +136,16 @@ struct Row {
   }
 };
 
-/// Rounds `target` (32 values) column by column, each error made good by the columns behind.
+/// Rounds `target` (a block's values) column by column, each error made good by the columns behind.
 /// Returns the loss Σ e².
-double feedback(const Matrix& u, Vector target, double step, double offset, Vector& code,
-                Vector& error) {
+double feedback(const Grid& grid, const Matrix& u, Vector target, double step, double offset,
+                Vector& code, Vector& error) {
   double loss = 0;
-  for (int i = 0; i < kBlock; ++i) {
-    code[i] = step > 0 ? nearest_code((target[i] + offset) / step) : 0;
+  for (int i = 0; i < grid.block; ++i) {
+    code[i] = nearest_in(grid.code, is_usable(grid, step) ? (target[i] + offset) / step : 0);
     error[i] = (target[i] - (code[i] * step - offset)) / u(i, i);
     loss += error[i] * error[i];
-    for (int j = i + 1; j < kBlock; ++j) target[j] -= error[i] * u(i, j);
+    for (int j = i + 1; j < grid.block; ++j) target[j] -= error[i] * u(i, j);
   }
   return loss;
 }
@@ -132,26 +153,27 @@ double feedback(const Matrix& u, Vector target, double step, double offset, Vect
 /// Feedback over the row; in every block (scale, min) within ± radius of the rounded ones, on the
 /// row as compensated so far.
 void start(Row& row, Vector target, const Matrix& u, int radius) {
-  for (int b = 0; b < u.n / kBlock; ++b) {
-    const Matrix block = part(u, b * kBlock, kBlock);
-    const Vector w(target.begin() + b * kBlock, target.begin() + (b + 1) * kBlock);
+  const Grid& grid = *row.grid;
+  const int width = grid.block;
+  Step steps[kMaxSteps];
+  const int n_steps = steps_within(radius, grid.has_min(), grid.has_signed_scales(), steps);
+  for (int b = 0; b < u.n / width; ++b) {
+    const Matrix block = part(u, b * width, width);
+    const Vector w(target.begin() + b * width, target.begin() + (b + 1) * width);
     const int scale0 = row.scale[b], min0 = row.min[b];
-    Vector code(kBlock), error(kBlock), best_code, best_error;
+    Vector code(width), error(width), best_code, best_error;
     double best = HUGE_VAL;
-    for (int a = -radius; a <= radius; ++a) {
-      for (int c = -radius; c <= radius; ++c) {
-        const int scale = scale0 + a, min = min0 + c;
-        if ((a || c) && (scale < 1 || scale > 63 || min < 0 || min > 63)) continue;
-        const double loss =
-            feedback(block, w, row.d[b / 8] * scale, row.dmin[b / 8] * min, code, error);
-        if (loss < best)
-          best = loss, best_code = code, best_error = error, row.scale[b] = scale, row.min[b] = min;
-      }
+    for (int k = 0; k < n_steps; ++k) {
+      int scale = scale0, min = min0;
+      if (!take_step(grid, steps[k], scale, min) && k > 0) continue;
+      const double loss = feedback(grid, block, w, row.d[b / grid.blocks()] * scale,
+                                   row.dmin[b / grid.blocks()] * min, code, error);
+      if (loss < best)
+        best = loss, best_code = code, best_error = error, row.scale[b] = scale, row.min[b] = min;
     }
-    for (int i = 0; i < kBlock; ++i) {
-      row.code[b * kBlock + i] = best_code[i];
-      for (int j = (b + 1) * kBlock; j < u.n; ++j)
-        target[j] -= best_error[i] * u(b * kBlock + i, j);
+    for (int i = 0; i < width; ++i) {
+      row.code[b * width + i] = best_code[i];
+      for (int j = (b + 1) * width; j < u.n; ++j) target[j] -= best_error[i] * u(b * width + i, j);
     }
   }
 }
@@ -159,10 +181,10 @@ void start(Row& row, Vector target, const Matrix& u, int radius) {
 /// One pass of coordinate descent over the codes of a block.
 void descend(Row& row, int b) {
   const double step = row.step(b);
-  if (!(step > 0)) return;
-  for (int i = b * kBlock; i < (b + 1) * kBlock; ++i) {
+  if (!is_usable(*row.grid, step)) return;
+  for (int i = b * row.grid->block; i < (b + 1) * row.grid->block; ++i) {
     if (!((*row.form)(i, i) > 0)) continue;
-    row.code[i] = nearest_code(row.code[i] - row.m[i] / ((*row.form)(i, i) * step));
+    row.code[i] = nearest_in(row.grid->code, row.code[i] - row.m[i] / ((*row.form)(i, i) * step));
     row.set_value(i, row.decoded(i));
   }
 }
@@ -171,36 +193,38 @@ void descend(Row& row, int b) {
 /// unless `force`, only if it gains. Returns the change of the objective.
 double search_block(Row& row, int b, int scale0, int min0, bool force, int polish) {
   const Row before = row;
-  const Matrix h = part(*row.form, b * kBlock, kBlock), u = inverse_root(h);
+  const Grid& grid = *row.grid;
+  const int width = grid.block;
+  const Matrix h = part(*row.form, b * width, width), u = inverse_root(h);
   // value − h⁻¹ m is the best real point; |u m|² how far the objective is above it.
-  Vector um(kBlock), target(kBlock), code(kBlock), error(kBlock), best_code;
+  Vector um(width), target(width), code(width), error(width), best_code;
   double now = 0, best = HUGE_VAL;
-  for (int i = 0; i < kBlock; ++i) {
-    for (int j = i; j < kBlock; ++j) um[i] += u(i, j) * row.m[b * kBlock + j];
+  for (int i = 0; i < width; ++i) {
+    for (int j = i; j < width; ++j) um[i] += u(i, j) * row.m[b * width + j];
     now += um[i] * um[i];
   }
-  for (int j = 0; j < kBlock; ++j) {
-    target[j] = row.value[b * kBlock + j];
+  for (int j = 0; j < width; ++j) {
+    target[j] = row.value[b * width + j];
     for (int i = 0; i <= j; ++i) target[j] -= u(i, j) * um[i];
   }
-  for (const auto& step : kSteps) {
-    int scale = scale0 + step[0], min = min0 + step[1];
-    if (scale < 1 || scale > 63 || min < 0 || min > 63) scale = scale0, min = min0;
-    const double loss =
-        feedback(u, target, row.d[b / 8] * scale, row.dmin[b / 8] * min, code, error);
+  for (const Step& step : grid.has_signed_scales() ? kSignedSteps : kPairSteps) {
+    int scale = scale0, min = min0;
+    take_step(grid, step, scale, min);
+    const double loss = feedback(grid, u, target, row.d[b / grid.blocks()] * scale,
+                                 row.dmin[b / grid.blocks()] * min, code, error);
     if (loss < best) best = loss, best_code = code, row.scale[b] = scale, row.min[b] = min;
   }
   if (!force && best >= now) {
     row = before;
     return 0;
   }
-  for (int i = 0; i < kBlock; ++i) {
-    row.code[b * kBlock + i] = best_code[i];
-    row.set_value(b * kBlock + i, row.decoded(b * kBlock + i));
+  for (int i = 0; i < width; ++i) {
+    row.code[b * width + i] = best_code[i];
+    row.set_value(b * width + i, row.decoded(b * width + i));
   }
   for (int k = 0; k < polish; ++k) descend(row, b);
   double gain = 0;  // 2 <m, Δ> + Δ h Δᵀ = <m + m', Δ>
-  for (int i = b * kBlock; i < (b + 1) * kBlock; ++i)
+  for (int i = b * width; i < (b + 1) * width; ++i)
     gain += (before.m[i] + row.m[i]) * (row.value[i] - before.value[i]);
   if (!force && gain >= 0) {
     row = before;
@@ -210,38 +234,39 @@ double search_block(Row& row, int b, int scale0, int min0, bool force, int polis
 }
 
 void search_super(Row& row, int s) {
-  for (int k = 0; k < 8; ++k) {
+  const Grid& grid = *row.grid;
+  for (int k = 0; k < (grid.has_min() ? 2 : 1) * kRatios; ++k) {
     const Row before = row;
-    double& changed = k < 4 ? row.d[s] : row.dmin[s];
+    double& changed = k < kRatios ? row.d[s] : row.dmin[s];
     const double old = changed;
-    changed = to_half(old * static_cast<double>(static_cast<float>(kRatios[k % 4])));
-    if (changed == old || !(row.d[s] > 0)) {
+    changed = to_half(old * static_cast<double>(kRatio[k % kRatios]));
+    if (changed == old || !is_usable(grid, row.d[s])) {
       row = before;
       continue;
     }
     double gain = 0;
-    for (int b = s * 8; b < s * 8 + 8; ++b) {
-      auto rescaled = [&](int number, double from, double to) {
-        return to > 0 ? static_cast<int>(std::clamp(std::nearbyint(number * from / to), 0., 63.))
-                      : 0;
+    for (int b = s * grid.blocks(); b < (s + 1) * grid.blocks(); ++b) {
+      const auto rescaled = [&](const format::Range& range, int number, double from, double to) {
+        return static_cast<int>(nearest_in(range, to != 0 ? number * from / to : 0));
       };
-      gain += search_block(row, b, rescaled(row.scale[b], before.d[s], row.d[s]),
-                           rescaled(row.min[b], before.dmin[s], row.dmin[s]), true, 1);
+      gain += search_block(row, b, rescaled(grid.scale, row.scale[b], before.d[s], row.d[s]),
+                           rescaled(grid.min, row.min[b], before.dmin[s], row.dmin[s]), true,
+                           kSuperPolish);
     }
     if (!(gain < 0)) row = before;
   }
 }
 
 void improve(Row& row, const SolverOptions& options) {
-  const int blocks = row.form->n / kBlock;
+  const int blocks = row.form->n / row.grid->block;
   for (int sweep = 0; sweep < options.sweeps; ++sweep) {
     for (int b = 0; b < blocks; ++b) {
       descend(row, b);
-      if (options.scale_search) search_block(row, b, row.scale[b], row.min[b], false, 2);
+      if (options.scale_search) search_block(row, b, row.scale[b], row.min[b], false, kBlockPolish);
     }
   }
   if (!options.super_scale_search) return;
-  for (int s = 0; s < blocks / 8; ++s) search_super(row, s);
+  for (int s = 0; s < blocks / row.grid->blocks(); ++s) search_super(row, s);
 }
 
 double mean_diagonal(const Matrix& a) {
@@ -268,8 +293,10 @@ Solution solve_reference(const Problem& problem, const SolverOptions& options) {
       g(i, j) = q.two_sided() ? q.g()[static_cast<std::size_t>(i) * rows + j] : i == j;
   }
   Solution solution;
-  const Q4KMatrix plain = round_like_llama(q.target(), rows, cols, nullptr, 1);
-  const Q4KMatrix weighted = round_like_llama(q.target(), rows, cols, q.h_diagonal().data(), 1);
+  const format::GridMatrix plain =
+      format::round_like_llama(*problem.grid, q.target(), rows, cols, nullptr, 1);
+  const format::GridMatrix weighted =
+      format::round_like_llama(*problem.grid, q.target(), rows, cols, q.h_diagonal().data(), 1);
   solution.matrix = plain;
   if (mean_diagonal(h) > 0 && mean_diagonal(g) > 0) {
     const double ridge = options.damping * mean_diagonal(h),
@@ -323,7 +350,7 @@ Solution solve_reference(const Problem& problem, const SolverOptions& options) {
   solution.objective = sum(q.row_objectives(solution.matrix, 1));
   if (!(mean_diagonal(h) > 0 && mean_diagonal(g) > 0))
     solution.objective_start = solution.objective;
-  for (const Q4KMatrix* other : {&plain, &weighted}) {
+  for (const format::GridMatrix* other : {&plain, &weighted}) {
     const double cost = sum(q.row_objectives(*other, 1));
     if (cost < solution.objective) solution.objective = cost, solution.matrix = *other;
   }

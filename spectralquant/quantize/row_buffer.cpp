@@ -7,50 +7,60 @@
 namespace spectralquant::quantize {
 namespace {
 
-constexpr std::uint16_t kLargestHalf = 0x7bff;  // 65504
+constexpr std::uint16_t kSign = 0x8000, kLargestBits = 0x7bff;  // 65504
 
-// sign bit: never set by a search
-float finite_half(std::uint16_t bits) { return gguf::half_to_float(std::min(bits, kLargestHalf)); }
+/// NaN and infinity come as the largest finite number.
+float finite_half(std::uint16_t bits) {
+  const auto magnitude = static_cast<std::uint16_t>(bits & ~kSign);
+  return gguf::half_to_float(
+      static_cast<std::uint16_t>((bits & kSign) | std::min(magnitude, kLargestBits)));
+}
 
 }  // namespace
 
-RowBuffer::RowBuffer(std::int64_t cols, bool factored)
+template <class F>
+RowBuffer<F>::RowBuffer(std::int64_t cols, bool factored)
     : m_(cols),
       value_(cols),
       code_(cols),
-      d_(cols / kSuper),
-      dmin_(cols / kSuper),
-      scale_(cols / kBlock),
-      min_(cols / kBlock),
-      blocks_(factored ? cols / kBlock : 0) {}
+      d_(cols / F::kSuper),
+      dmin_(cols / F::kSuper),
+      scale_(cols / F::kBlock),
+      min_(cols / F::kBlock),
+      blocks_(factored ? cols / F::kBlock : 0) {}
 
-void RowBuffer::load(const Q4KMatrix& matrix, std::int64_t r) {
+template <class F>
+void RowBuffer<F>::load(const format::GridMatrix& matrix, std::int64_t r) {
   const std::int64_t cols = matrix.cols;
-  std::copy_n(matrix.code.begin() + r * cols, cols, code_.begin());
-  std::copy_n(matrix.scale.begin() + r * scale_.size(), scale_.size(), scale_.begin());
-  std::copy_n(matrix.min.begin() + r * min_.size(), min_.size(), min_.begin());
+  std::copy_n(matrix.codes.begin() + r * cols, cols, code_.begin());
+  std::copy_n(matrix.scales.begin() + r * scale_.size(), scale_.size(), scale_.begin());
+  if constexpr (F::kHasMin)
+    std::copy_n(matrix.mins.begin() + r * min_.size(), min_.size(), min_.begin());
   for (std::size_t s = 0; s < d_.size(); ++s) {
     d_[s] = finite_half(matrix.d[r * d_.size() + s]);
-    dmin_[s] = finite_half(matrix.dmin[r * d_.size() + s]);
+    if constexpr (F::kHasMin) dmin_[s] = finite_half(matrix.dmin[r * d_.size() + s]);
   }
-  RowWork row = work();
+  RowWork<F> row = work();
   decode_row(row, cols);
 }
 
-void RowBuffer::store(Q4KMatrix& matrix, std::int64_t r) const {
+template <class F>
+void RowBuffer<F>::store(format::GridMatrix& matrix, std::int64_t r) const {
   const std::int64_t cols = matrix.cols;
-  std::transform(code_.begin(), code_.end(), matrix.code.begin() + r * cols,
-                 [](float q) { return static_cast<std::uint8_t>(q); });
-  std::copy(scale_.begin(), scale_.end(), matrix.scale.begin() + r * scale_.size());
-  std::copy(min_.begin(), min_.end(), matrix.min.begin() + r * min_.size());
+  std::transform(code_.begin(), code_.end(), matrix.codes.begin() + r * cols,
+                 [](float q) { return static_cast<std::int8_t>(q); });
+  std::copy(scale_.begin(), scale_.end(), matrix.scales.begin() + r * scale_.size());
+  if constexpr (F::kHasMin)
+    std::copy(min_.begin(), min_.end(), matrix.mins.begin() + r * min_.size());
   for (std::size_t s = 0; s < d_.size(); ++s) {
     matrix.d[r * d_.size() + s] = gguf::float_to_half(d_[s]);
-    matrix.dmin[r * d_.size() + s] = gguf::float_to_half(dmin_[s]);
+    if constexpr (F::kHasMin) matrix.dmin[r * d_.size() + s] = gguf::float_to_half(dmin_[s]);
   }
 }
 
-RowWork RowBuffer::work() {
-  RowWork row;
+template <class F>
+RowWork<F> RowBuffer<F>::work() {
+  RowWork<F> row;
   row.m = m_.data();
   row.value = value_.data();
   row.code = code_.data();
@@ -61,5 +71,8 @@ RowWork RowBuffer::work() {
   row.blocks = blocks_.empty() ? nullptr : blocks_.data();
   return row;
 }
+
+#define SQ_INSTANTIATE(name, ...) template class RowBuffer<format::name>;
+SPECTRALQUANT_FORMATS(SQ_INSTANTIATE)
 
 }  // namespace spectralquant::quantize

@@ -2,13 +2,14 @@
 #include <cstdint>
 #include <vector>
 
-#include "spectralquant/quantize/q4k_matrix.h"
+#include "spectralquant/format/grid_matrix.h"
 #include "spectralquant/quantize/row_solver.h"
 
 namespace spectralquant::quantize {
 
-/// One row of a Q4KMatrix taken out for work: cells as the kernels want them, and room for the
+/// One row of a GridMatrix taken out for work: cells as the kernels of format F want them, and room for the
 /// gradient.
+template <class F>
 class RowBuffer {
  public:
   /// factored: with room for the row's own block factors (tied embeddings, where every row has its
@@ -17,19 +18,19 @@ class RowBuffer {
 
   /// Takes row r of the matrix. Super-scales that overflowed fp16 come as the largest finite
   /// number.
-  void load(const Q4KMatrix& matrix, std::int64_t r);
-  void store(Q4KMatrix& matrix, std::int64_t r) const;
+  void load(const format::GridMatrix& matrix, std::int64_t r);
+  void store(format::GridMatrix& matrix, std::int64_t r) const;
 
   /// For the kernels; blocks points to own_blocks() when factored, else it is the caller's to set.
-  RowWork work();
+  RowWork<F> work();
   float* m() { return m_.data(); }
   const float* value() const { return value_.data(); }
-  BlockFactors* own_blocks() { return blocks_.data(); }
+  BlockFactors<F>* own_blocks() { return blocks_.data(); }
 
  private:
   std::vector<float> m_, value_, code_, d_, dmin_;
-  std::vector<std::uint8_t> scale_, min_;
-  std::vector<BlockFactors> blocks_;
+  std::vector<std::int8_t> scale_, min_;
+  std::vector<BlockFactors<F>> blocks_;
 };
 
 }  // namespace spectralquant::quantize

@@ -1,6 +1,6 @@
-// The kernels of row_solver.h for one SIMD level. Included once per level by row_solver.cpp, inside
-// a namespace of its own, with SQ_LANES floats to a vector. Only elementwise vector arithmetic: the
-// bits do not depend on SQ_LANES.
+// The kernels of row_solver.h for one SIMD level, templates over the format F. Included once per
+// level by row_solver.cpp, inside a namespace of its own, with SQ_LANES floats to a vector. Only
+// elementwise vector arithmetic: the bits do not depend on SQ_LANES.
 
 using Vec = float __attribute__((vector_size(4 * SQ_LANES)));
 using VecLoad = float __attribute__((vector_size(4 * SQ_LANES), aligned(4), may_alias));
@@ -10,24 +10,25 @@ using VecDLoad = double __attribute__((vector_size(4 * SQ_LANES), aligned(8), ma
 
 constexpr int kLanes = SQ_LANES;
 constexpr int kGroup = kCandidates / kLanes;  // vectors that hold all candidates
-constexpr int kStep = kBlock / kLanes;        // vectors that hold a block of columns
 // 1.5·2²³: adding and subtracting it rounds to nearest even
 constexpr float kRoundMagic = 12582912.f;
 
 SQ_INLINE const VecLoad& at(const float* p) { return *reinterpret_cast<const VecLoad*>(p); }
 SQ_INLINE VecLoad& at(float* p) { return *reinterpret_cast<VecLoad*>(p); }
 
+template <class F>
 SQ_INLINE float nearest_code(float x) {
-  x = x > 0.f ? x : 0.f;  // NaN becomes 0
-  x = x < 15.f ? x : 15.f;
+  constexpr float kLowest = F::kLowestCode, kHighest = F::kHighestCode;
+  x = x > kLowest ? x : kLowest;  // NaN becomes the lowest
+  x = x < kHighest ? x : kHighest;
   return (x + kRoundMagic) - kRoundMagic;
 }
 
 /// Cells that changed in a row: columns and changes of value, in ascending order.
 struct Changes {
   int n = 0;
-  std::int32_t column[kSuper];
-  float delta[kSuper];
+  std::int32_t column[gguf::kSuperBlock];
+  float delta[gguf::kSuperBlock];
 
   SQ_INLINE void add(std::int64_t c, float change) {
     if (change == 0.f) return;
@@ -53,53 +54,71 @@ SQ_INLINE void accumulate_tile(float* m, const float* matrix, std::int64_t cols,
   for (int v = 0; v < kVectors; ++v) at(m + first + v * kLanes) = sum[v];
 }
 
-/// One row, columns [first, last): multiples of 32. m begins at column 0 of the matrix.
+/// One row, columns [first, last): multiples of a block. m begins at column 0 of the matrix.
+template <class F>
 SQ_INLINE void accumulate(float* m, const float* matrix, std::int64_t cols, std::int64_t first,
                           std::int64_t last, const Changes& changes, float factor) {
   if (changes.n == 0 || first >= last) return;
-  if (first % kTile)
-    accumulate_tile<kBlock>(m, matrix, cols, first, changes, factor), first += kBlock;
+  for (; first % kTile && first < last; first += F::kBlock)
+    accumulate_tile<F::kBlock>(m, matrix, cols, first, changes, factor);
   for (; first + kTile <= last; first += kTile)
     accumulate_tile<kTile>(m, matrix, cols, first, changes, factor);
-  if (first < last) accumulate_tile<kBlock>(m, matrix, cols, first, changes, factor);
+  for (; first < last; first += F::kBlock)
+    accumulate_tile<F::kBlock>(m, matrix, cols, first, changes, factor);
 }
 
 /// Candidates of (scale, min) around (scale0, min0): lane 0 is that pair itself; lanes that leave
-/// the range repeat it.
+/// the range, or would have no step, repeat it.
+template <class F>
 struct Candidates {
-  // d · scale, dmin · min, 1 / step (0 when the step is 0)
+  // d · scale, dmin · min, 1 / step (0 where there is no step to divide by)
   Vec step[kGroup], offset[kGroup], inverse[kGroup];
   alignas(64) float scale[kCandidates], min[kCandidates];
 
   /// offsets: kCandidates of them.
   SQ_INLINE void fill(float d, float dmin, int scale0, int min0, const Offsets& offsets) {
+    constexpr float kHighest = F::kHighestScale + .5f;
     const Vec zero = {}, s0 = zero + static_cast<float>(scale0),
               m0 = zero + static_cast<float>(min0);
     for (int g = 0; g < kGroup; ++g) {
-      Vec s = s0 + at(offsets.scale + g * kLanes), m = m0 + at(offsets.min + g * kLanes);
-      const auto inside = (s > 0.5f) & (s < 63.5f) & (m > -0.5f) & (m < 63.5f);
+      Vec s = s0;
+      if constexpr (F::kHasSignedScales) s = s0 * at(offsets.flip + g * kLanes);
+      s += at(offsets.up + g * kLanes);
+      auto inside = (s > 0.5f) & (s < kHighest);
+      if constexpr (F::kHasSignedScales) inside |= (s < -0.5f) & (s > F::kLowestScale - .5f);
+      Vec m = m0;
+      if constexpr (F::kHasMin) {
+        m = m0 + at(offsets.min_up + g * kLanes);
+        inside &= (m > -0.5f) & (m < F::kHighestMin + .5f);
+        m = inside ? m : m0;
+      }
       s = inside ? s : s0;
-      m = inside ? m : m0;
       at(scale + g * kLanes) = s;
       at(min + g * kLanes) = m;
       step[g] = s * d;
       offset[g] = m * dmin;
-      const auto positive = step[g] > 0.f;
-      inverse[g] = positive ? 1.f / (positive ? step[g] : zero + 1.f) : zero;
+      auto usable = step[g] > 0.f;
+      if constexpr (F::kHasSignedScales) usable |= step[g] < 0.f;
+      inverse[g] = usable ? 1.f / (usable ? step[g] : zero + 1.f) : zero;
     }
   }
 };
 
+template <class F>
 struct Trace {
-  alignas(64) float code[kBlock * kCandidates];
-  alignas(64) float error[kBlock * kCandidates];
+  alignas(64) float code[F::kBlock * kCandidates];
+  alignas(64) float error[F::kBlock * kCandidates];
   alignas(64) float loss[kCandidates];
 };
 
 /// Error feedback inside one block for all candidates at once: each lane rounds column by column
 /// and pushes its error on. Returns the first lane with the least loss below `bound`, or -1.
+template <class F>
 SQ_INLINE int feedback(const float* target, const float* u, const float* u_inverse,
-                       const Candidates& candidates, float bound, Trace& trace) {
+                       const Candidates<F>& candidates, float bound, Trace<F>& trace) {
+  constexpr int kBlock = F::kBlock;
+  const Vec lowest = Vec{} + static_cast<float>(F::kLowestCode),
+            highest = Vec{} + static_cast<float>(F::kHighestCode);
   alignas(64) float tau[kBlock * kCandidates];
   Vec step[kGroup], offset[kGroup], inverse[kGroup], loss[kGroup];
   for (int g = 0; g < kGroup; ++g) {
@@ -120,11 +139,15 @@ SQ_INLINE int feedback(const float* target, const float* u, const float* u_inver
       for (int g = 0; g < kGroup; ++g) {
         Vec x = at(tau + i * kCandidates + g * kLanes);
         for (int p = 0; p < k; ++p) x -= error[p][g] * u[(first + p) * kBlock + i];
-        Vec q = (x + offset[g]) * inverse[g];
-        q = q > 0.f ? q : Vec{};
-        q = q < 15.f ? q : Vec{} + 15.f;
+        Vec q = x, value;
+        if constexpr (F::kHasMin) q = q + offset[g];
+        q = q * inverse[g];
+        q = q > lowest ? q : lowest;
+        q = q < highest ? q : highest;
         q = (q + kRoundMagic) - kRoundMagic;
-        const Vec e = (x - (q * step[g] - offset[g])) * u_inverse[i];
+        value = q * step[g];
+        if constexpr (F::kHasMin) value = value - offset[g];
+        const Vec e = (x - value) * u_inverse[i];
         loss[g] += e * e;
         error[k][g] = e;
         at(trace.code + i * kCandidates + g * kLanes) = q;
@@ -138,7 +161,7 @@ SQ_INLINE int feedback(const float* target, const float* u, const float* u_inver
         at(tau + j * kCandidates + g * kLanes) = x;
       }
     }
-    if (first == 12) {  // half-way: losses only grow
+    if (first == kBlock / 2 - kRank) {  // half-way: losses only grow
       for (int g = 0; g < kGroup; ++g) at(trace.loss + g * kLanes) = loss[g];
       bool hope = false;
       for (int lane = 0; lane < kCandidates; ++lane) hope |= trace.loss[lane] < bound;
@@ -155,29 +178,32 @@ SQ_INLINE int feedback(const float* target, const float* u, const float* u_inver
 
 /// One pass of coordinate descent over the codes of a block; m is the gradient in the block.
 /// Returns the change of the objective.
-SQ_INLINE float descend(const BlockFactors& f, float step, float* code, float* m) {
-  if (!(step > 0.f)) return 0.f;
+template <class F>
+SQ_INLINE float descend(const BlockFactors<F>& f, float step, float* code, float* m) {
+  if (!is_usable<F>(step)) return 0.f;
   const float inverse = 1.f / step;
   float gain = 0.f;
-  for (int i = 0; i < kBlock; ++i) {
-    const float q = nearest_code(code[i] - m[i] * f.h_inverse[i] * inverse);
+  for (int i = 0; i < F::kBlock; ++i) {
+    const float q = nearest_code<F>(code[i] - m[i] * f.h_inverse[i] * inverse);
     if (q == code[i]) continue;
     const float delta = (q - code[i]) * step;
-    const float change = 2.f * m[i] * delta + f.h[i * kBlock + i] * delta * delta;
+    const float change = 2.f * m[i] * delta + f.h[i * F::kBlock + i] * delta * delta;
     if (!(change < 0.f)) continue;
     gain += change;
     code[i] = q;
-    for (int v = 0; v < kStep; ++v) at(m + v * kLanes) += delta * at(f.h + i * kBlock + v * kLanes);
+    for (int v = 0; v < F::kBlock / kLanes; ++v)
+      at(m + v * kLanes) += delta * at(f.h + i * F::kBlock + v * kLanes);
   }
   return gain;
 }
 
 /// A block of a row in work: codes, values and gradient, apart from the row until they are
 /// accepted.
+template <class F>
 struct BlockState {
-  alignas(64) float code[kBlock];
-  alignas(64) float value[kBlock];
-  alignas(64) float m[kBlock];
+  alignas(64) float code[F::kBlock];
+  alignas(64) float value[F::kBlock];
+  alignas(64) float m[F::kBlock];
   float d, dmin;
   int scale, min;
 };
@@ -185,8 +211,10 @@ struct BlockState {
 /// Searches (scale, min) of a block by feedback inside it, codes re-derived for each candidate.
 /// With `force` the best candidate is taken even when it is worse. Returns the change of the
 /// objective; 0 when the block stays.
-SQ_INLINE float search_block(BlockState& block, const BlockFactors& f, float d, float dmin,
-                             int scale0, int min0, bool force, int polish, Trace& trace) {
+template <class F>
+SQ_INLINE float search_block(BlockState<F>& block, const BlockFactors<F>& f, float d, float dmin,
+                             int scale0, int min0, bool force, int polish, Trace<F>& trace) {
+  constexpr int kBlock = F::kBlock, kStep = F::kBlock / kLanes;
   // The best real values of the block lie at value − h⁻¹ m = value − uᵀ (u m), |u m|² below the
   // present objective.
   alignas(64) float um[kBlock], target[kBlock];
@@ -206,16 +234,16 @@ SQ_INLINE float search_block(BlockState& block, const BlockFactors& f, float d, 
     for (int v = 0; v < kStep; ++v) sum[v] -= um[i] * at(f.u + i * kBlock + v * kLanes);
   }
   for (int v = 0; v < kStep; ++v) at(target + v * kLanes) = sum[v];
-  Candidates candidates;
-  candidates.fill(d, dmin, scale0, min0, kNeighbours);
-  int best = feedback(target, f.u, f.u_inverse, candidates, force ? 3e38f : loss, trace);
+  Candidates<F> candidates;
+  candidates.fill(d, dmin, scale0, min0, kSweepOffsets<F>);
+  int best = feedback<F>(target, f.u, f.u_inverse, candidates, force ? 3e38f : loss, trace);
   if (best < 0) {
     if (!force) return 0.f;
     best = 0;  // every loss overflowed: keep the centre
   }
   float gain = trace.loss[best] - loss;
   alignas(64) float code[kBlock], value[kBlock], m[kBlock];
-  const float step = d * candidates.scale[best], offset = dmin * candidates.min[best];
+  const float step = d * candidates.scale[best], offset = offset_of<F>(dmin, candidates.min[best]);
   for (int i = 0; i < kBlock; ++i) code[i] = trace.code[i * kCandidates + best];
   for (int v = 0; v < kStep; ++v) sum[v] = at(block.m + v * kLanes);
   for (int i = 0; i < kBlock; ++i) {
@@ -224,11 +252,11 @@ SQ_INLINE float search_block(BlockState& block, const BlockFactors& f, float d, 
   }
   for (int v = 0; v < kStep; ++v) at(m + v * kLanes) = sum[v];
   for (int k = 0; k < polish; ++k) {
-    const float change = descend(f, step, code, m);
+    const float change = descend<F>(f, step, code, m);
     gain += change;
     if (change == 0.f) break;
   }
-  if (!force && !(gain < -1e-6f * loss)) return 0.f;  // nothing but float noise
+  if (!force && !(gain < -kNoise * loss)) return 0.f;  // nothing but float noise
   for (int i = 0; i < kBlock; ++i) value[i] = code[i] * step - offset;
   for (int v = 0; v < kStep; ++v) {
     at(block.code + v * kLanes) = at(code + v * kLanes);
@@ -242,32 +270,38 @@ SQ_INLINE float search_block(BlockState& block, const BlockFactors& f, float d, 
   return gain;
 }
 
-SQ_INLINE void load_block(BlockState& block, const RowWork& row, const float* m, std::int64_t b) {
+template <class F>
+SQ_INLINE void load_block(BlockState<F>& block, const RowWork<F>& row, const float* m,
+                          std::int64_t b) {
+  constexpr int kBlock = F::kBlock, kStep = F::kBlock / kLanes;
   for (int v = 0; v < kStep; ++v) {
     at(block.code + v * kLanes) = at(row.code + b * kBlock + v * kLanes);
     at(block.value + v * kLanes) = at(row.value + b * kBlock + v * kLanes);
     at(block.m + v * kLanes) = at(m + v * kLanes);
   }
-  block.d = row.d[b / 8];
-  block.dmin = row.dmin[b / 8];
+  block.d = row.d[b / F::kBlocks];
+  block.dmin = row.dmin[b / F::kBlocks];
   block.scale = row.scale[b];
   block.min = row.min[b];
 }
 
 /// Codes by coordinate descent, then (scale, min); appends what changed.
-inline float improve_block(RowWork& row, std::int64_t b, const RowSettings& settings, Trace& trace,
-                           Changes& changes) {
-  BlockState block;
-  load_block(block, row, row.m + b * kBlock, b);
-  const BlockFactors& f = row.blocks[b];
+template <class F>
+inline float improve_block(RowWork<F>& row, std::int64_t b, const RowSettings& settings,
+                           Trace<F>& trace, Changes& changes) {
+  constexpr int kBlock = F::kBlock, kStep = F::kBlock / kLanes;
+  BlockState<F> block;
+  load_block<F>(block, row, row.m + b * kBlock, b);
+  const BlockFactors<F>& f = row.blocks[b];
   const float step = block.d * static_cast<float>(block.scale),
-              offset = block.dmin * static_cast<float>(block.min);
-  float gain = descend(f, step, block.code, block.m);
+              offset = offset_of<F>(block.dmin, static_cast<float>(block.min));
+  float gain = descend<F>(f, step, block.code, block.m);
   if (gain != 0.f) {
     for (int i = 0; i < kBlock; ++i) block.value[i] = block.code[i] * step - offset;
   }
   if (settings.scale_search)
-    gain += search_block(block, f, block.d, block.dmin, block.scale, block.min, false, 2, trace);
+    gain += search_block<F>(block, f, block.d, block.dmin, block.scale, block.min, false,
+                            kBlockPolish, trace);
   if (gain == 0.f) return 0.f;
   for (int i = 0; i < kBlock; ++i)
     changes.add(b * kBlock + i, block.value[i] - row.value[b * kBlock + i]);
@@ -275,62 +309,65 @@ inline float improve_block(RowWork& row, std::int64_t b, const RowSettings& sett
     at(row.code + b * kBlock + v * kLanes) = at(block.code + v * kLanes);
     at(row.value + b * kBlock + v * kLanes) = at(block.value + v * kLanes);
   }
-  row.scale[b] = static_cast<std::uint8_t>(block.scale);
-  row.min[b] = static_cast<std::uint8_t>(block.min);
+  row.scale[b] = static_cast<std::int8_t>(block.scale);
+  row.min[b] = static_cast<std::int8_t>(block.min);
   return gain;
 }
 
 /// Tries other d, then other dmin, for super-block `s`, its sub-scales and codes searched again for
 /// each. Only the gradient inside the super-block is followed until a trial is accepted. Returns
 /// the change of the objective.
-inline float improve_super(RowWork& row, std::int64_t s, std::int64_t cols, const float* h,
-                           const float* c, Trace& trace, Changes& changes) {
+template <class F>
+inline float improve_super(RowWork<F>& row, std::int64_t s, std::int64_t cols, const float* h,
+                           const float* c, Trace<F>& trace, Changes& changes) {
+  constexpr int kBlock = F::kBlock, kSuper = F::kSuper, kBlocks = F::kBlocks;
   alignas(64) float m_now[kSuper], m[kSuper], first_value[kSuper];
-  BlockState trial[8];
+  BlockState<F> trial[kBlocks];
   const std::int64_t origin = s * kSuper;
   for (int i = 0; i < kSuper; ++i)
     m_now[i] = row.m[origin + i], first_value[i] = row.value[origin + i];
   float total = 0.f;
-  for (int k = 0; k < 2 * kSuperRatios; ++k) {
+  for (int k = 0; k < (F::kHasMin ? 2 : 1) * kRatios; ++k) {
     const float d0 = row.d[s], dmin0 = row.dmin[s];
-    const float d = k < kSuperRatios ? round_to_half(d0 * kSuperRatio[k]) : d0;
-    const float dmin =
-        k < kSuperRatios ? dmin0 : round_to_half(dmin0 * kSuperRatio[k - kSuperRatios]);
-    if (!(d > 0.f) || (d == d0 && dmin == dmin0)) continue;
+    const float d = k < kRatios ? round_to_half(d0 * kRatio[k]) : d0;
+    const float dmin = k < kRatios ? dmin0 : round_to_half(dmin0 * kRatio[k - kRatios]);
+    if (!is_usable<F>(d) || (d == d0 && dmin == dmin0)) continue;
     for (int i = 0; i < kSuper; ++i) m[i] = m_now[i];
     const float d_ratio = d0 / d, dmin_ratio = dmin > 0.f ? dmin0 / dmin : 0.f;
     float gain = 0.f;
     Changes step;
-    for (int b = 0; b < 8; ++b) {
-      const std::int64_t global = s * 8 + b;
-      load_block(trial[b], row, m + b * kBlock, global);
-      const int scale0 = nearest_six_bits(row.scale[global] * d_ratio),
-                min0 = nearest_six_bits(row.min[global] * dmin_ratio);
-      gain += search_block(trial[b], row.blocks[global], d, dmin, scale0, min0, true, 1, trace);
+    for (int b = 0; b < kBlocks; ++b) {
+      const std::int64_t global = s * kBlocks + b;
+      load_block<F>(trial[b], row, m + b * kBlock, global);
+      const int scale0 = nearest_in(F::kGrid.scale, row.scale[global] * d_ratio),
+                min0 = nearest_in(F::kGrid.min, row.min[global] * dmin_ratio);
+      gain += search_block<F>(trial[b], row.blocks[global], d, dmin, scale0, min0, true,
+                              kSuperPolish, trace);
       step.n = 0;
       for (int i = 0; i < kBlock; ++i)
         step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[global * kBlock + i]);
       for (int i = 0; i < kBlock; ++i) m[b * kBlock + i] = trial[b].m[i];
-      if (h) accumulate(m - origin, h, cols, origin + (b + 1) * kBlock, origin + kSuper, step, 1.f);
+      if (h)
+        accumulate<F>(m - origin, h, cols, origin + (b + 1) * kBlock, origin + kSuper, step, 1.f);
       if (c)
-        accumulate(m - origin, c, cols, origin + (b + 1) * kBlock, origin + kSuper, step,
-                   row.weight);
+        accumulate<F>(m - origin, c, cols, origin + (b + 1) * kBlock, origin + kSuper, step,
+                      row.weight);
     }
     if (!(gain < 0.f)) continue;
     // Earlier blocks of the super-block feel the later ones too: the gradient there is brought up
     // to date.
-    for (int b = 1; b < 8; ++b) {
+    for (int b = 1; b < kBlocks; ++b) {
       step.n = 0;
       for (int i = 0; i < kBlock; ++i)
         step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[origin + b * kBlock + i]);
-      if (h) accumulate(m - origin, h, cols, origin, origin + b * kBlock, step, 1.f);
-      if (c) accumulate(m - origin, c, cols, origin, origin + b * kBlock, step, row.weight);
+      if (h) accumulate<F>(m - origin, h, cols, origin, origin + b * kBlock, step, 1.f);
+      if (c) accumulate<F>(m - origin, c, cols, origin, origin + b * kBlock, step, row.weight);
     }
     for (int i = 0; i < kSuper; ++i) m_now[i] = m[i];
-    for (int b = 0; b < 8; ++b) {
-      const std::int64_t global = s * 8 + b;
-      row.scale[global] = static_cast<std::uint8_t>(trial[b].scale);
-      row.min[global] = static_cast<std::uint8_t>(trial[b].min);
+    for (int b = 0; b < kBlocks; ++b) {
+      const std::int64_t global = s * kBlocks + b;
+      row.scale[global] = static_cast<std::int8_t>(trial[b].scale);
+      row.min[global] = static_cast<std::int8_t>(trial[b].min);
       for (int i = 0; i < kBlock; ++i) {
         row.code[global * kBlock + i] = trial[b].code[i];
         row.value[global * kBlock + i] = trial[b].value[i];
@@ -348,7 +385,8 @@ inline float improve_super(RowWork& row, std::int64_t s, std::int64_t cols, cons
 }
 
 /// Brings the gradients of all rows up to date. A tile of the matrix is read once for all rows.
-inline void spread(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const float* c,
+template <class F>
+inline void spread(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* h, const float* c,
                    std::int64_t first, const Changes* changes) {
   for (std::int64_t tile = first; tile < cols; tile += kTile) {
     if (h) {
@@ -366,32 +404,35 @@ inline void spread(RowWork* rows, int n_rows, std::int64_t cols, const float* h,
 }
 
 /// With a diagonal h only the changed columns themselves.
-inline void spread_diagonal(RowWork& row, const Changes& changes) {
+template <class F>
+inline void spread_diagonal(RowWork<F>& row, const Changes& changes) {
+  constexpr int kBlock = F::kBlock;
   for (int k = 0; k < changes.n; ++k) {
     const std::int64_t column = changes.column[k], i = column % kBlock;
     row.m[column] += changes.delta[k] * row.blocks[column / kBlock].h[i * kBlock + i];
   }
 }
 
-void improve(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const float* c,
+template <class F>
+void improve(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* h, const float* c,
              const RowSettings& settings) {
-  Trace trace;
+  Trace<F> trace;
   Changes changes[kBundle];
   bool idle[kBundle] = {};
   auto apply = [&] {
     if (h) {
-      spread(rows, n_rows, cols, h, c, 0, changes);
+      spread<F>(rows, n_rows, cols, h, c, 0, changes);
     } else {
-      for (int r = 0; r < n_rows; ++r) spread_diagonal(rows[r], changes[r]);
+      for (int r = 0; r < n_rows; ++r) spread_diagonal<F>(rows[r], changes[r]);
     }
   };
   for (int sweep = 0; sweep < settings.sweeps; ++sweep) {
     bool changed[kBundle] = {};
-    for (std::int64_t b = 0; b < cols / kBlock; ++b) {
+    for (std::int64_t b = 0; b < cols / F::kBlock; ++b) {
       for (int r = 0; r < n_rows; ++r) {
         changes[r].n = 0;
         if (idle[r]) continue;
-        const float gain = improve_block(rows[r], b, settings, trace, changes[r]);
+        const float gain = improve_block<F>(rows[r], b, settings, trace, changes[r]);
         rows[r].gain += gain;
         changed[r] |= gain != 0.f;
       }
@@ -400,38 +441,40 @@ void improve(RowWork* rows, int n_rows, std::int64_t cols, const float* h, const
     for (int r = 0; r < n_rows; ++r) idle[r] = !changed[r];
   }
   if (!settings.super_scale_search) return;
-  for (std::int64_t s = 0; s < cols / kSuper; ++s) {
+  for (std::int64_t s = 0; s < cols / F::kSuper; ++s) {
     for (int r = 0; r < n_rows; ++r) {
       changes[r].n = 0;
-      rows[r].gain += improve_super(rows[r], s, cols, h, c, trace, changes[r]);
+      rows[r].gain += improve_super<F>(rows[r], s, cols, h, c, trace, changes[r]);
     }
     apply();
   }
 }
 
-void start(RowWork* rows, int n_rows, std::int64_t cols, const float* u,
+template <class F>
+void start(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* u,
            const RowSettings& settings) {
-  Trace trace;
+  constexpr int kBlock = F::kBlock;
+  Trace<F> trace;
   Changes changes[kBundle];
   Offsets offsets[kMaxOffsets];
-  const int n_offsets = square_of_offsets(settings.live_scale_radius, offsets);
-  for (std::int64_t b = 0; b < cols / kBlock; ++b) {
+  const int n_offsets = start_offsets<F>(settings.live_scale_radius, offsets);
+  for (std::int64_t b = 0; b < cols / F::kBlock; ++b) {
     for (int r = 0; r < n_rows; ++r) {
-      RowWork& row = rows[r];
-      const BlockFactors& f = row.blocks[b];
-      const float d = row.d[b / 8], dmin = row.dmin[b / 8];
+      RowWork<F>& row = rows[r];
+      const BlockFactors<F>& f = row.blocks[b];
+      const float d = row.d[b / F::kBlocks], dmin = row.dmin[b / F::kBlocks];
       const int scale0 = row.scale[b], min0 = row.min[b];
       float best_loss = 3e38f;
       alignas(64) float error[kBlock] = {};
-      Candidates candidates;
+      Candidates<F> candidates;
       for (int k = 0; k < n_offsets; ++k) {
         candidates.fill(d, dmin, scale0, min0, offsets[k]);
         const int best =
-            feedback(row.m + b * kBlock, f.u, f.u_inverse, candidates, best_loss, trace);
+            feedback<F>(row.m + b * kBlock, f.u, f.u_inverse, candidates, best_loss, trace);
         if (best < 0) continue;
         best_loss = trace.loss[best];
-        row.scale[b] = static_cast<std::uint8_t>(candidates.scale[best]);
-        row.min[b] = static_cast<std::uint8_t>(candidates.min[best]);
+        row.scale[b] = static_cast<std::int8_t>(candidates.scale[best]);
+        row.min[b] = static_cast<std::int8_t>(candidates.min[best]);
         for (int i = 0; i < kBlock; ++i) {
           row.code[b * kBlock + i] = trace.code[i * kCandidates + best];
           error[i] = trace.error[i * kCandidates + best];
@@ -442,7 +485,7 @@ void start(RowWork* rows, int n_rows, std::int64_t cols, const float* u,
     }
     // m is the target still to be rounded: the errors of this block are pushed on to the columns
     // behind it.
-    if (u) spread(rows, n_rows, cols, u, nullptr, (b + 1) * kBlock / kTile * kTile, changes);
+    if (u) spread<F>(rows, n_rows, cols, u, nullptr, (b + 1) * kBlock / kTile * kTile, changes);
   }
 }
 
@@ -544,4 +587,6 @@ void multiply_double(const double* a, std::int64_t lda, int n_rows, std::int64_t
   multiply_any<double>(a, lda, n_rows, depth, x, ldx, first, last, out, ldo);
 }
 
-constexpr RowKernels kKernels{start, improve, multiply, multiply_exact, multiply_double};
+template <class F>
+constexpr RowKernels<F> kKernels{start<F>, improve<F>};
+constexpr Products kProducts{multiply, multiply_exact, multiply_double};

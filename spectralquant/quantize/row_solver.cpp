@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/quantize/method.h"
 
 #if defined(__GNUC__)
 #define SQ_INLINE inline __attribute__((always_inline))
@@ -19,44 +20,57 @@ namespace {
 
 /// Steps away from a (scale, min) pair, one a lane.
 struct Offsets {
-  float scale[kCandidates], min[kCandidates];
+  float flip[kCandidates], up[kCandidates], min_up[kCandidates];
 };
 
-// The pair, its eight neighbours, and the nearest beyond them: 16 fill the lanes.
-constexpr Offsets kNeighbours = {{0, 1, -1, 0, 0, 1, -1, 1, -1, 2, -2, 2, -2, 0, 0, 1},
-                                 {0, 0, 0, 1, -1, 1, -1, -1, 1, 1, -1, 0, 0, 2, -2, 2}};
-constexpr int kSuperRatios = 4;
-constexpr float kSuperRatio[kSuperRatios] = {0.96f, 0.985f, 1.015f, 1.04f};
-constexpr int kMaxRadius = 7,
-              kMaxOffsets = (2 * kMaxRadius + 1) * (2 * kMaxRadius + 1) / kCandidates + 1;
-
-/// All pairs within ± radius, the nearest first, so that early ones give a good bound. Returns how
-/// many sets.
-int square_of_offsets(int radius, Offsets* out) {
-  radius = radius < 0 ? 0 : radius > kMaxRadius ? kMaxRadius : radius;
-  for (int k = 0; k < kMaxOffsets; ++k) out[k] = {};
-  int n = 0;
-  for (int distance = 0; distance <= 2 * radius; ++distance) {
-    for (int a = -radius; a <= radius; ++a) {
-      for (int c = -radius; c <= radius; ++c) {
-        if ((a < 0 ? -a : a) + (c < 0 ? -c : c) != distance) continue;
-        out[n / kCandidates].scale[n % kCandidates] = static_cast<float>(a);
-        out[n / kCandidates].min[n % kCandidates] = static_cast<float>(c);
-        ++n;
-      }
-    }
+constexpr Offsets to_offsets(const Step* steps) {
+  Offsets out{};
+  for (int k = 0; k < kCandidates; ++k) {
+    out.flip[k] = static_cast<float>(steps[k].flip);
+    out.up[k] = static_cast<float>(steps[k].up);
+    out.min_up[k] = static_cast<float>(steps[k].min_up);
   }
-  return (n + kCandidates - 1) / kCandidates;
+  return out;
+}
+
+template <class F>
+constexpr Offsets kSweepOffsets = to_offsets(kNeighbours<F>);
+
+constexpr int kMaxOffsets = kMaxSteps / kCandidates;
+
+/// The steps of the start. Returns how many sets.
+template <class F>
+int start_offsets(int radius, Offsets* out) {
+  Step steps[kMaxSteps];
+  const int n_sets =
+      (steps_within(radius, F::kHasMin, F::kHasSignedScales, steps) + kCandidates - 1) /
+      kCandidates;
+  for (int k = 0; k < n_sets; ++k) out[k] = to_offsets(steps + k * kCandidates);
+  return n_sets;
+}
+
+/// A step, or d, that values can be divided by.
+template <class F>
+SQ_INLINE bool is_usable(float step) {
+  return F::kHasSignedScales ? step > 0.f || step < 0.f : step > 0.f;
+}
+
+template <class F>
+SQ_INLINE float offset_of(float dmin, float min) {
+  return F::kHasMin ? dmin * min : 0.f;
 }
 
 float round_to_half(float x) {
-  if (x > 65504.f) return 65504.f;
+  if (x > kLargestHalf) return kLargestHalf;
+  if (x < -kLargestHalf) return -kLargestHalf;
   return gguf::half_to_float(gguf::float_to_half(x));
 }
 
-int nearest_six_bits(float x) {
+int nearest_in(const format::Range& range, float x) {
   const float rounded = std::nearbyint(x);
-  return rounded < 0.f ? 0 : rounded > 63.f ? 63 : static_cast<int>(rounded);
+  return rounded < static_cast<float>(range.lowest)    ? range.lowest
+         : rounded > static_cast<float>(range.highest) ? range.highest
+                                                       : static_cast<int>(rounded);
 }
 
 namespace baseline {
@@ -99,8 +113,10 @@ namespace avx512 {
 #endif
 #endif
 
-/// h (32 × 32 in out.h) = b bᵀ with b upper, in double; then u = b⁻¹.
-void factor(BlockFactors& out) {
+/// h (in out.h) = b bᵀ with b upper, in double; then u = b⁻¹.
+template <class F>
+void factor(BlockFactors<F>& out) {
+  constexpr int kBlock = F::kBlock;
   double b[kBlock][kBlock], v[kBlock][kBlock] = {};
   for (int j = kBlock - 1; j >= 0; --j) {
     const double diagonal = out.h[j * kBlock + j];
@@ -148,19 +164,29 @@ SimdLevel simd_level() {
   return SimdLevel::kBaseline;
 }
 
-const RowKernels* row_kernels(SimdLevel level) {
+template <class F>
+const RowKernels<F>* row_kernels(SimdLevel level) {
   if (level > simd_level()) return nullptr;
 #if defined(SQ_X86_LEVELS)
-  if (level == SimdLevel::kAvx512) return &avx512::kKernels;
-  if (level == SimdLevel::kAvx2) return &avx2::kKernels;
+  if (level == SimdLevel::kAvx512) return &avx512::kKernels<F>;
+  if (level == SimdLevel::kAvx2) return &avx2::kKernels<F>;
 #endif
-  return &baseline::kKernels;
+  return &baseline::kKernels<F>;
 }
 
-const RowKernels& row_kernels() { return *row_kernels(simd_level()); }
+const Products* products(SimdLevel level) {
+  if (level > simd_level()) return nullptr;
+#if defined(SQ_X86_LEVELS)
+  if (level == SimdLevel::kAvx512) return &avx512::kProducts;
+  if (level == SimdLevel::kAvx2) return &avx2::kProducts;
+#endif
+  return &baseline::kProducts;
+}
 
+template <class F>
 void factor_block(const float* h, const float* c, float weight, std::int64_t cols,
-                  std::int64_t first, BlockFactors& out) {
+                  std::int64_t first, BlockFactors<F>& out) {
+  constexpr int kBlock = F::kBlock;
   for (int i = 0; i < kBlock; ++i) {
     const std::int64_t row = tiled_index(first + i, first, cols);
     for (int j = 0; j < kBlock; ++j)
@@ -169,14 +195,18 @@ void factor_block(const float* h, const float* c, float weight, std::int64_t col
   factor(out);
 }
 
-void factor_diagonal_block(const float* diagonal, BlockFactors& out) {
+template <class F>
+void factor_diagonal_block(const float* diagonal, BlockFactors<F>& out) {
+  constexpr int kBlock = F::kBlock;
   std::memset(out.h, 0, sizeof out.h);
   for (int i = 0; i < kBlock; ++i) out.h[i * kBlock + i] = diagonal[i];
   factor(out);
 }
 
+template <class F>
 void take_block(const float* u, bool diagonal, std::int64_t cols, std::int64_t first,
-                BlockFactors& out) {
+                BlockFactors<F>& out) {
+  constexpr int kBlock = F::kBlock;
   std::memset(out.u, 0, sizeof out.u);
   for (int i = 0; i < kBlock; ++i) {
     if (diagonal) {
@@ -189,13 +219,25 @@ void take_block(const float* u, bool diagonal, std::int64_t cols, std::int64_t f
   }
 }
 
-void decode_row(RowWork& row, std::int64_t cols) {
+template <class F>
+void decode_row(RowWork<F>& row, std::int64_t cols) {
+  constexpr int kBlock = F::kBlock, kBlocks = F::kBlocks;
   for (std::int64_t b = 0; b < cols / kBlock; ++b) {
-    const float step = row.d[b / 8] * static_cast<float>(row.scale[b]),
-                offset = row.dmin[b / 8] * static_cast<float>(row.min[b]);
+    const float step = row.d[b / kBlocks] * static_cast<float>(row.scale[b]),
+                offset = offset_of<F>(row.dmin[b / kBlocks], static_cast<float>(row.min[b]));
     for (std::int64_t i = b * kBlock; i < (b + 1) * kBlock; ++i)
       row.value[i] = row.code[i] * step - offset;
   }
 }
+
+#define SQ_INSTANTIATE(name, ...)                                                           \
+  template const RowKernels<format::name>* row_kernels(SimdLevel);                          \
+  template void factor_block(const float*, const float*, float, std::int64_t, std::int64_t, \
+                             BlockFactors<format::name>&);                                  \
+  template void factor_diagonal_block(const float*, BlockFactors<format::name>&);           \
+  template void take_block(const float*, bool, std::int64_t, std::int64_t,                  \
+                           BlockFactors<format::name>&);                                    \
+  template void decode_row(RowWork<format::name>&, std::int64_t);
+SPECTRALQUANT_FORMATS(SQ_INSTANTIATE)
 
 }  // namespace spectralquant::quantize

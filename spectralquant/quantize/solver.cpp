@@ -6,23 +6,21 @@
 #include <optional>
 
 #include "spectralquant/core/parallel.h"
+#include "spectralquant/format/round.h"
 #include "spectralquant/quantize/inverse_factor.h"
+#include "spectralquant/quantize/method.h"
 #include "spectralquant/quantize/quadratic.h"
-#include "spectralquant/quantize/round.h"
 #include "spectralquant/quantize/row_buffer.h"
 #include "spectralquant/quantize/row_solver.h"
 
 namespace spectralquant::quantize {
 namespace {
 
-/// Rows whose moves are proposed at the same time when rows are coupled by g. Part of the method,
-/// not of the machine: the result depends on it, so it does not follow the number of threads.
-constexpr std::int64_t kJacobiRows = 16;
-
 /// What u upper of the start is made of, for the rows that share it.
+template <class F>
 struct StartFactor {
   std::vector<float> u;  ///< [cols × cols], or [cols] of a diagonal
-  std::vector<BlockFactors> blocks;
+  std::vector<BlockFactors<F>> blocks;
 };
 
 double mean_diagonal(const float* matrix, std::int64_t n, std::int64_t stride) {
@@ -40,6 +38,7 @@ float normaliser(double mean) {
 
 /// Solves the rows of one Quadratic. The row problems are those of method.md: Hr = H + weight_r ·
 /// C, in units of g_rr.
+template <class F>
 class RowsSolver {
  public:
   RowsSolver(const Quadratic& q, const SolverOptions& options);
@@ -47,9 +46,9 @@ class RowsSolver {
   /// False when the moments say nothing (all zero): any rounding is as good as another.
   bool has_signal() const { return has_signal_; }
   bool coupled() const { return two_sided_; }
-  void start(Q4KMatrix& matrix) const;
-  void improve_rows(Q4KMatrix& matrix) const;          ///< one round; rows are independent
-  void improve_coupled_rows(Q4KMatrix& matrix) const;  ///< one round; rows coupled by g
+  void start(format::GridMatrix& matrix) const;
+  void improve_rows(format::GridMatrix& matrix) const;          ///< one round; rows are independent
+  void improve_coupled_rows(format::GridMatrix& matrix) const;  ///< one round; rows coupled by g
 
  private:
   RowSettings settings() const {
@@ -64,32 +63,39 @@ class RowsSolver {
   std::int64_t bundles() const { return (rows_ + kBundle - 1) / kBundle; }
 
   void prepare_blocks();
-  StartFactor start_factor(float weight) const;
-  void prepare_row(RowBuffer& row, RowWork& work, std::int64_t r) const;
+  StartFactor<F> start_factor(float weight) const;
+  void prepare_row(RowBuffer<F>& row, RowWork<F>& work, std::int64_t r) const;
   /// out [n × cols] = (values − target) · h for rows first…
-  void error_times_h(const RowBuffer* rows, std::int64_t first, int n, float* out) const;
-  void error_times_c(const RowBuffer* rows, std::int64_t first, int n, float* out) const;
+  void error_times_h(const RowBuffer<F>* rows, std::int64_t first, int n, float* out) const;
+  void error_times_c(const RowBuffer<F>* rows, std::int64_t first, int n, float* out) const;
 
   void times(const float* e, int n, const std::vector<float>& matrix, float* out) const {
     for (std::int64_t j = 0; j < cols_; j += kTile) {
-      kernels_.multiply(e, cols_, n, cols_, matrix.data() + j * cols_, kTile, 0, kTile, out + j,
-                        cols_);
+      products_.multiply(e, cols_, n, cols_, matrix.data() + j * cols_, kTile, 0, kTile, out + j,
+                         cols_);
     }
   }
 
   const Quadratic& q_;
   const SolverOptions& options_;
-  const RowKernels& kernels_;
+  const RowKernels<F>& kernels_;
+  const Products& products_;
   std::int64_t rows_, cols_;
   bool has_signal_ = false, two_sided_ = false;
   std::vector<float> h_, c_;       ///< tiled, normalised, h_ damped; h_ is [cols] when diagonal
   std::vector<float> weight_;      ///< [rows] of c_; empty without
   std::vector<float> g_diagonal_;  ///< damped
-  std::vector<BlockFactors> blocks_;
+  std::vector<BlockFactors<F>> blocks_;
 };
 
-RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
-    : q_(q), options_(options), kernels_(row_kernels()), rows_(q.rows()), cols_(q.cols()) {
+template <class F>
+RowsSolver<F>::RowsSolver(const Quadratic& q, const SolverOptions& options)
+    : q_(q),
+      options_(options),
+      kernels_(row_kernels<F>()),
+      products_(products()),
+      rows_(q.rows()),
+      cols_(q.cols()) {
   const std::int64_t n = cols_, stride = q.diagonal() ? 1 : n + 1;
   const double h_mean = mean_diagonal(q.h(), n, stride),
                c_mean = q.tied() ? mean_diagonal(q.c(), n, n + 1) : 0;
@@ -111,14 +117,15 @@ RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
     }
     for (float& x : h_) x *= h_scale;
   }
-  const double damping = std::max(options.damping, 1e-6);
+  const double damping = std::max(options.damping, kLeastDamping);
   const float ridge =
       static_cast<float>(damping * h_scale * (first_term ? h_mean : c_mean * f_mean));
   for (std::int64_t i = 0; i < n; ++i) h_[diagonal_index(i)] += ridge;
 
   g_diagonal_.assign(rows_, 1.f);
   if (two_sided_) {
-    const float g_ridge = static_cast<float>(std::max(options.output_damping, 1e-6) * g_mean);
+    const float g_ridge =
+        static_cast<float>(std::max(options.output_damping, kLeastDamping) * g_mean);
     for (std::int64_t r = 0; r < rows_; ++r) g_diagonal_[r] = q.g()[r * rows_ + r] + g_ridge;
   }
   if (second_term) {
@@ -134,11 +141,12 @@ RowsSolver::RowsSolver(const Quadratic& q, const SolverOptions& options)
   prepare_blocks();
 }
 
-void RowsSolver::prepare_blocks() {
+template <class F>
+void RowsSolver<F>::prepare_blocks() {
   if (!c_.empty()) return;  // each row has its own
-  blocks_.resize(cols_ / kBlock);
+  blocks_.resize(cols_ / F::kBlock);
   parallel_for(blocks_.size(), options_.n_threads, [&](std::size_t b) {
-    const std::int64_t first = static_cast<std::int64_t>(b) * kBlock;
+    const std::int64_t first = static_cast<std::int64_t>(b) * F::kBlock;
     if (q_.diagonal()) {
       factor_diagonal_block(h_.data() + first, blocks_[b]);
     } else {
@@ -147,8 +155,9 @@ void RowsSolver::prepare_blocks() {
   });
 }
 
-StartFactor RowsSolver::start_factor(float weight) const {
-  StartFactor factor;
+template <class F>
+StartFactor<F> RowsSolver<F>::start_factor(float weight) const {
+  StartFactor<F> factor;
   if (q_.diagonal()) {
     factor.u.resize(cols_);
     for (std::int64_t i = 0; i < cols_; ++i) factor.u[i] = 1 / std::sqrt(h_[i]);
@@ -168,15 +177,16 @@ StartFactor RowsSolver::start_factor(float weight) const {
         a[diagonal_index(i)] += static_cast<float>(more * mean);
     }
   }
-  factor.blocks.resize(cols_ / kBlock);
+  factor.blocks.resize(cols_ / F::kBlock);
   for (std::size_t b = 0; b < factor.blocks.size(); ++b) {
-    take_block(factor.u.data(), q_.diagonal(), cols_, static_cast<std::int64_t>(b) * kBlock,
+    take_block(factor.u.data(), q_.diagonal(), cols_, static_cast<std::int64_t>(b) * F::kBlock,
                factor.blocks[b]);
   }
   return factor;
 }
 
-void RowsSolver::start(Q4KMatrix& matrix) const {
+template <class F>
+void RowsSolver<F>::start(format::GridMatrix& matrix) const {
   // Rows of a tied embedding differ in weight; those within a factor of four share a factor.
   std::map<int, std::vector<std::int64_t>> groups;
   for (std::int64_t r = 0; r < rows_; ++r) {
@@ -188,14 +198,14 @@ void RowsSolver::start(Q4KMatrix& matrix) const {
     groups[key].push_back(r);
   }
   for (const auto& [key, rows] : groups) {
-    const StartFactor factor =
+    const StartFactor<F> factor =
         start_factor(c_.empty() || key == -6 ? 0.f : std::ldexp(1.f, 2 * key));
     const std::size_t n_bundles = (rows.size() + kBundle - 1) / kBundle;
     parallel_for(n_bundles, options_.n_threads, [&, &rows = rows](std::size_t bundle) {
       const std::size_t first = bundle * kBundle;
       const int n = static_cast<int>(std::min<std::size_t>(kBundle, rows.size() - first));
-      std::vector<RowBuffer> buffers(n, RowBuffer(cols_, false));
-      RowWork work[kBundle];
+      std::vector<RowBuffer<F>> buffers(n, RowBuffer<F>(cols_, false));
+      RowWork<F> work[kBundle];
       for (int r = 0; r < n; ++r) {
         buffers[r].load(matrix, rows[first + r]);
         std::copy_n(q_.target() + rows[first + r] * cols_, cols_, buffers[r].m());
@@ -208,7 +218,9 @@ void RowsSolver::start(Q4KMatrix& matrix) const {
   }
 }
 
-void RowsSolver::error_times_h(const RowBuffer* rows, std::int64_t first, int n, float* out) const {
+template <class F>
+void RowsSolver<F>::error_times_h(const RowBuffer<F>* rows, std::int64_t first, int n,
+                                  float* out) const {
   std::vector<float> e(n * cols_);
   for (int r = 0; r < n; ++r) {
     for (std::int64_t i = 0; i < cols_; ++i)
@@ -221,7 +233,9 @@ void RowsSolver::error_times_h(const RowBuffer* rows, std::int64_t first, int n,
   }
 }
 
-void RowsSolver::error_times_c(const RowBuffer* rows, std::int64_t first, int n, float* out) const {
+template <class F>
+void RowsSolver<F>::error_times_c(const RowBuffer<F>* rows, std::int64_t first, int n,
+                                  float* out) const {
   std::vector<float> e(n * cols_);
   for (int r = 0; r < n; ++r) {
     for (std::int64_t i = 0; i < cols_; ++i)
@@ -230,23 +244,25 @@ void RowsSolver::error_times_c(const RowBuffer* rows, std::int64_t first, int n,
   times(e.data(), n, c_, out);
 }
 
-void RowsSolver::prepare_row(RowBuffer& row, RowWork& work, std::int64_t r) const {
+template <class F>
+void RowsSolver<F>::prepare_row(RowBuffer<F>& row, RowWork<F>& work, std::int64_t r) const {
   work = row.work();
   if (c_.empty()) {
     work.blocks = blocks_.data();
     return;
   }
   work.weight = weight_[r];
-  for (std::int64_t b = 0; b < cols_ / kBlock; ++b)
-    factor_block(h_.data(), c_.data(), weight_[r], cols_, b * kBlock, row.own_blocks()[b]);
+  for (std::int64_t b = 0; b < cols_ / F::kBlock; ++b)
+    factor_block(h_.data(), c_.data(), weight_[r], cols_, b * F::kBlock, row.own_blocks()[b]);
 }
 
-void RowsSolver::improve_rows(Q4KMatrix& matrix) const {
+template <class F>
+void RowsSolver<F>::improve_rows(format::GridMatrix& matrix) const {
   parallel_for(static_cast<std::size_t>(bundles()), options_.n_threads, [&](std::size_t bundle) {
     const std::int64_t first = static_cast<std::int64_t>(bundle) * kBundle;
     const int n = static_cast<int>(std::min<std::int64_t>(kBundle, rows_ - first));
-    std::vector<RowBuffer> buffers(n, RowBuffer(cols_, !c_.empty()));
-    RowWork work[kBundle];
+    std::vector<RowBuffer<F>> buffers(n, RowBuffer<F>(cols_, !c_.empty()));
+    RowWork<F> work[kBundle];
     std::vector<float> product(n * cols_);
     for (int r = 0; r < n; ++r) {
       buffers[r].load(matrix, first + r);
@@ -266,7 +282,8 @@ void RowsSolver::improve_rows(Q4KMatrix& matrix) const {
   });
 }
 
-void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
+template <class F>
+void RowsSolver<F>::improve_coupled_rows(format::GridMatrix& matrix) const {
   // E·H of all rows, tiled, kept up to date.
   std::vector<float> eh(rows_ * cols_);
   auto put = [&](std::int64_t first, int n, const float* values) {
@@ -278,19 +295,19 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
   parallel_for(static_cast<std::size_t>(bundles()), options_.n_threads, [&](std::size_t bundle) {
     const std::int64_t first = static_cast<std::int64_t>(bundle) * kBundle;
     const int n = static_cast<int>(std::min<std::int64_t>(kBundle, rows_ - first));
-    std::vector<RowBuffer> buffers(n, RowBuffer(cols_, false));
+    std::vector<RowBuffer<F>> buffers(n, RowBuffer<F>(cols_, false));
     for (int r = 0; r < n; ++r) buffers[r].load(matrix, first + r);
     std::vector<float> product(n * cols_);
     error_times_h(buffers.data(), first, n, product.data());
     put(first, n, product.data());
   });
 
-  std::vector<RowBuffer> now(kJacobiRows, RowBuffer(cols_, !c_.empty()));
-  std::vector<float> before(kJacobiRows * cols_), gradient(kJacobiRows * cols_),
-      eh_new(kJacobiRows * cols_), coupling(kJacobiRows * rows_);
-  std::vector<double> gain(kJacobiRows);
-  for (std::int64_t first = 0; first < rows_; first += kJacobiRows) {
-    const int n = static_cast<int>(std::min<std::int64_t>(kJacobiRows, rows_ - first));
+  std::vector<RowBuffer<F>> now(kGroupRows, RowBuffer<F>(cols_, !c_.empty()));
+  std::vector<float> before(kGroupRows * cols_), gradient(kGroupRows * cols_),
+      eh_new(kGroupRows * cols_), coupling(kGroupRows * rows_);
+  std::vector<double> gain(kGroupRows);
+  for (std::int64_t first = 0; first < rows_; first += kGroupRows) {
+    const int n = static_cast<int>(std::min<std::int64_t>(kGroupRows, rows_ - first));
     for (int r = 0; r < n; ++r) {
       const float* g = q_.g() + (first + r) * rows_;
       const float inverse = 1 / g_diagonal_[first + r];
@@ -299,13 +316,13 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
     }
     parallel_for(static_cast<std::size_t>(cols_ / kTile), options_.n_threads, [&](std::size_t t) {
       const std::int64_t j = static_cast<std::int64_t>(t) * kTile;
-      kernels_.multiply(coupling.data(), rows_, n, rows_, eh.data() + j * rows_, kTile, 0, kTile,
-                        gradient.data() + j, cols_);
+      products_.multiply(coupling.data(), rows_, n, rows_, eh.data() + j * rows_, kTile, 0, kTile,
+                         gradient.data() + j, cols_);
     });
     // Proposals, each as if the other rows of the group stood still.
     constexpr int kProposal = 4;  // rows to an item: bits do not depend on it
     auto propose = [&](int begin, int count) {
-      RowWork work[kBundle];
+      RowWork<F> work[kBundle];
       std::vector<float> product(count * cols_);
       for (int r = begin; r < begin + count; ++r) {
         now[r].load(matrix, first + r);
@@ -358,35 +375,26 @@ void RowsSolver::improve_coupled_rows(Q4KMatrix& matrix) const {
 
 /// Takes from `other` what is better, in the exact objective: row by row, or as a whole when rows
 /// are coupled. Returns other's objective.
-double keep_better(const Quadratic& q, const Q4KMatrix& other, int n_threads, Q4KMatrix& best,
-                   std::vector<double>& costs) {
+double keep_better(const Quadratic& q, const format::GridMatrix& other, int n_threads,
+                   format::GridMatrix& best, std::vector<double>& costs) {
   const std::vector<double> other_costs = q.row_objectives(other, n_threads);
   const double total = sum(other_costs);
   if (q.two_sided()) {
     if (total < sum(costs)) best = other, costs = other_costs;
     return total;
   }
-  const std::int64_t cols = best.cols;
   for (std::int64_t r = 0; r < best.rows; ++r) {
     if (!(other_costs[r] < costs[r])) continue;
     costs[r] = other_costs[r];
-    auto copy = [r](const auto& from, auto& to, std::int64_t n) {
-      std::copy_n(from.begin() + r * n, n, to.begin() + r * n);
-    };
-    copy(other.code, best.code, cols);
-    copy(other.scale, best.scale, cols / kBlock);
-    copy(other.min, best.min, cols / kBlock);
-    copy(other.d, best.d, cols / kSuper);
-    copy(other.dmin, best.dmin, cols / kSuper);
+    best.copy_rows(other, r, 1, r);
   }
   return total;
 }
 
-}  // namespace
-
-Solution solve(const Problem& problem, const SolverOptions& options, const Progress& progress) {
+template <class F>
+Solution solve_in(const Problem& problem, const SolverOptions& options, const Progress& progress) {
   const Quadratic q(problem);
-  const RowsSolver solver(q, options);
+  const RowsSolver<F> solver(q, options);
   const std::int64_t rows = q.rows(), cols = q.cols();
   const int n_threads = options.n_threads;
   const std::uint64_t passes = 1 + std::max(0, options.rounds),
@@ -396,8 +404,10 @@ Solution solve(const Problem& problem, const SolverOptions& options, const Progr
   };
 
   const std::vector<float> diagonal = q.h_diagonal();
-  const Q4KMatrix plain = round_like_llama(q.target(), rows, cols, nullptr, n_threads);
-  const Q4KMatrix weighted = round_like_llama(q.target(), rows, cols, diagonal.data(), n_threads);
+  const format::GridMatrix plain =
+      format::round_like_llama(*problem.grid, q.target(), rows, cols, nullptr, n_threads);
+  const format::GridMatrix weighted =
+      format::round_like_llama(*problem.grid, q.target(), rows, cols, diagonal.data(), n_threads);
   Solution solution;
   if (solver.has_signal()) {
     solution.matrix = weighted;
@@ -423,6 +433,14 @@ Solution solve(const Problem& problem, const SolverOptions& options, const Progr
   solution.imatrix_objective = keep_better(q, weighted, n_threads, solution.matrix, costs);
   solution.objective = sum(costs);
   return solution;
+}
+
+}  // namespace
+
+Solution solve(const Problem& problem, const SolverOptions& options, const Progress& progress) {
+  return format::with_format(*problem.grid, [&](auto format) {
+    return solve_in<decltype(format)>(problem, options, progress);
+  });
 }
 
 }  // namespace spectralquant::quantize

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "spectralquant/core/progress.h"
-#include "spectralquant/quantize/q4k_matrix.h"
+#include "spectralquant/format/grid_matrix.h"
 
 namespace spectralquant::quantize {
 
@@ -23,9 +23,10 @@ struct SolverOptions {
   int n_threads = 0;               ///< the result is the same for any number
 };
 
-/// What is to be approximated, and what an error costs:
+/// What is to be approximated, in which format, and what an error costs:
 ///   tr(G E H Eᵀ) + Σ_r frequency_r e_r C e_rᵀ,   E = Ŵ − target.
 struct Problem {
+  const format::Grid* grid = &format::Q4_K::kGrid;
   torch::Tensor target;  ///< [rows, cols] float32: W, or W corrected for drift
   torch::Tensor h;       ///< [cols, cols]; or [cols]: a diagonal
   torch::Tensor g;       ///< [rows, rows]; undefined: identity (one-sided)
@@ -37,23 +38,23 @@ struct Problem {
 };
 
 struct Solution {
-  Q4KMatrix matrix;
+  format::GridMatrix matrix;
   double objective_start = 0;    ///< after the start
   double plain_objective = 0;    ///< of llama.cpp's rounding of the target, without importance
   double imatrix_objective = 0;  ///< with diag(H) as importance
   double objective = 0;          ///< of `matrix`, recomputed from its decoded values, undamped
 };
 
-/// Solves one matrix into the strict Q4_K grid.
+/// Solves one matrix into the grid of its format.
 ///
-/// Never worse, in the given objective, than round_like_llama() with and without diag(H) as
+/// Never worse, in the given objective, than format::round_like_llama() with and without diag(H) as
 /// importance. Rows in parallel; the same bytes for any n_threads.
-/// Errors   Error(kBadInput) for shapes that do not fit, cols % 256, NaN or infinity in target or
+/// Errors   Error(kBadInput) for shapes that do not fit, columns that are no whole super-blocks, NaN or infinity in target or
 ///          moments.
 Solution solve(const Problem& problem, const SolverOptions& options = {},
                const Progress& progress = {});
 
 /// The objective of a candidate, in double from decoded values.
-double objective(const Problem& problem, const Q4KMatrix& candidate);
+double objective(const Problem& problem, const format::GridMatrix& candidate);
 
 }  // namespace spectralquant::quantize

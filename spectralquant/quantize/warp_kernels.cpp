@@ -8,6 +8,7 @@
 
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/quantize/method.h"
 
 namespace spectralquant::quantize::warp {
 namespace {
@@ -30,27 +31,25 @@ SQ_FN Lane each(const Step& step) {
   return x;
 }
 
+template <int N>
 SQ_FN Lane load(const float* p) {
-  return each([p](int i) { return p[i]; });
+  return each([p](int i) { return i < N ? p[i] : 0.f; });
 }
-SQ_FN Lane load_bytes(const std::uint8_t* p) {
-  return each([p](int i) { return static_cast<float>(p[i]); });
-}
-SQ_FN Lane load_index() {
-  return each([](int i) { return static_cast<float>(i); });
-}
-SQ_FN Lane lane_sqrt(const Lane& x) {
-  return each([&x](int i) { return std::sqrt(x[i]); });
+template <int N>
+SQ_FN Lane load_bytes(const std::int8_t* p) {
+  return each([p](int i) { return i < N ? static_cast<float>(p[i]) : 0.f; });
 }
 SQ_FN Lane round_nearest(const Lane& x) {
   return each([&x](int i) { return std::nearbyint(x[i]); });
 }
 
+template <int N>
 SQ_FN void store(float* p, const Lane& x) {
-  for (int i = 0; i < kLanes; ++i) p[i] = x[i];
+  for (int i = 0; i < N; ++i) p[i] = x[i];
 }
-SQ_FN void store_bytes(std::uint8_t* p, const Lane& x) {
-  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<std::uint8_t>(x[i]);
+template <int N>
+SQ_FN void store_bytes(std::int8_t* p, const Lane& x) {
+  for (int i = 0; i < N; ++i) p[i] = static_cast<std::int8_t>(x[i]);
 }
 
 SQ_FN float lane_sum(const Lane& x) {
@@ -58,12 +57,6 @@ SQ_FN float lane_sum(const Lane& x) {
   for (int i = 0; i < kLanes; ++i) sum += x[i];
   return sum;
 }
-SQ_FN float lane_min(const Lane& x) {
-  float least = x[0];
-  for (int i = 1; i < kLanes; ++i) least = std::min(least, x[i]);
-  return least;
-}
-SQ_FN float lane_max(const Lane& x) { return -lane_min(-x); }
 SQ_FN int first_least(const Lane& x) {
   int best = 0;
   for (int i = 1; i < kLanes; ++i) {
@@ -73,16 +66,19 @@ SQ_FN int first_least(const Lane& x) {
 }
 
 /// Codes of a block for all candidates: put by column, taken by candidate.
+template <class F>
 struct Codes {
-  Lane code[kLanes];
+  Lane code[F::kBlock];
   SQ_FN void put(int column, const Lane& q) { code[column] = q; }
   SQ_FN Lane of(int candidate) const {
-    return each([this, candidate](int i) { return code[i][candidate]; });
+    return each([this, candidate](int i) { return i < F::kBlock ? code[i][candidate] : 0.f; });
   }
 };
 
 SQ_FN float round_half(float x) {
-  return x > 65504.f ? 65504.f : gguf::half_to_float(gguf::float_to_half(x));
+  return x > kLargestHalf    ? kLargestHalf
+         : x < -kLargestHalf ? -kLargestHalf
+                             : gguf::half_to_float(gguf::float_to_half(x));
 }
 
 template <typename T>
@@ -109,14 +105,18 @@ void on_host(const Rows& rows, int n_threads, const Body& body) {
 
 #if defined(SPECTRALQUANT_CUDA)
 // warp_kernels.cu
-void gpu_round(const Cells&, const Rows&, const float*);
+template <class F>
 void gpu_start_block(const Cells&, const Rows&, std::int64_t, const float*, const float*,
                      const Offsets&, float*);
+template <class F>
 void gpu_propose_block(const Cells&, const Rows&, std::int64_t, const float*, const float*,
                        const std::int32_t*, const Offsets&, bool, const Proposal&);
+template <class F>
 void gpu_propose_super(const Cells&, const Rows&, std::int64_t, const float*, const float*,
                        const float*, const std::int32_t*, const Offsets&, const Proposal&);
+template <class F>
 void gpu_commit(const Cells&, const Rows&, std::int64_t, int, const std::uint8_t*, const Proposal&);
+template <class F>
 void gpu_decode(const Cells&, const Rows&);
 #define SQ_ON_GPU(call) \
   if (on_gpu) return call
@@ -124,48 +124,54 @@ void gpu_decode(const Cells&, const Rows&);
 #define SQ_ON_GPU(call)
 #endif
 
-void Launcher::round(const Cells& cells, const Rows& rows, const float* importance) const {
-  SQ_ON_GPU(gpu_round(cells, rows, importance));
-  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t) { round_row(cells, r, importance); });
-}
-
-void Launcher::start_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* tau,
-                           const float* u, const Offsets& offsets, float* error) const {
-  SQ_ON_GPU(gpu_start_block(cells, rows, b, tau, u, offsets, error));
+template <class F>
+void Launcher<F>::start_block(const Cells& cells, const Rows& rows, std::int64_t b,
+                              const float* tau, const float* u, const Offsets& offsets,
+                              float* error) const {
+  SQ_ON_GPU(gpu_start_block<F>(cells, rows, b, tau, u, offsets, error));
   on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) {
-    start_row(cells, r, k, b, tau, u, offsets, error);
+    start_row<F>(cells, r, k, b, tau, u, offsets, error);
   });
 }
 
-void Launcher::propose_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* m,
-                             const float* factors, const std::int32_t* bucket,
-                             const Offsets& offsets, bool scale_search, const Proposal& out) const {
-  SQ_ON_GPU(gpu_propose_block(cells, rows, b, m, factors, bucket, offsets, scale_search, out));
+template <class F>
+void Launcher<F>::propose_block(const Cells& cells, const Rows& rows, std::int64_t b,
+                                const float* m, const float* factors, const std::int32_t* bucket,
+                                const Offsets& offsets, bool scale_search,
+                                const Proposal& out) const {
+  SQ_ON_GPU(gpu_propose_block<F>(cells, rows, b, m, factors, bucket, offsets, scale_search, out));
   on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) {
-    propose_block_row(cells, r, k, b, m, factors, bucket, offsets, scale_search, out);
+    propose_block_row<F>(cells, r, k, b, m, factors, bucket, offsets, scale_search, out);
   });
 }
 
-void Launcher::propose_super(const Cells& cells, const Rows& rows, std::int64_t s, const float* m,
-                             const float* factors, const float* h, const std::int32_t* bucket,
-                             const Offsets& offsets, const Proposal& out) const {
-  SQ_ON_GPU(gpu_propose_super(cells, rows, s, m, factors, h, bucket, offsets, out));
+template <class F>
+void Launcher<F>::propose_super(const Cells& cells, const Rows& rows, std::int64_t s,
+                                const float* m, const float* factors, const float* h,
+                                const std::int32_t* bucket, const Offsets& offsets,
+                                const Proposal& out) const {
+  SQ_ON_GPU(gpu_propose_super<F>(cells, rows, s, m, factors, h, bucket, offsets, out));
   on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) {
-    propose_super_row(cells, r, k, s, m, factors, h, bucket, offsets, out);
+    propose_super_row<F>(cells, r, k, s, m, factors, h, bucket, offsets, out);
   });
 }
 
-void Launcher::commit(const Cells& cells, const Rows& rows, std::int64_t column, int width,
-                      const std::uint8_t* accept, const Proposal& proposal) const {
-  SQ_ON_GPU(gpu_commit(cells, rows, column, width, accept, proposal));
+template <class F>
+void Launcher<F>::commit(const Cells& cells, const Rows& rows, std::int64_t column, int width,
+                         const std::uint8_t* accept, const Proposal& proposal) const {
+  SQ_ON_GPU(gpu_commit<F>(cells, rows, column, width, accept, proposal));
   on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) {
-    commit_row(cells, r, k, column, width, accept, proposal);
+    commit_row<F>(cells, r, k, column, width, accept, proposal);
   });
 }
 
-void Launcher::decode(const Cells& cells, const Rows& rows) const {
-  SQ_ON_GPU(gpu_decode(cells, rows));
-  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t) { decode_row(cells, r); });
+template <class F>
+void Launcher<F>::decode(const Cells& cells, const Rows& rows) const {
+  SQ_ON_GPU(gpu_decode<F>(cells, rows));
+  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t) { decode_row<F>(cells, r); });
 }
+
+#define SQ_INSTANTIATE(name, ...) template struct Launcher<format::name>;
+SPECTRALQUANT_FORMATS(SQ_INSTANTIATE)
 
 }  // namespace spectralquant::quantize::warp

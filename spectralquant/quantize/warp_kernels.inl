@@ -1,16 +1,34 @@
-// The bodies of warp_kernels.h, each for one row. The including file gives Lane (32 floats), and
-//   SQ_FN, SQ_UNROLL, splat(x), get(x, i), set(x, i, s), load(p), store(p, x), load_bytes(p),
-//   store_bytes(p, x), select(mask, a, b), round_nearest(x), lane_sum(x), lane_min(x), lane_max(x),
-//   first_least(x), Codes, round_half(x), put(p, v): one lane writes.
+// The bodies of warp_kernels.h, each for one row, templates over the format F. The including file
+// gives Lane (32 floats), and
+//   SQ_FN, SQ_UNROLL, splat(x), get(x, i), set(x, i, s), load<N>(p), store<N>(p, x),
+//   load_bytes<N>(p), store_bytes<N>(p, x): N of the lanes, the others read 0; select(mask, a, b),
+//   round_nearest(x), lane_sum(x), first_least(x), Codes<F>, round_half(x), put(p, v): one lane
+//   writes.
+// Where a lane is a column, those past the block hold nothing of meaning: they are read as 0 where
+// lanes are summed, and never stored.
 
+template <class F>
 SQ_FN Lane clamp_code(Lane q) {
-  q = select(q > splat(0.f), q, splat(0.f));  // NaN becomes 0
-  return round_nearest(select(q < splat(15.f), q, splat(15.f)));
+  constexpr float kLowest = F::kLowestCode, kHighest = F::kHighestCode;
+  q = select(q > splat(kLowest), q, splat(kLowest));  // NaN becomes the lowest
+  return round_nearest(select(q < splat(kHighest), q, splat(kHighest)));
 }
 
-SQ_FN float clamp_six_bits(float x) { return x < 0.f ? 0.f : x > 63.f ? 63.f : x; }
+SQ_FN float nearest_in(float lowest, float highest, float x) {
+  x = get(round_nearest(splat(x)), 0);
+  return x < lowest ? lowest : x > highest ? highest : x;
+}
 
-SQ_FN float nearest_six_bits(float x) { return clamp_six_bits(get(round_nearest(splat(x)), 0)); }
+/// A step, or d, that values can be divided by.
+template <class F>
+SQ_FN bool is_usable(float step) {
+  return F::kHasSignedScales ? step > 0.f || step < 0.f : step > 0.f;
+}
+
+template <class F>
+SQ_FN float offset_of(float dmin, float min) {
+  return F::kHasMin ? dmin * min : 0.f;
+}
 
 /// A block of a row in work; lane = column.
 struct Block {
@@ -22,194 +40,144 @@ SQ_FN std::int64_t row_of(const Rows& rows, std::int64_t k) {
   return rows.index ? rows.index[k] : rows.first + k * rows.stride;
 }
 
+template <class F>
 SQ_FN Block load_block(const Cells& cells, std::int64_t r, std::int64_t b, const float* m) {
   Block block;
-  const std::int64_t blocks = cells.cols / kLanes;
-  block.code = load_bytes(cells.code + r * cells.cols + b * kLanes);
+  const std::int64_t blocks = cells.cols / F::kBlock;
+  block.code = load_bytes<F::kBlock>(cells.code + r * cells.cols + b * F::kBlock);
   block.scale = cells.scale[r * blocks + b];
   block.min = cells.min[r * blocks + b];
-  block.d = cells.d[r * (blocks / 8) + b / 8];
-  block.dmin = cells.dmin[r * (blocks / 8) + b / 8];
-  block.value = block.code * splat(block.d * block.scale) - splat(block.dmin * block.min);
-  block.m = load(m);
+  block.d = cells.d[r * (blocks / F::kBlocks) + b / F::kBlocks];
+  block.dmin = cells.dmin[r * (blocks / F::kBlocks) + b / F::kBlocks];
+  block.value =
+      block.code * splat(block.d * block.scale) - splat(offset_of<F>(block.dmin, block.min));
+  block.m = load<F::kBlock>(m);
   return block;
 }
 
 /// Error feedback inside a block; lane = candidate. target: lane = column.
-SQ_FN Lane feedback(Lane target, const float* u, Lane step, Lane offset, Codes& codes) {
-  const Lane one = splat(1.f), positive = select(step > splat(0.f), step, one);
-  const Lane inverse = select(step > splat(0.f), one / positive, splat(0.f));
-  Lane tau[kLanes], loss = splat(0.f);
+template <class F>
+SQ_FN Lane feedback(Lane target, const float* u, Lane step, Lane offset, Codes<F>& codes) {
+  const Lane one = splat(1.f);
+  auto usable = step > splat(0.f);
+  if constexpr (F::kHasSignedScales) usable = usable | (step < splat(0.f));
+  const Lane inverse = select(usable, one / select(usable, step, one), splat(0.f));
+  Lane tau[F::kBlock], loss = splat(0.f);
   SQ_UNROLL
-  for (int i = 0; i < kLanes; ++i) tau[i] = splat(get(target, i));
+  for (int i = 0; i < F::kBlock; ++i) tau[i] = splat(get(target, i));
   SQ_UNROLL
-  for (int i = 0; i < kLanes; ++i) {
-    const Lane q = clamp_code((tau[i] + offset) * inverse);
-    const Lane e = (tau[i] - (q * step - offset)) * splat(1.f / u[i * kLanes + i]);
+  for (int i = 0; i < F::kBlock; ++i) {
+    const Lane q = clamp_code<F>((tau[i] + offset) * inverse);
+    const Lane e = (tau[i] - (q * step - offset)) * splat(1.f / u[i * F::kBlock + i]);
     loss = loss + e * e;
     codes.put(i, q);
     SQ_UNROLL
-    for (int j = i + 1; j < kLanes; ++j) tau[j] = tau[j] - e * splat(u[i * kLanes + j]);
+    for (int j = i + 1; j < F::kBlock; ++j) tau[j] = tau[j] - e * splat(u[i * F::kBlock + j]);
   }
   return loss;
 }
 
-/// Steps and offsets of one set of candidates around (scale, min); those out of range repeat the
-/// centre.
+/// One set of candidates around (scale, min); those out of range, or without a step, repeat it.
 struct Candidates {
   Lane scale, min;
 };
 
+template <class F>
 SQ_FN Candidates candidates(float scale, float min, const Offsets& offsets, int part) {
   Candidates c;
-  c.scale = splat(scale) + load(offsets.scale + part * kLanes);
-  c.min = splat(min) + load(offsets.min + part * kLanes);
-  const auto outside = (c.scale < splat(0.5f)) | (c.scale > splat(63.5f)) | (c.min < splat(-0.5f)) |
-                       (c.min > splat(63.5f));
-  c.scale = select(outside, splat(scale), c.scale);
-  c.min = select(outside, splat(min), c.min);
+  c.scale = splat(scale);
+  c.min = splat(min);
+  Lane s = c.scale, m = c.min;
+  if constexpr (F::kHasSignedScales) s = s * load<kLanes>(offsets.flip + part * kLanes);
+  s = s + load<kLanes>(offsets.up + part * kLanes);
+  auto inside = (s > splat(0.5f)) & (s < splat(F::kHighestScale + 0.5f));
+  if constexpr (F::kHasSignedScales)
+    inside = inside | ((s < splat(-0.5f)) & (s > splat(F::kLowestScale - 0.5f)));
+  if constexpr (F::kHasMin) {
+    m = m + load<kLanes>(offsets.min_up + part * kLanes);
+    inside = inside & (m > splat(-0.5f)) & (m < splat(F::kHighestMin + 0.5f));
+  }
+  c.scale = select(inside, s, c.scale);
+  c.min = select(inside, m, c.min);
   return c;
 }
 
 /// One pass of coordinate descent over the codes. Returns the change of the objective.
+template <class F>
 SQ_FN float descend(const float* h, float step, Lane& code, Lane& m) {
-  if (!(step > 0.f)) return 0.f;
+  if (!is_usable<F>(step)) return 0.f;
   const float inverse = 1.f / step;
   float gain = 0.f;
-  for (int i = 0; i < kLanes; ++i) {
-    const float h_ii = h[i * kLanes + i], m_i = get(m, i), now = get(code, i);
-    const float q = get(clamp_code(splat(now - (h_ii > 0.f ? m_i / h_ii : 0.f) * inverse)), 0);
+  for (int i = 0; i < F::kBlock; ++i) {
+    const float h_ii = h[i * F::kBlock + i], m_i = get(m, i), now = get(code, i);
+    const float q = get(clamp_code<F>(splat(now - (h_ii > 0.f ? m_i / h_ii : 0.f) * inverse)), 0);
     if (q == now) continue;
     const float delta = (q - now) * step, change = 2.f * m_i * delta + h_ii * delta * delta;
     if (!(change < 0.f)) continue;
     gain += change;
     set(code, i, q);
-    m = m + splat(delta) * load(h + i * kLanes);
+    m = m + splat(delta) * load<F::kBlock>(h + i * F::kBlock);
   }
   return gain;
 }
 
 /// m + delta · h. delta: lane = column.
+template <class F>
 SQ_FN Lane moved(Lane m, Lane delta, const float* h) {
-  for (int i = 0; i < kLanes; ++i) m = m + splat(get(delta, i)) * load(h + i * kLanes);
+  for (int i = 0; i < F::kBlock; ++i)
+    m = m + splat(get(delta, i)) * load<F::kBlock>(h + i * F::kBlock);
   return m;
 }
 
 /// The best (scale, min) near (scale0, min0) under d, dmin, codes found by feedback towards the
 /// best real values of the block. With `force` the best candidate is taken even when it is worse.
 /// Returns the change of the objective; 0 when the block stays.
+template <class F>
 SQ_FN float search_block(Block& block, const float* factor, float d, float dmin, float scale0,
                          float min0, bool force, int polish, const Offsets& offsets) {
-  const float *h = factor, *u = factor + kLanes * kLanes,
-              *u_transposed = factor + 2 * kLanes * kLanes;
+  const float *h = factor, *u = factor + F::kBlock * F::kBlock,
+              *u_transposed = factor + 2 * F::kBlock * F::kBlock;
   Lane um = splat(0.f), target = block.value;
-  for (int j = 0; j < kLanes; ++j)
-    um = um + splat(get(block.m, j)) * load(u_transposed + j * kLanes);
-  for (int i = 0; i < kLanes; ++i) target = target - splat(get(um, i)) * load(u + i * kLanes);
+  for (int j = 0; j < F::kBlock; ++j)
+    um = um + splat(get(block.m, j)) * load<F::kBlock>(u_transposed + j * F::kBlock);
+  for (int i = 0; i < F::kBlock; ++i)
+    target = target - splat(get(um, i)) * load<F::kBlock>(u + i * F::kBlock);
   const float loss = lane_sum(um * um);
-  const Candidates near = candidates(scale0, min0, offsets, 0);
-  Codes codes;
-  const Lane losses = feedback(target, u, near.scale * splat(d), near.min * splat(dmin), codes);
+  const Candidates near = candidates<F>(scale0, min0, offsets, 0);
+  Codes<F> codes;
+  const Lane losses = feedback<F>(target, u, near.scale * splat(d), near.min * splat(dmin), codes);
   const int best = first_least(losses);
   if (!force && !(get(losses, best) < loss)) return 0.f;
   const float scale = get(near.scale, best), min = get(near.min, best), step = d * scale,
-              offset = dmin * min;
+              offset = offset_of<F>(dmin, min);
   float gain = get(losses, best) - loss;
   Lane code = codes.of(best);
-  Lane m = moved(block.m, code * splat(step) - splat(offset) - block.value, h);
+  Lane m = moved<F>(block.m, code * splat(step) - splat(offset) - block.value, h);
   for (int k = 0; k < polish; ++k) {
-    const float change = descend(h, step, code, m);
+    const float change = descend<F>(h, step, code, m);
     gain += change;
     if (change == 0.f) break;
   }
-  if (!force && !(gain < -1e-6f * loss)) return 0.f;  // nothing but float noise
+  if (!force && !(gain < -kNoise * loss)) return 0.f;  // nothing but float noise
   block = {code, code * splat(step) - splat(offset), m, d, dmin, scale, min};
   return gain;
 }
 
-SQ_FN void round_row(const Cells& cells, std::int64_t r, const float* importance) {
-  const std::int64_t blocks = cells.cols / kLanes;
-  for (std::int64_t s = 0; s < cells.cols / kSuper; ++s) {
-    const float* target = cells.target + r * cells.cols + s * kSuper;
-    float scale[8], min[8], square = 0.f, max_scale = 0.f, max_min = 0.f;
-    for (int b = 0; b < 8; ++b)
-      square += lane_sum(load(target + b * kLanes) * load(target + b * kLanes));
-    for (int b = 0; b < 8; ++b) {
-      const Lane x = load(target + b * kLanes);
-      Lane w = importance ? load(importance + s * kSuper + b * kLanes) *
-                                lane_sqrt(splat(2.f * square / kSuper) + x * x)
-                          : lane_sqrt(splat(lane_sum(x * x) / kLanes)) +
-                                select(x > splat(0.f), x, splat(0.f) - x);
-      if (!(lane_sum(w) > 0.f)) w = splat(1.f);
-      const float low = lane_min(x) < 0.f ? lane_min(x) : 0.f, high = lane_max(x);
-      scale[b] = 0.f;
-      min[b] = -low;
-      if (!(high > low)) continue;
-      // Lane = trial step: 14 to 16 of them fill the range.
-      const Lane inverse =
-          (load_index() * splat(0.0625f) + splat(14.f)) * splat(1.f / (high - low));
-      const float sum_w = lane_sum(w), sum_x = lane_sum(w * x);
-      Lane l1 = splat(0.f), l2 = l1, xl = l1;
-      for (int i = 0; i < kLanes; ++i) {
-        const Lane l = clamp_code(inverse * splat(get(x, i) - low)), wl = splat(get(w, i)) * l;
-        l1 = l1 + wl;
-        l2 = l2 + wl * l;
-        xl = xl + wl * splat(get(x, i));
-      }
-      const Lane det = splat(sum_w) * l2 - l1 * l1,
-                 det_safe = select(det > splat(0.f), det, splat(1.f));
-      const Lane l2_safe = select(l2 > splat(0.f), l2, splat(1.f));
-      Lane fit = (splat(sum_w) * xl - splat(sum_x) * l1) / det_safe,
-           base = (l2 * splat(sum_x) - l1 * xl) / det_safe;
-      fit = select(base > splat(0.f), xl / l2_safe, fit);
-      base = select(base > splat(0.f), splat(0.f), base);
-      Lane loss = splat(0.f);
-      for (int i = 0; i < kLanes; ++i) {
-        const Lane l = clamp_code(inverse * splat(get(x, i) - low)),
-                   e = fit * l + base - splat(get(x, i));
-        loss = loss + splat(get(w, i)) * e * e;
-      }
-      loss = select((det > splat(0.f)) & (fit > splat(0.f)), loss, splat(3e38f));
-      const int best = first_least(loss);
-      if (get(loss, best) < 3e38f)
-        scale[b] = get(fit, best), min[b] = -get(base, best);
-      else
-        scale[b] = (high - low) / 15.f;
-    }
-    for (int b = 0; b < 8; ++b) {
-      max_scale = scale[b] > max_scale ? scale[b] : max_scale;
-      max_min = min[b] > max_min ? min[b] : max_min;
-    }
-    const float d = round_half(max_scale / 63.f), dmin = round_half(max_min / 63.f);
-    put(cells.d + r * (blocks / 8) + s, d);
-    put(cells.dmin + r * (blocks / 8) + s, dmin);
-    for (int b = 0; b < 8; ++b) {
-      const float sc = d > 0.f ? nearest_six_bits(scale[b] / d) : 0.f,
-                  mc = dmin > 0.f ? nearest_six_bits(min[b] / dmin) : 0.f;
-      put(cells.scale + r * blocks + s * 8 + b, static_cast<std::uint8_t>(sc));
-      put(cells.min + r * blocks + s * 8 + b, static_cast<std::uint8_t>(mc));
-      const float step = d * sc;
-      const Lane code =
-          step > 0.f
-              ? clamp_code((load(target + b * kLanes) + splat(dmin * mc)) * splat(1.f / step))
-              : splat(0.f);
-      store_bytes(cells.code + r * cells.cols + s * kSuper + b * kLanes, code);
-    }
-  }
-}
-
+template <class F>
 SQ_FN void start_row(const Cells& cells, std::int64_t r, std::int64_t k, std::int64_t b,
                      const float* tau, const float* u, const Offsets& offsets, float* error) {
-  const std::int64_t blocks = cells.cols / kLanes;
-  const float d = cells.d[r * (blocks / 8) + b / 8], dmin = cells.dmin[r * (blocks / 8) + b / 8];
+  const std::int64_t blocks = cells.cols / F::kBlock;
+  const float d = cells.d[r * (blocks / F::kBlocks) + b / F::kBlocks],
+              dmin = cells.dmin[r * (blocks / F::kBlocks) + b / F::kBlocks];
   const float scale0 = cells.scale[r * blocks + b], min0 = cells.min[r * blocks + b];
-  const Lane target = load(tau + r * cells.cols + b * kLanes);
+  const Lane target = load<F::kBlock>(tau + r * cells.cols + b * F::kBlock);
   float best_loss = 3e38f, scale = scale0, min = min0;
   Lane code = splat(0.f);
   for (int part = 0; part < offsets.n_sets; ++part) {
-    const Candidates near = candidates(scale0, min0, offsets, part);
-    Codes codes;
-    const Lane losses = feedback(target, u, near.scale * splat(d), near.min * splat(dmin), codes);
+    const Candidates near = candidates<F>(scale0, min0, offsets, part);
+    Codes<F> codes;
+    const Lane losses =
+        feedback<F>(target, u, near.scale * splat(d), near.min * splat(dmin), codes);
     const int best = first_least(losses);
     if (!(get(losses, best) < best_loss)) continue;
     best_loss = get(losses, best);
@@ -218,121 +186,130 @@ SQ_FN void start_row(const Cells& cells, std::int64_t r, std::int64_t k, std::in
     code = codes.of(best);
   }
   // The errors of the best candidate, lane = column.
-  const Lane value = code * splat(d * scale) - splat(dmin * min);
+  const Lane value = code * splat(d * scale) - splat(offset_of<F>(dmin, min));
   Lane now = target, e = splat(0.f);
-  for (int i = 0; i < kLanes; ++i) {
-    const float e_i = (get(now, i) - get(value, i)) / u[i * kLanes + i];
+  for (int i = 0; i < F::kBlock; ++i) {
+    const float e_i = (get(now, i) - get(value, i)) / u[i * F::kBlock + i];
     set(e, i, e_i);
-    now = now - splat(e_i) * load(u + i * kLanes);  // u is zero left of the diagonal
+    now = now - splat(e_i) * load<F::kBlock>(u + i * F::kBlock);  // u is zero left of the diagonal
   }
-  store(error + k * kLanes, e);
-  store_bytes(cells.code + r * cells.cols + b * kLanes, code);
-  put(cells.scale + r * blocks + b, static_cast<std::uint8_t>(scale));
-  put(cells.min + r * blocks + b, static_cast<std::uint8_t>(min));
+  store<F::kBlock>(error + k * F::kBlock, e);
+  store_bytes<F::kBlock>(cells.code + r * cells.cols + b * F::kBlock, code);
+  put(cells.scale + r * blocks + b, static_cast<std::int8_t>(scale));
+  put(cells.min + r * blocks + b, static_cast<std::int8_t>(min));
 }
 
+template <class F>
 SQ_FN void write_proposal(const Proposal& out, std::int64_t k, int width, int b, const Block& block,
                           Lane before) {
-  store_bytes(out.code + k * width + b * kLanes, block.code);
-  put(out.scale + k * (width / kLanes) + b, static_cast<std::uint8_t>(block.scale));
-  put(out.min + k * (width / kLanes) + b, static_cast<std::uint8_t>(block.min));
-  store(out.delta + k * width + b * kLanes, block.value - before);
+  store_bytes<F::kBlock>(out.code + k * width + b * F::kBlock, block.code);
+  put(out.scale + k * (width / F::kBlock) + b, static_cast<std::int8_t>(block.scale));
+  put(out.min + k * (width / F::kBlock) + b, static_cast<std::int8_t>(block.min));
+  store<F::kBlock>(out.delta + k * width + b * F::kBlock, block.value - before);
 }
 
+template <class F>
 SQ_FN void propose_block_row(const Cells& cells, std::int64_t r, std::int64_t k, std::int64_t b,
                              const float* m, const float* factors, const std::int32_t* bucket,
                              const Offsets& offsets, bool scale_search, const Proposal& out) {
-  const float* factor = factors + (bucket ? bucket[r] : 0) * kFactorFloats;
-  Block block = load_block(cells, r, b, m + k * kLanes);
+  const float* factor = factors + (bucket ? bucket[r] : 0) * kFactorFloats<F>;
+  Block block = load_block<F>(cells, r, b, m + k * F::kBlock);
   const Lane before = block.value;
   const float step = block.d * block.scale;
-  float gain = descend(factor, step, block.code, block.m);
-  block.value = block.code * splat(step) - splat(block.dmin * block.min);
+  float gain = descend<F>(factor, step, block.code, block.m);
+  block.value = block.code * splat(step) - splat(offset_of<F>(block.dmin, block.min));
   if (scale_search)
-    gain +=
-        search_block(block, factor, block.d, block.dmin, block.scale, block.min, false, 2, offsets);
-  write_proposal(out, k, kLanes, 0, block, before);
+    gain += search_block<F>(block, factor, block.d, block.dmin, block.scale, block.min, false,
+                            kBlockPolish, offsets);
+  write_proposal<F>(out, k, F::kBlock, 0, block, before);
   put(out.d + k, block.d);
   put(out.dmin + k, block.dmin);
   put(out.gain + k, gain);
 }
 
+template <class F>
 SQ_FN void propose_super_row(const Cells& cells, std::int64_t r, std::int64_t k, std::int64_t s,
                              const float* m, const float* factors, const float* h,
                              const std::int32_t* bucket, const Offsets& offsets,
                              const Proposal& out) {
   const std::int64_t part = bucket ? bucket[r] : 0;
-  factors += part * 8 * kFactorFloats;
-  h += part * kSuper * kSuper;
-  Block now[8];
-  Lane first[8];
-  for (int b = 0; b < 8; ++b) {
-    now[b] = load_block(cells, r, s * 8 + b, m + k * kSuper + b * kLanes);
+  factors += part * F::kBlocks * kFactorFloats<F>;
+  h += part * F::kSuper * F::kSuper;
+  Block now[F::kBlocks];
+  Lane first[F::kBlocks];
+  for (int b = 0; b < F::kBlocks; ++b) {
+    now[b] = load_block<F>(cells, r, s * F::kBlocks + b, m + k * F::kSuper + b * F::kBlock);
     first[b] = now[b].value;
   }
   float total = 0.f;
-  for (int trial = 0; trial < 8; ++trial) {
+  for (int trial = 0; trial < (F::kHasMin ? 2 : 1) * kRatios; ++trial) {
     const float d0 = now[0].d, dmin0 = now[0].dmin;
-    const float ratio = trial % 4 == 0   ? 0.96f
-                        : trial % 4 == 1 ? 0.985f
-                        : trial % 4 == 2 ? 1.015f
-                                         : 1.04f;
-    const float d = trial < 4 ? round_half(d0 * ratio) : d0,
-                dmin = trial < 4 ? dmin0 : round_half(dmin0 * ratio);
-    if (!(d > 0.f) || (d == d0 && dmin == dmin0)) continue;
+    const int k4 = trial % kRatios;
+    const float ratio = k4 == 0   ? kMuchSmaller
+                        : k4 == 1 ? kSmaller
+                        : k4 == 2 ? kLarger
+                                  : kMuchLarger;
+    const float d = trial < kRatios ? round_half(d0 * ratio) : d0,
+                dmin = trial < kRatios ? dmin0 : round_half(dmin0 * ratio);
+    if (!is_usable<F>(d) || (d == d0 && dmin == dmin0)) continue;
     const float d_ratio = d0 / d, dmin_ratio = dmin > 0.f ? dmin0 / dmin : 0.f;
-    Block next[8];
+    Block next[F::kBlocks];
     float gain = 0.f;
-    for (int b = 0; b < 8; ++b) next[b] = now[b];
-    for (int b = 0; b < 8; ++b) {
-      gain += search_block(next[b], factors + b * kFactorFloats, d, dmin,
-                           nearest_six_bits(now[b].scale * d_ratio),
-                           nearest_six_bits(now[b].min * dmin_ratio), true, 1, offsets);
+    for (int b = 0; b < F::kBlocks; ++b) next[b] = now[b];
+    for (int b = 0; b < F::kBlocks; ++b) {
+      gain += search_block<F>(next[b], factors + b * kFactorFloats<F>, d, dmin,
+                              nearest_in(F::kLowestScale, F::kHighestScale, now[b].scale * d_ratio),
+                              nearest_in(0.f, F::kHighestMin, now[b].min * dmin_ratio), true,
+                              kSuperPolish, offsets);
       const Lane delta = next[b].value - now[b].value;
-      for (int i = 0; i < kLanes; ++i) {
+      for (int i = 0; i < F::kBlock; ++i) {
         const float change = get(delta, i);
-        const float* row = h + (b * kLanes + i) * kSuper;
-        for (int other = 0; other < 8; ++other) {
+        const float* row = h + (b * F::kBlock + i) * F::kSuper;
+        for (int other = 0; other < F::kBlocks; ++other) {
           if (other != b)
-            next[other].m = next[other].m + splat(change) * load(row + other * kLanes);
+            next[other].m =
+                next[other].m + splat(change) * load<F::kBlock>(row + other * F::kBlock);
         }
       }
     }
     if (!(gain < 0.f)) continue;
-    for (int b = 0; b < 8; ++b) now[b] = next[b];
+    for (int b = 0; b < F::kBlocks; ++b) now[b] = next[b];
     total += gain;
   }
-  for (int b = 0; b < 8; ++b) write_proposal(out, k, kSuper, b, now[b], first[b]);
+  for (int b = 0; b < F::kBlocks; ++b) write_proposal<F>(out, k, F::kSuper, b, now[b], first[b]);
   put(out.d + k, now[0].d);
   put(out.dmin + k, now[0].dmin);
   put(out.gain + k, total);
 }
 
+template <class F>
 SQ_FN void commit_row(const Cells& cells, std::int64_t r, std::int64_t k, std::int64_t column,
                       int width, const std::uint8_t* accept, const Proposal& proposal) {
-  const std::int64_t blocks = cells.cols / kLanes;
-  for (int b = 0; b < width / kLanes; ++b) {
-    float* delta = proposal.delta + k * width + b * kLanes;
+  const std::int64_t blocks = cells.cols / F::kBlock;
+  for (int b = 0; b < width / F::kBlock; ++b) {
+    float* delta = proposal.delta + k * width + b * F::kBlock;
     if (!accept[k]) {
-      store(delta, splat(0.f));
+      store<F::kBlock>(delta, splat(0.f));
       continue;
     }
-    const std::int64_t at = r * cells.cols + column + b * kLanes,
-                       block = r * blocks + column / kLanes + b;
-    store_bytes(cells.code + at, load_bytes(proposal.code + k * width + b * kLanes));
-    put(cells.scale + block, proposal.scale[k * (width / kLanes) + b]);
-    put(cells.min + block, proposal.min[k * (width / kLanes) + b]);
-    store(cells.error + at, load(cells.error + at) + load(delta));
+    const std::int64_t at = r * cells.cols + column + b * F::kBlock,
+                       block = r * blocks + column / F::kBlock + b;
+    store_bytes<F::kBlock>(cells.code + at,
+                           load_bytes<F::kBlock>(proposal.code + k * width + b * F::kBlock));
+    put(cells.scale + block, proposal.scale[k * (width / F::kBlock) + b]);
+    put(cells.min + block, proposal.min[k * (width / F::kBlock) + b]);
+    store<F::kBlock>(cells.error + at, load<F::kBlock>(cells.error + at) + load<F::kBlock>(delta));
   }
   if (!accept[k]) return;
-  put(cells.d + r * (blocks / 8) + column / kSuper, proposal.d[k]);
-  put(cells.dmin + r * (blocks / 8) + column / kSuper, proposal.dmin[k]);
+  put(cells.d + r * (blocks / F::kBlocks) + column / F::kSuper, proposal.d[k]);
+  put(cells.dmin + r * (blocks / F::kBlocks) + column / F::kSuper, proposal.dmin[k]);
 }
 
+template <class F>
 SQ_FN void decode_row(const Cells& cells, std::int64_t r) {
-  for (std::int64_t b = 0; b < cells.cols / kLanes; ++b) {
-    const std::int64_t at = r * cells.cols + b * kLanes;
-    const Block block = load_block(cells, r, b, cells.target + at);
-    store(cells.error + at, block.value - block.m);
+  for (std::int64_t b = 0; b < cells.cols / F::kBlock; ++b) {
+    const std::int64_t at = r * cells.cols + b * F::kBlock;
+    const Block block = load_block<F>(cells, r, b, cells.target + at);
+    store<F::kBlock>(cells.error + at, block.value - block.m);
   }
 }

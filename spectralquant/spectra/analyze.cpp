@@ -9,8 +9,8 @@
 #include <numeric>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/format/round.h"
 #include "spectralquant/model/threads.h"
-#include "spectralquant/quantize/round.h"
 
 namespace spectralquant::spectra {
 namespace {
@@ -154,7 +154,8 @@ torch::Tensor Variant::decoded(const std::string& tensor, const torch::Tensor& o
     const std::int64_t rows = original.size(0), cols = original.size(1);
     if (cols % static_cast<std::int64_t>(gguf::kSuperBlock) != 0) return original;
     torch::Tensor out = torch::empty_like(original);
-    quantize::round_like_llama(original.data_ptr<float>(), rows, cols, nullptr, 1)
+    format::round_like_llama(format::Q4_K::kGrid, original.data_ptr<float>(), rows, cols, nullptr,
+                             1)
         .decode(0, rows, out.data_ptr<float>());
     return out;
   }

@@ -23,9 +23,9 @@ torch::Tensor halves(const std::vector<std::uint16_t>& bits, std::int64_t rows,
   return half.to(torch::kFloat32).to(device);
 }
 
-torch::Tensor bytes(const std::vector<std::uint8_t>& values, std::vector<std::int64_t> shape,
+torch::Tensor bytes(const std::vector<std::int8_t>& values, std::vector<std::int64_t> shape,
                     torch::Device device) {
-  return torch::from_blob(const_cast<std::uint8_t*>(values.data()), shape, torch::kUInt8)
+  return torch::from_blob(const_cast<std::int8_t*>(values.data()), shape, torch::kInt8)
       .to(device, torch::kFloat32);
 }
 
@@ -47,9 +47,9 @@ torch::Tensor divisor(const torch::Tensor& step) {
   return step.masked_fill(step == 0, std::numeric_limits<float>::infinity());
 }
 
-void copy_bytes(const torch::Tensor& values, std::uint8_t* out) {
-  const torch::Tensor cpu = values.to(torch::kUInt8).to(torch::kCPU).contiguous();
-  std::memcpy(out, cpu.data_ptr<std::uint8_t>(), static_cast<std::size_t>(cpu.numel()));
+void copy_bytes(const torch::Tensor& values, std::int8_t* out) {
+  const torch::Tensor cpu = values.to(torch::kInt8).to(torch::kCPU).contiguous();
+  std::memcpy(out, cpu.data_ptr<std::int8_t>(), static_cast<std::size_t>(cpu.numel()));
 }
 
 void copy_halves(const torch::Tensor& values, std::uint16_t* out) {
@@ -59,7 +59,7 @@ void copy_halves(const torch::Tensor& values, std::uint16_t* out) {
 
 }  // namespace
 
-LatentMatrix::LatentMatrix(const torch::Tensor& original, const quantize::Q4KMatrix& solved,
+LatentMatrix::LatentMatrix(const torch::Tensor& original, const format::GridMatrix& solved,
                            double clip, torch::Device device)
     : rows_(solved.rows),
       cols_(solved.cols),
@@ -67,8 +67,8 @@ LatentMatrix::LatentMatrix(const torch::Tensor& original, const quantize::Q4KMat
       dmin0_(halves(solved.dmin, rows_, device)) {
   torch::NoGradGuard no_grad;
   const std::vector<std::int64_t> blocks{rows_, cols_ / kBlock, 1};
-  scale = Parameter(bytes(solved.scale, blocks, device));
-  min = Parameter(bytes(solved.min, blocks, device));
+  scale = Parameter(bytes(solved.scales, blocks, device));
+  min = Parameter(bytes(solved.mins, blocks, device));
   d = Parameter(torch::zeros_like(d0_));
   dmin = Parameter(torch::zeros_like(dmin0_));
   lowest_scale_ = scale.value.clamp_max(1);
@@ -79,8 +79,8 @@ LatentMatrix::LatentMatrix(const torch::Tensor& original, const quantize::Q4KMat
     const Grid at = grid(first, last);
     const std::vector<std::int64_t> shape{last - first, cols_ / kBlock, kBlock};
     const torch::Tensor codes =
-        torch::from_blob(const_cast<std::uint8_t*>(solved.code.data()) + first * cols_, shape,
-                         torch::kUInt8)
+        torch::from_blob(const_cast<std::int8_t*>(solved.codes.data()) + first * cols_, shape,
+                         torch::kInt8)
             .to(device, torch::kFloat32);
     const torch::Tensor values = codes.mul(at.step).sub_(at.offset), room = at.step.abs() * clip;
     torch::Tensor own = weight.value.slice(0, first, last);
@@ -126,16 +126,16 @@ torch::Tensor LatentMatrix::decode() const {
   return out;
 }
 
-quantize::Q4KMatrix LatentMatrix::pack() const {
+format::GridMatrix LatentMatrix::pack() const {
   torch::NoGradGuard no_grad;
-  quantize::Q4KMatrix out(rows_, cols_);
+  format::GridMatrix out(format::Q4_K::kGrid, rows_, cols_);
   for (std::int64_t first = 0; first < rows_; first += piece_rows()) {
     const std::int64_t last = std::min(first + piece_rows(), rows_);
     const Grid at = grid(first, last);
     copy_bytes(positions(at, first, last).round_().clamp_(0, kLargestCode),
-               out.code.data() + first * cols_);
-    copy_bytes(at.scale, out.scale.data() + first * cols_ / kBlock);
-    copy_bytes(at.min, out.min.data() + first * cols_ / kBlock);
+               out.codes.data() + first * cols_);
+    copy_bytes(at.scale, out.scales.data() + first * cols_ / kBlock);
+    copy_bytes(at.min, out.mins.data() + first * cols_ / kBlock);
     copy_halves(at.d.slice(1, 0, cols_ / kBlock, kBlocks), out.d.data() + first * cols_ / kSuper);
     copy_halves(at.dmin.slice(1, 0, cols_ / kBlock, kBlocks),
                 out.dmin.data() + first * cols_ / kSuper);

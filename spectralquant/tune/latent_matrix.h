@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "spectralquant/quantize/q4k_matrix.h"
+#include "spectralquant/format/grid_matrix.h"
 #include "spectralquant/tune/parameter.h"
 
 namespace spectralquant::tune {
@@ -25,7 +25,7 @@ struct Rates {
 ///     step = fp16(d0 (1 + δ)) · round(scale),  offset = fp16(dmin0 (1 + δ')) · round(min)
 ///
 /// decode() gives what the decoder will see, bit for bit: the arithmetic is that of
-/// Q4KMatrix::decode(). Gradients pass every rounding as if it were not there (straight-through),
+/// GridMatrix::decode(). Gradients pass every rounding as if it were not there (straight-through),
 /// and stop where a value is clipped.
 ///
 /// Shapes   weight [rows, cols/32, 32]; scale, min [rows, cols/32, 1]; δ, δ' [rows, cols/256, 1].
@@ -39,11 +39,11 @@ class LatentMatrix {
   ///
   /// Shapes   original: [rows, cols] float32. The codes are reproduced as long as a step is not
   ///          below 2⁻²⁰ of its offset.
-  LatentMatrix(const torch::Tensor& original, const quantize::Q4KMatrix& solved, double clip,
+  LatentMatrix(const torch::Tensor& original, const format::GridMatrix& solved, double clip,
                torch::Device device);
 
-  torch::Tensor decode() const;      ///< [rows, cols] float32
-  quantize::Q4KMatrix pack() const;  ///< the same values in the format's own numbers
+  torch::Tensor decode() const;     ///< [rows, cols] float32
+  format::GridMatrix pack() const;  ///< the same values in the format's own numbers
   /// Sends the gradient at the decoded values back to the latents. Uses up `gradient`: [rows, cols]
   /// float32.
   void pull_back(torch::Tensor gradient);

@@ -14,10 +14,10 @@ namespace {
 /// there.
 constexpr double kSmallestUnit = 1e-3;
 
-quantize::Q4KMatrix read_matrix(const gguf::Tensor& tensor) {
-  return quantize::Q4KMatrix::from_blocks(reinterpret_cast<const gguf::BlockQ4K*>(tensor.data),
-                                          static_cast<std::int64_t>(tensor.n_rows()),
-                                          static_cast<std::int64_t>(tensor.n_cols()));
+format::GridMatrix read_matrix(const gguf::Tensor& tensor) {
+  return format::GridMatrix::from_bytes(format::Q4_K::kGrid, tensor.data,
+                                        static_cast<std::int64_t>(tensor.n_rows()),
+                                        static_cast<std::int64_t>(tensor.n_cols()));
 }
 
 std::vector<std::byte> bytes_of(const void* data, std::size_t size_bytes) {
@@ -107,8 +107,7 @@ TensorBytes Student::pack() const {
   TensorBytes out;
   for (const Entry& entry : entries_) {
     if (entry.is_matrix) {
-      const auto blocks = matrices_[entry.index].pack().to_blocks(at::get_num_threads());
-      out[entry.name] = bytes_of(blocks.data(), blocks.size() * sizeof blocks[0]);
+      out[entry.name] = matrices_[entry.index].pack().to_bytes(at::get_num_threads());
     } else {
       const torch::Tensor values = vectors_[entry.index].value.to(torch::kCPU).contiguous();
       out[entry.name] = bytes_of(values.data_ptr<float>(),

@@ -40,6 +40,17 @@ TEST_F(CliTest, PlainQuantizationIsStrict) {
   EXPECT_THAT(original.out, HasSubstr("blk.0.ffn_up.weight is BF16"));
 }
 
+TEST_F(CliTest, TheTypeIsChosen) {
+  ASSERT_EQ(run({"quantize", kModel, "-o", out(), "--method", "plain", "--type", "q5_k"}).exit_code,
+            0);
+  const Result r = run({"inspect", out(), "--strict"});
+  EXPECT_EQ(r.exit_code, 0);
+  EXPECT_THAT(r.out, HasSubstr("strict Q5_K: yes"));
+  const Result unknown = run({"quantize", kModel, "-o", out(), "--type", "q9_k"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("q6_k"));
+}
+
 TEST_F(CliTest, InspectComparesTwoFiles) {
   ASSERT_EQ(run({"quantize", kModel, "-o", out(), "--method", "plain"}).exit_code, 0);
   const Result r = run({"inspect", kModel, out()});

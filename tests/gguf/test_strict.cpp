@@ -64,7 +64,28 @@ TEST_F(StrictTest, AStrictFileHas4Point5Bits) {
   const Inventory inventory = take_inventory(File::open(put("m.gguf", made.bytes())));
   EXPECT_TRUE(inventory.strict);
   EXPECT_DOUBLE_EQ(inventory.matrix_bpw, 4.5);
+  EXPECT_EQ(inventory.matrix_type, Type::Q4_K);
   EXPECT_FALSE(take_inventory(File::open(put("empty.gguf", test::HandMade().bytes()))).strict);
+}
+
+TEST_F(StrictTest, TheTypeIsThatOfMostWeights) {
+  test::HandMade made;
+  made.tensor("output.weight", {256, 4}, 13, 0).tensor("blk.0.attn_q.weight", {256, 2}, 12, 704);
+  made.data = std::string(992, '\0');
+  const Inventory mixed = take_inventory(File::open(put("mixed.gguf", made.bytes())));
+  EXPECT_EQ(mixed.matrix_type, Type::Q5_K);
+  EXPECT_FALSE(mixed.strict);
+  EXPECT_EQ(mixed.violations, std::vector<std::string>{"blk.0.attn_q.weight is Q4_K, not Q5_K"});
+  test::HandMade pure;
+  pure.tensor("output.weight", {256, 4}, 14, 0);
+  pure.data = std::string(864, '\0');
+  const Inventory strict = take_inventory(File::open(put("pure.gguf", pure.bytes())));
+  EXPECT_EQ(strict.matrix_type, Type::Q6_K);
+  EXPECT_TRUE(strict.strict);
+  test::HandMade original;
+  original.tensor("output.weight", {256, 1}, 0, 0);
+  original.data = std::string(1024, '\0');
+  EXPECT_FALSE(take_inventory(File::open(put("original.gguf", original.bytes()))).strict);
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ TEST(QuantizeCommand, SaysWhatDiffersFromTheDefaults) {
       {[](auto& o) { o.solver.scale_search = false; }, " --without scale-search"},
       {[](auto& o) { o.solver.super_scale_search = false; }, " --without super-scales"},
       {[](auto& o) { o.plan.fallback = gguf::Type::Q8_0; }, " --fallback Q8_0"},
+      {[](auto& o) { o.plan.type = gguf::Type::Q6_K; }, " --type Q6_K"},
       {[](auto& o) { o.device = "cuda:1"; }, " --device cuda:1"},
       {[](auto& o) { o.seed = 7; }, " --seed 7"},
       {[](auto& o) { o.tune.tokens = 4096; }, "--calibration a.txt --tune 4096 --threads"},

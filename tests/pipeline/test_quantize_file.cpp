@@ -52,6 +52,31 @@ TEST_F(QuantizeFileTest, PlainNeedsNoCalibration) {
   }
 }
 
+TEST_F(QuantizeFileTest, EveryFormatIsWrittenStrictly) {
+  for (const auto& [type, file_type, method] : {std::tuple{gguf::Type::Q5_K, 17, Method::kSpectral},
+                                                {gguf::Type::Q6_K, 18, Method::kSpectral},
+                                                {gguf::Type::Q6_K, 18, Method::kPlain}}) {
+    QuantizeOptions o = options(method);
+    o.plan.type = type;
+    const QuantizeReport report = quantize_file(o);
+    const gguf::File out = gguf::File::open(o.output);
+    const gguf::Inventory inventory = gguf::take_inventory(out);
+    EXPECT_TRUE(inventory.strict);
+    EXPECT_EQ(inventory.matrix_type, type);
+    EXPECT_EQ(out.metadata().int_or("general.file_type", 0), file_type);
+    EXPECT_EQ(out.metadata().int_or("general.quantization_version", 0), 2);
+    for (const auto& matrix : report.matrices)
+      EXPECT_LE(matrix.objective, matrix.plain_objective) << matrix.name;
+    o.tune.tokens = 1000;
+    if (method == Method::kSpectral) {
+      EXPECT_THAT(calibrate::refusal([&] { quantize_file(o); }), HasSubstr("tuning knows Q4_K"));
+      o.tune.tokens = 0;
+      o.device = "cuda";
+      EXPECT_THAT(calibrate::refusal([&] { quantize_file(o); }), HasSubstr("only Q4_K is solved"));
+    }
+  }
+}
+
 TEST_F(QuantizeFileTest, ImatrixRoundsUnderTheDiagonal) {
   const QuantizeReport report = check(options(Method::kImatrix));
   EXPECT_GT(report.calibration_tokens, 64);

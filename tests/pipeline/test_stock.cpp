@@ -9,8 +9,23 @@ namespace {
 
 const std::string kNano = SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf";
 
+const std::vector<std::pair<gguf::Type, std::string>> kTypes = {
+    {gguf::Type::Q4_K, "Q4_K_M"}, {gguf::Type::Q5_K, "Q5_K_M"}, {gguf::Type::Q6_K, "Q6_K"}};
+
 class SlowStockTest : public PipelineTest {
  protected:
+  /// Ours has the tensors and the types in the metadata of `llama-quantize --pure`.
+  void expect_stock(const std::string& type, const std::string& options) {
+    ASSERT_EQ(run("llama-quantize", "--pure " + options + " '" + kNano + "' '" +
+                                        path("stock.gguf") + "' " + type + " 1"),
+              0)
+        << slurp(path("log"));
+    EXPECT_THAT(differences(path("stock.gguf")), ::testing::IsEmpty());
+    const gguf::File ours = gguf::File::open(path("out.gguf")),
+                     stock = gguf::File::open(path("stock.gguf"));
+    for (const char* key : {"general.file_type", "general.quantization_version"})
+      EXPECT_EQ(ours.metadata().int_or(key, -1), stock.metadata().int_or(key, -2)) << key;
+  }
   int run(const std::string& tool, const std::string& arguments) {
     return std::system(("OMP_WAIT_POLICY=passive '" + find_tool(tool) + "' " + arguments + " > '" +
                         path("log") + "' 2>&1")
@@ -29,33 +44,36 @@ class SlowStockTest : public PipelineTest {
 TEST_F(SlowStockTest, PlainRoundingIsLlamaQuantizePure) {
   if (find_tool("llama-quantize").empty())
     GTEST_SKIP() << "llama-quantize not found: put it on PATH or set LLAMA_CPP_BIN";
-  QuantizeOptions o = options(Method::kPlain);
-  o.input = kNano;
-  quantize_file(o);
-  ASSERT_EQ(run("llama-quantize", "--pure '" + kNano + "' '" + path("stock.gguf") + "' Q4_K_M 1"),
-            0)
-      << slurp(path("log"));
-  EXPECT_THAT(differences(path("stock.gguf")), ::testing::IsEmpty());
+  for (const auto& [type, name] : kTypes) {
+    SCOPED_TRACE(name);
+    QuantizeOptions o = options(Method::kPlain);
+    o.input = kNano;
+    o.plan.type = type;
+    o.overwrite = true;
+    quantize_file(o);
+    expect_stock(name, "");
+  }
 }
 
 TEST_F(SlowStockTest, OurImatrixInLlamaQuantizeIsOurImatrixRounding) {
   if (find_tool("llama-quantize").empty())
     GTEST_SKIP() << "llama-quantize not found: put it on PATH or set LLAMA_CPP_BIN";
-  QuantizeOptions o = options(Method::kImatrix);
-  o.input = kNano;
-  quantize_file(o);
   const gguf::File file = gguf::File::open(kNano);
   model::Model model(file);
-  const CalibrationText text = load_calibration(model, o.calibration, 0);
+  const CalibrationText text = load_calibration(model, options(Method::kImatrix).calibration, 0);
   calibrate::Signals signals = calibrate::collect(model, text.windows);
   signals.description = text.description;
   calibrate::save_imatrix(signals, path("im.gguf"), 64, false);
-  ASSERT_EQ(run("llama-quantize", "--pure --imatrix '" + path("im.gguf") + "' '" + kNano + "' '" +
-                                      path("stock.gguf") + "' Q4_K_M 1"),
-            0)
-      << slurp(path("log"));
-  EXPECT_THAT(slurp(path("log")), ::testing::HasSubstr("text.txt"));
-  EXPECT_THAT(differences(path("stock.gguf")), ::testing::IsEmpty());
+  for (const auto& [type, name] : kTypes) {
+    SCOPED_TRACE(name);
+    QuantizeOptions o = options(Method::kImatrix);
+    o.input = kNano;
+    o.plan.type = type;
+    o.overwrite = true;
+    quantize_file(o);
+    expect_stock(name, "--imatrix '" + path("im.gguf") + "'");
+    EXPECT_THAT(slurp(path("log")), ::testing::HasSubstr("text.txt"));
+  }
 }
 
 TEST_F(SlowStockTest, AStockImatrixGivesTheSameBytesInBoth) {

@@ -56,30 +56,32 @@ TEST_F(WorkFolderTest, AFolderThatIsNoWorkFolder) {
 }
 
 TEST(SolvedMatrixTest, SurvivesTheTripAndKnowsItsOwn) {
+  const format::Grid& grid = format::Q4_K::kGrid;
   SolvedMatrix m;
   m.report = {"blk.0.x", 2, 256, 0.1, 3, 2, 1.0 / 3, 0.5};
-  m.matrix = quantize::Q4KMatrix(2, 256);
-  for (std::size_t i = 0; i < m.matrix.code.size(); ++i)
-    m.matrix.code[i] = static_cast<std::uint8_t>(i * 7 % 16);
-  for (std::size_t i = 0; i < m.matrix.scale.size(); ++i)
-    m.matrix.scale[i] = static_cast<std::uint8_t>(i % 64);
+  m.matrix = format::GridMatrix(format::Q4_K::kGrid, 2, 256);
+  for (std::size_t i = 0; i < m.matrix.codes.size(); ++i)
+    m.matrix.codes[i] = static_cast<std::int8_t>(i * 7 % 16);
+  for (std::size_t i = 0; i < m.matrix.scales.size(); ++i)
+    m.matrix.scales[i] = static_cast<std::int8_t>(i % 64);
   m.matrix.d = {0x3c00, 0x1234};
   const std::string bytes = m.to_bytes();
-  const auto back = SolvedMatrix::from_bytes(bytes, "blk.0.x", 2, 256);
+  const auto back = SolvedMatrix::from_bytes(bytes, grid, "blk.0.x", 2, 256);
   ASSERT_TRUE(back);
   EXPECT_EQ(back->report.objective, 1.0 / 3);
-  EXPECT_EQ(back->matrix.code, m.matrix.code);
-  EXPECT_EQ(back->matrix.scale, m.matrix.scale);
+  EXPECT_EQ(back->matrix.codes, m.matrix.codes);
+  EXPECT_EQ(back->matrix.scales, m.matrix.scales);
   EXPECT_EQ(back->matrix.d, m.matrix.d);
 
-  EXPECT_FALSE(SolvedMatrix::from_bytes(bytes, "blk.1.x", 2, 256));
-  EXPECT_FALSE(SolvedMatrix::from_bytes(bytes, "blk.0.x", 1, 512));
-  EXPECT_FALSE(SolvedMatrix::from_bytes(bytes.substr(0, bytes.size() - 1), "blk.0.x", 2, 256));
+  EXPECT_FALSE(SolvedMatrix::from_bytes(bytes, grid, "blk.1.x", 2, 256));
+  EXPECT_FALSE(SolvedMatrix::from_bytes(bytes, grid, "blk.0.x", 1, 512));
+  EXPECT_FALSE(
+      SolvedMatrix::from_bytes(bytes.substr(0, bytes.size() - 1), grid, "blk.0.x", 2, 256));
   std::string flipped = bytes;
   flipped.back() ^= 1;
-  EXPECT_FALSE(SolvedMatrix::from_bytes(flipped, "blk.0.x", 2, 256));
-  EXPECT_FALSE(SolvedMatrix::from_bytes("{\"name\": \"blk.0.x\"}\n", "blk.0.x", 2, 256));
-  EXPECT_FALSE(SolvedMatrix::from_bytes("", "blk.0.x", 2, 256));
+  EXPECT_FALSE(SolvedMatrix::from_bytes(flipped, grid, "blk.0.x", 2, 256));
+  EXPECT_FALSE(SolvedMatrix::from_bytes("{\"name\": \"blk.0.x\"}\n", grid, "blk.0.x", 2, 256));
+  EXPECT_FALSE(SolvedMatrix::from_bytes("", grid, "blk.0.x", 2, 256));
 }
 
 class ResumeTest : public PipelineTest {

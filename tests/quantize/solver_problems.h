@@ -45,8 +45,9 @@ inline Problem test_problem(Kind kind, std::int64_t rows, std::int64_t cols, std
   return problem;
 }
 
-inline bool same(const Q4KMatrix& a, const Q4KMatrix& b) {
-  return a.code == b.code && a.scale == b.scale && a.min == b.min && a.d == b.d && a.dmin == b.dmin;
+inline bool same(const format::GridMatrix& a, const format::GridMatrix& b) {
+  return a.codes == b.codes && a.scales == b.scales && a.mins == b.mins && a.d == b.d &&
+         a.dmin == b.dmin;
 }
 
 }  // namespace spectralquant::quantize

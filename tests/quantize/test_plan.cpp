@@ -141,6 +141,21 @@ TEST(PlanTest, RefusesAFallbackThatDoesNotFitEither) {
   EXPECT_EQ(TestFile(tensors).plan({Type::BF16}).tensors[0].type, Type::BF16);
 }
 
+TEST(PlanTest, PlansAnyFormat) {
+  PlanOptions options;
+  for (const auto& [type, bits] : {std::pair{Type::Q5_K, 5.5}, {Type::Q6_K, 6.5625}}) {
+    options.type = type;
+    const Plan plan = TestFile({{"token_embd.weight", Type::BF16, {256, 64}}}).plan(options);
+    EXPECT_EQ(plan.tensors[0].type, type);
+    EXPECT_EQ(plan.matrix_bpw, bits);
+  }
+  EXPECT_EQ(TestFile(kOddColumns).refusal(options).problem(),
+            "blk.0.ffn_down.weight has 288 columns; Q6_K needs a multiple of 256; 1 more of the "
+            "matrices cannot be Q6_K either");
+  options.type = Type::IQ1_S;
+  EXPECT_EQ(TestFile(kOddColumns).refusal(options).code(), ErrorCode::kBadUsage);
+}
+
 TEST(PlanTest, RefusesOtherFallbackTypes) {
   EXPECT_EQ(TestFile(kOddColumns).refusal({Type::Q5_0}).code(), ErrorCode::kBadUsage);
 }

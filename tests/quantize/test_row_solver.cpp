@@ -3,9 +3,9 @@
 #include <random>
 
 #include "quantize/solver_problems.h"
+#include "spectralquant/format/round.h"
 #include "spectralquant/quantize/inverse_factor.h"
 #include "spectralquant/quantize/quadratic.h"
-#include "spectralquant/quantize/round.h"
 #include "spectralquant/quantize/row_buffer.h"
 #include "spectralquant/quantize/row_solver.h"
 
@@ -20,17 +20,21 @@ std::vector<float> to_vector(const torch::Tensor& tensor) {
 }
 
 /// Start and sweeps of a few rows with the kernels of one level; everything they write.
-std::vector<float> run(const RowKernels& kernels, bool tied, bool diagonal) {
+template <class F>
+std::vector<float> run(SimdLevel level, bool tied, bool diagonal) {
+  constexpr int kBlock = F::kBlock, kSuper = F::kSuper;
+  const RowKernels<F>& kernels = *row_kernels<F>(level);
   const std::int64_t rows = 6, cols = 512;
-  const Problem problem = test_problem(tied ? Kind::kTied : Kind::kOneSided, rows, cols, 41);
+  Problem problem = test_problem(tied ? Kind::kTied : Kind::kOneSided, rows, cols, 41);
+  problem.grid = &F::kGrid;
   const std::vector<float> diagonal_h = to_vector(problem.h.diagonal()),
                            h = tiled(to_vector(problem.h).data(), cols);
   const std::vector<float> c =
       tied ? tiled(to_vector(problem.c).data(), cols) : std::vector<float>{};
-  Q4KMatrix matrix =
-      round_like_llama(problem.target.data_ptr<float>(), rows, cols, diagonal_h.data(), 1);
+  format::GridMatrix matrix = format::round_like_llama(
+      *problem.grid, problem.target.data_ptr<float>(), rows, cols, diagonal_h.data(), 1);
   const std::vector<float> u = inverse_factor(h.data(), cols, 1);
-  std::vector<BlockFactors> start(cols / kBlock);
+  std::vector<BlockFactors<F>> start(cols / kBlock);
   for (std::int64_t b = 0; b < cols / kBlock; ++b) {
     if (diagonal) {
       take_block(diagonal_h.data(), true, cols, b * kBlock, start[b]);
@@ -38,8 +42,8 @@ std::vector<float> run(const RowKernels& kernels, bool tied, bool diagonal) {
       take_block(u.data(), false, cols, b * kBlock, start[b]);
     }
   }
-  std::vector<RowBuffer> buffers(rows, RowBuffer(cols, true));
-  std::vector<RowWork> work(rows);
+  std::vector<RowBuffer<F>> buffers(rows, RowBuffer<F>(cols, true));
+  std::vector<RowWork<F>> work(rows);
   for (std::int64_t r = 0; r < rows; ++r) {
     buffers[r].load(matrix, r);
     std::copy_n(problem.target.data_ptr<float>() + r * cols, cols, buffers[r].m());
@@ -63,7 +67,8 @@ std::vector<float> run(const RowKernels& kernels, bool tied, bool diagonal) {
     std::vector<float> e(cols), product(cols);
     for (std::int64_t i = 0; i < cols; ++i)
       e[i] = work[r].value[i] - problem.target.data_ptr<float>()[r * cols + i];
-    kernels.multiply(e.data(), cols, 1, cols, h.data(), kTile, 0, kTile, product.data(), cols);
+    products(level)->multiply(e.data(), cols, 1, cols, h.data(), kTile, 0, kTile, product.data(),
+                              cols);
     std::copy(product.begin(), product.end(), work[r].m);
   }
   kernels.improve(work.data(), rows, cols, diagonal ? nullptr : h.data(), tied ? c.data() : nullptr,
@@ -81,15 +86,19 @@ std::vector<float> run(const RowKernels& kernels, bool tied, bool diagonal) {
 }
 
 TEST(RowSolver, EverySimdLevelGivesTheSameBits) {
-  for (const auto& [tied, diagonal] : {std::pair{false, false}, {true, false}, {false, true}}) {
-    const std::vector<float> expected = run(*row_kernels(SimdLevel::kBaseline), tied, diagonal);
-    for (const SimdLevel level : kLevels) {
-      const RowKernels* kernels = row_kernels(level);
-      if (kernels) {
-        EXPECT_TRUE(expected == run(*kernels, tied, diagonal))
-            << "level " << static_cast<int>(level);
+  for (const format::Grid* grid : format::all_grids()) {
+    format::with_format(*grid, [](auto of) {
+      using F = decltype(of);
+      for (const auto& [tied, diagonal] : {std::pair{false, false}, {true, false}, {false, true}}) {
+        const std::vector<float> expected = run<F>(SimdLevel::kBaseline, tied, diagonal);
+        for (const SimdLevel level : kLevels) {
+          if (row_kernels<F>(level)) {
+            EXPECT_TRUE(expected == run<F>(level, tied, diagonal))
+                << format::name_of(F::kGrid) << ", level " << static_cast<int>(level);
+          }
+        }
       }
-    }
+    });
   }
 }
 
@@ -111,7 +120,7 @@ TEST(RowSolver, ProductsOfEveryLevelAreTheSameAndRight) {
     }
     std::vector<float> first;
     for (const SimdLevel level : kLevels) {
-      const RowKernels* kernels = row_kernels(level);
+      const Products* kernels = products(level);
       if (!kernels) continue;
       std::vector<float> out(rows * width);
       std::vector<double> exact(rows * width), wide(rows * width);

@@ -10,27 +10,27 @@
 namespace spectralquant::tune {
 namespace {
 
-using quantize::Q4KMatrix;
+using format::GridMatrix;
 
 /// Random numbers of the format, with what is degenerate in it: no step, no offset, a super-block
 /// of nothing, a negative d.
-Q4KMatrix random_matrix(std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
+GridMatrix random_matrix(std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
   std::mt19937_64 random(seed);
-  Q4KMatrix out(rows, cols);
+  GridMatrix out(format::Q4_K::kGrid, rows, cols);
   const auto half = [&](double scale) {
     return gguf::float_to_half(
         static_cast<float>(scale * static_cast<double>(1 + random() % 1000)));
   };
-  for (auto& v : out.code) v = random() % 16;
-  for (auto& v : out.scale) v = random() % 8 == 0 ? 0 : random() % 64;
-  for (auto& v : out.min) v = random() % 8 == 0 ? 0 : random() % 64;
+  for (auto& v : out.codes) v = random() % 16;
+  for (auto& v : out.scales) v = random() % 8 == 0 ? 0 : random() % 64;
+  for (auto& v : out.mins) v = random() % 8 == 0 ? 0 : random() % 64;
   for (auto& v : out.d)
     v = random() % 6 == 0 ? 0 : random() % 12 == 0 ? gguf::float_to_half(-0.001f) : half(1e-6);
   for (auto& v : out.dmin) v = random() % 6 == 0 ? 0 : half(1e-6);
   return out;
 }
 
-torch::Tensor decoded(const Q4KMatrix& matrix) {
+torch::Tensor decoded(const GridMatrix& matrix) {
   torch::Tensor out = torch::empty({matrix.rows, matrix.cols});
   matrix.decode(0, matrix.rows, out.data_ptr<float>());
   return out;
@@ -56,7 +56,7 @@ TEST(LatentMatrix, StartsAsTheSolvedMatrixAndPacksWhatItDecodes) {
     const auto seed = *rc::gen::inRange<std::uint64_t>(0, 1'000'000);
     torch::manual_seed(seed);
     const std::int64_t rows = *rc::gen::inRange(1, 5), cols = 256 * *rc::gen::inRange(1, 3);
-    const Q4KMatrix solved = random_matrix(rows, cols, seed);
+    const GridMatrix solved = random_matrix(rows, cols, seed);
     const torch::Tensor start = decoded(solved), original = start + noise(rows, cols, 0.01);
     LatentMatrix latent(original, solved, 0.35, torch::kCPU);
     RC_ASSERT(same_values(latent.decode(), start));
@@ -65,7 +65,8 @@ TEST(LatentMatrix, StartsAsTheSolvedMatrixAndPacksWhatItDecodes) {
       latent.pull_back(noise(rows, cols, 1.0));
       latent.update({0.3, 2.0, 0.05, 0}, step, {});
       RC_ASSERT(same_values(decoded(latent.pack()), latent.decode()));
-      const Q4KMatrix packed = Q4KMatrix::from_blocks(latent.pack().to_blocks().data(), rows, cols);
+      const GridMatrix packed =
+          GridMatrix::from_bytes(format::Q4_K::kGrid, latent.pack().to_bytes().data(), rows, cols);
       RC_ASSERT(same_values(decoded(packed), latent.decode()));
       RC_ASSERT(latent.decode().isfinite().all().item<bool>());
     }
@@ -74,9 +75,9 @@ TEST(LatentMatrix, StartsAsTheSolvedMatrixAndPacksWhatItDecodes) {
 
 TEST(LatentMatrix, AWeightBeyondItsCellStartsInsideItOnItsOwnSide) {
   const std::int64_t rows = 2, cols = 256;
-  Q4KMatrix solved(rows, cols);
-  std::fill(solved.code.begin(), solved.code.end(), 7);
-  std::fill(solved.scale.begin(), solved.scale.end(), 32);
+  GridMatrix solved(format::Q4_K::kGrid, rows, cols);
+  std::fill(solved.codes.begin(), solved.codes.end(), 7);
+  std::fill(solved.scales.begin(), solved.scales.end(), 32);
   std::fill(solved.d.begin(), solved.d.end(), gguf::float_to_half(0.25f));
   const torch::Tensor value = decoded(solved);  // steps of 8
   LatentMatrix latent(value + 20, solved, 0.35, torch::kCPU);
@@ -97,8 +98,9 @@ TEST(LatentMatrix, GradientsAreThoseOfAutogradThroughTheFormula) {
   for (std::uint64_t seed = 0; seed < 5; ++seed) {
     torch::manual_seed(seed);
     const std::int64_t rows = 3, cols = 512;
-    Q4KMatrix solved = random_matrix(rows, cols, seed);
-    for (auto& v : solved.scale) v = 1 + v % 62;  // the plain formula has no answer for a step of 0
+    GridMatrix solved = random_matrix(rows, cols, seed);
+    for (auto& v : solved.scales)
+      v = 1 + v % 62;  // the plain formula has no answer for a step of 0
     for (auto& v : solved.d) v = gguf::float_to_half(0.001f * static_cast<float>(1 + v % 7));
     LatentMatrix latent(decoded(solved) + noise(rows, cols, 0.02), solved, 0.49, torch::kCPU);
     // some beyond the outermost codes
@@ -145,7 +147,7 @@ TEST(LatentMatrix, GradientsAreThoseOfAutogradThroughTheFormula) {
 
 TEST(LatentMatrix, ScalesStayInTheFormatAndDeadBlocksStayDead) {
   torch::manual_seed(2);
-  const Q4KMatrix solved = random_matrix(4, 512, 2);
+  const GridMatrix solved = random_matrix(4, 512, 2);
   LatentMatrix latent(decoded(solved), solved, 0.35, torch::kCPU);
   const torch::Tensor dead = latent.scale.value == 0, before = latent.weight.value.clone();
   ASSERT_TRUE(dead.any().item<bool>());

@@ -1,7 +1,7 @@
 #pragma once
 #include "calibrate/calibrate_fixture.h"
+#include "spectralquant/format/round.h"
 #include "spectralquant/gguf/strict.h"
-#include "spectralquant/quantize/round.h"
 #include "spectralquant/tune/distill.h"
 
 namespace spectralquant::tune {
@@ -33,10 +33,11 @@ class TuneTest : public calibrate::FolderTest {
         continue;
       }
       const auto blocks =
-          quantize::round_like_llama(values.data(), static_cast<std::int64_t>(t.n_rows()),
-                                     static_cast<std::int64_t>(t.n_cols()), nullptr, 1)
-              .to_blocks();
-      writer.write(i, 0, blocks.data(), blocks.size() * sizeof blocks[0]);
+          format::round_like_llama(format::Q4_K::kGrid, values.data(),
+                                   static_cast<std::int64_t>(t.n_rows()),
+                                   static_cast<std::int64_t>(t.n_cols()), nullptr, 1)
+              .to_bytes();
+      writer.write(i, 0, blocks.data(), blocks.size());
     }
     writer.commit();
     solved_ = std::make_unique<gguf::File>(gguf::File::open(path("solved.gguf")));

@@ -61,17 +61,4 @@ inline void for_each_block(const std::byte* in, std::uint64_t n_values, float* o
   }
 }
 
-/// The 6-bit scales and mins of Q4_K and Q5_K. For blocks 0..3 they are the low six bits of bytes
-/// 0..3 and 4..7; for blocks 4..7 the low four bits share bytes 8..11, and the high two bits top up
-/// bytes 0..3 and 4..7.
-inline void unpack_scales(const std::uint8_t packed[12], std::uint8_t scale[8],
-                          std::uint8_t min[8]) {
-  for (int j = 0; j < 4; ++j) {
-    scale[j] = packed[j] & 63;
-    min[j] = packed[j + 4] & 63;
-    scale[j + 4] = static_cast<std::uint8_t>((packed[j + 8] & 15) | (packed[j] >> 6 << 4));
-    min[j + 4] = static_cast<std::uint8_t>((packed[j + 8] >> 4) | (packed[j + 4] >> 6 << 4));
-  }
-}
-
 }  // namespace spectralquant::gguf::codec

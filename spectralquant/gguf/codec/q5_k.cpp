@@ -1,18 +1,8 @@
 #include "spectralquant/gguf/codec/formats.h"
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/gguf/codec/k_blocks.h"
 
 namespace spectralquant::gguf::codec {
-namespace {
-
-struct BlockQ5K {
-  std::uint16_t d, dmin;
-  std::uint8_t scales[12];  ///< as in Q4_K
-  std::uint8_t qh[32];      ///< fifth bit of value v: bit v / 32 of byte v % 32
-  std::uint8_t qs[128];     ///< low four bits, laid out as in Q4_K
-};
-static_assert(sizeof(BlockQ5K) == 176);
-
-}  // namespace
 
 /// value = d · scale · q − dmin · min
 void decode_q5_k(const std::byte* in, std::uint64_t n_values, float* out) {

@@ -1,20 +1,8 @@
 #include "spectralquant/gguf/codec/formats.h"
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/gguf/codec/k_blocks.h"
 
 namespace spectralquant::gguf::codec {
-namespace {
-
-struct BlockQ6K {
-  /// low four bits: each 128 values share 64 bytes, the first 64 values in the low halves
-  std::uint8_t ql[128];
-  /// high two bits: each 128 values share 32 bytes, values 32 k … 32 k + 31 in bits 2 k, 2 k + 1
-  std::uint8_t qh[64];
-  std::int8_t scales[16];  ///< a block of 16 values each
-  std::uint16_t d;
-};
-static_assert(sizeof(BlockQ6K) == 210);
-
-}  // namespace
 
 /// value = d · scale · (q − 32), q of six bits
 void decode_q6_k(const std::byte* in, std::uint64_t n_values, float* out) {

@@ -1,24 +1,23 @@
-#include "spectralquant/quantize/round.h"
-
+#pragma once
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdint>
 
-#include "spectralquant/core/parallel.h"
+#include "spectralquant/format/formats.h"
 #include "spectralquant/gguf/codec/half.h"
 
-// Everything here is float32 and in llama.cpp's order of operations: the point is its bits, not the
-// best rounding. Where an intermediate wraps around in 8 bits there, it does so here.
+// What llama.cpp's roundings of several formats share. Everything here is float32 and in
+// llama.cpp's order of operations: the point is its bits, not the best rounding. Where an
+// intermediate wraps around in 8 bits there, it does so here.
 
-namespace spectralquant::quantize {
-namespace {
+namespace spectralquant::format {
 
-constexpr int kSuper = 256, kBlock = 32, kBlocks = kSuper / kBlock;
-constexpr int kMaxCode = 15, kMaxScale = 63;
-constexpr float kTiny = 1e-15f;  // below it a set of scales counts as all zero (GROUP_MAX_EPS)
+/// Below it a set of scales counts as all zero (GROUP_MAX_EPS).
+inline constexpr float kTiny = 1e-15f;
 
 /// Rounds half to even by adding 1.5·2²³, as llama.cpp does: differs from lrint() outside ±2²².
-int nearest_int(float value) {
+inline int nearest_int(float value) {
   const int bits = std::bit_cast<int>(value + 12582912.f);
   return (bits & 0x007fffff) - 0x00400000;
 }
@@ -28,7 +27,6 @@ struct ScaleSearch {
   float first, step;
   int n_steps;
 };
-constexpr ScaleSearch kPlainSearch{-1.f, 0.1f, 20}, kImportanceSearch{-0.9f, 0.05f, 36};
 
 struct BlockFit {
   float scale = 0, min = 0;  ///< value ≈ scale · code − min, min >= 0
@@ -36,6 +34,9 @@ struct BlockFit {
 
 /// Weighted least squares of (scale, min) over the codes that each trial scale gives; the best is
 /// kept.
+///
+/// Source   make_qkx2_quants, make_qkx3_quants.
+template <int kBlock, int kMaxCode>
 BlockFit fit_block(const float* x, const float* weight, const ScaleSearch& search,
                    std::uint8_t* code) {
   float low = x[0], high = x[0], sum_w = weight[0], sum_wx = weight[0] * x[0];
@@ -94,8 +95,49 @@ BlockFit fit_block(const float* x, const float* weight, const ScaleSearch& searc
   return {scale, -low};
 }
 
-/// Importance only: the super-scale that best renders the eight scales (or mins), and their 6-bit
+/// The scale that best renders x in codes −kLimit … kLimit − 1, of 19 that fill the range with the
+/// largest |x| at the lower end. weight: nullptr for x².
+///
+/// Source   make_qx_quants with rmse_type 1.
+template <int kBlock, int kLimit>
+float fit_without_min(const float* x, const float* weight, std::int8_t* code) {
+  float largest = 0;
+  for (int i = 0; i < kBlock; ++i) {
+    if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
+  }
+  if (std::fabs(largest) < kTiny) {  // stored as 0, which is the lowest code
+    std::fill_n(code, kBlock, static_cast<std::int8_t>(-kLimit));
+    return 0;
+  }
+  float scale = 0, best = 0;
+  const auto render = [&](int i, float inverse) {
+    return std::clamp(nearest_int(inverse * x[i]), -kLimit, kLimit - 1);
+  };
+  const auto attempt = [&](float inverse, bool first) {
+    float sum_qx = 0, sum_qq = 0;
+    for (int i = 0; i < kBlock; ++i) {
+      const int q = render(i, inverse);
+      const float w = weight ? weight[i] : x[i] * x[i];
+      sum_qx += w * x[i] * q;
+      sum_qq += w * q * q;
+    }
+    if (!first && !(sum_qq > 0 && sum_qx * sum_qx > best * sum_qq)) return;
+    for (int i = 0; i < kBlock; ++i) code[i] = static_cast<std::int8_t>(render(i, inverse));
+    scale = sum_qq != 0 ? sum_qx / sum_qq : 0.f;
+    best = scale * sum_qx;
+  };
+  attempt(-kLimit / largest, true);
+  for (int step = -9; step <= 9; ++step) {
+    if (step != 0) attempt(-(kLimit + 0.1f * step) / largest, false);
+  }
+  return scale;
+}
+
+/// Importance only: the super-scale that best renders the scales (or mins), and their
 /// codes.
+///
+/// Source   make_qp_quants.
+template <int kBlocks, int kMaxScale>
 float fit_super_scale(const float* x, const float* weight, std::uint8_t* code) {
   float highest = 0;
   for (int i = 0; i < kBlocks; ++i) highest = highest > x[i] ? highest : x[i];
@@ -152,7 +194,8 @@ float fit_super_scale(const float* x, const float* weight, std::uint8_t* code) {
   return sum_qq > 0 ? sum_qx / sum_qq : 0;
 }
 
-/// 6-bit codes of eight scales (or mins) against their largest; returns the super-scale.
+/// Codes of scales (or mins) against their largest; returns the super-scale.
+template <int kBlocks, int kMaxScale>
 float divide_by_largest(const float* x, std::uint8_t* code) {
   float highest = 0;
   for (int i = 0; i < kBlocks; ++i) highest = x[i] > highest ? x[i] : highest;
@@ -164,13 +207,23 @@ float divide_by_largest(const float* x, std::uint8_t* code) {
   return highest / kMaxScale;
 }
 
-gguf::UnpackedQ4K round_super_block(const float* x, const float* importance) {
-  gguf::UnpackedQ4K out;
+/// A super-block of F, a format of 6-bit scales and mins (Q4_K, Q5_K).
+///
+/// plain: the search without importance. wraps: whether a scale code that wrapped around in 8 bits
+/// (a negative scale) goes into the packed bytes as it is, and spills into its neighbour there.
+template <class F>
+SuperBlock round_with_mins(const float* x, const float* importance, const ScaleSearch& plain,
+                           bool wraps) {
+  constexpr int kBlock = F::kBlock, kBlocks = F::kBlocks, kMaxCode = F::kHighestCode,
+                kMaxScale = F::kHighestScale;
+  constexpr ScaleSearch kImportanceSearch{-0.9f, 0.05f, 36};
+  SuperBlock out;
+  std::uint8_t code[F::kSuper], scale_code[kBlocks], min_code[kBlocks];
   float scale[kBlocks], min[kBlocks], weight[kBlock], block_weight[kBlocks], d, dmin;
   if (importance) {
     float sum_xx = 0;
-    for (int i = 0; i < kSuper; ++i) sum_xx += x[i] * x[i];
-    const float variance = 2 * sum_xx / kSuper;
+    for (int i = 0; i < F::kSuper; ++i) sum_xx += x[i] * x[i];
+    const float variance = 2 * sum_xx / F::kSuper;
     for (int b = 0; b < kBlocks; ++b) {
       const float* xb = x + b * kBlock;
       block_weight[b] = 0;
@@ -178,12 +231,13 @@ gguf::UnpackedQ4K round_super_block(const float* x, const float* importance) {
         weight[i] = importance[b * kBlock + i] * std::sqrt(variance + xb[i] * xb[i]);
         block_weight[b] += weight[i];
       }
-      const BlockFit fit = fit_block(xb, weight, kImportanceSearch, out.code + b * kBlock);
+      const BlockFit fit =
+          fit_block<kBlock, kMaxCode>(xb, weight, kImportanceSearch, code + b * kBlock);
       scale[b] = fit.scale;
       min[b] = fit.min;
     }
-    d = fit_super_scale(scale, block_weight, out.scale);
-    dmin = fit_super_scale(min, block_weight, out.min);
+    d = fit_super_scale<kBlocks, kMaxScale>(scale, block_weight, scale_code);
+    dmin = fit_super_scale<kBlocks, kMaxScale>(min, block_weight, min_code);
   } else {
     for (int b = 0; b < kBlocks; ++b) {
       const float* xb = x + b * kBlock;
@@ -191,44 +245,36 @@ gguf::UnpackedQ4K round_super_block(const float* x, const float* importance) {
       for (int i = 0; i < kBlock; ++i) sum_xx += xb[i] * xb[i];
       const float rms = std::sqrt(sum_xx / kBlock);
       for (int i = 0; i < kBlock; ++i) weight[i] = rms + std::fabs(xb[i]);
-      const BlockFit fit = fit_block(xb, weight, kPlainSearch, out.code + b * kBlock);
+      const BlockFit fit = fit_block<kBlock, kMaxCode>(xb, weight, plain, code + b * kBlock);
       scale[b] = fit.scale;
       min[b] = fit.min;
     }
-    d = divide_by_largest(scale, out.scale);
-    dmin = divide_by_largest(min, out.min);
+    d = divide_by_largest<kBlocks, kMaxScale>(scale, scale_code);
+    dmin = divide_by_largest<kBlocks, kMaxScale>(min, min_code);
+  }
+  for (int b = 0; b < kBlocks; ++b) {
+    constexpr std::uint8_t kMost = kMaxScale;
+    out.scales[b] =
+        static_cast<std::int8_t>(wraps ? scale_code[b] : std::min(scale_code[b], kMost));
+    out.mins[b] = static_cast<std::int8_t>(wraps ? min_code[b] : std::min(min_code[b], kMost));
   }
   out.d = gguf::float_to_half(d);
   out.dmin = gguf::float_to_half(dmin);
-  // A scale code above 63 (a negative scale wrapped around) spills into its neighbour in the packed
-  // bytes: round against what the decoder will read.
-  out = gguf::unpack(gguf::pack(out));
+  std::copy_n(code, F::kSuper, out.codes);
+  // Rounded against what the decoder will read.
+  std::byte bytes[gguf::kSuperBlock];
+  F::pack(out, bytes);
+  out = F::unpack(bytes);
   for (int b = 0; b < kBlocks; ++b) {
-    const float step = gguf::half_to_float(out.d) * out.scale[b];
+    const float step = gguf::half_to_float(out.d) * out.scales[b];
     if (step == 0) continue;  // the codes of the search stay
-    const float offset = gguf::half_to_float(out.dmin) * out.min[b];
+    const float offset = gguf::half_to_float(out.dmin) * out.mins[b];
     for (int i = b * kBlock; i < (b + 1) * kBlock; ++i) {
-      out.code[i] =
-          static_cast<std::uint8_t>(std::clamp(nearest_int((x[i] + offset) / step), 0, kMaxCode));
+      out.codes[i] =
+          static_cast<std::int8_t>(std::clamp(nearest_int((x[i] + offset) / step), 0, kMaxCode));
     }
   }
   return out;
 }
 
-}  // namespace
-
-Q4KMatrix round_like_llama(const float* weights, std::int64_t rows, std::int64_t cols,
-                           const float* importance, int n_threads) {
-  Q4KMatrix matrix(rows, cols);
-  const std::int64_t blocks_per_row = cols / kSuper;
-  parallel_for(static_cast<std::size_t>(rows), n_threads, [&](std::size_t row) {
-    for (std::int64_t b = 0; b < blocks_per_row; ++b) {
-      const std::int64_t index = static_cast<std::int64_t>(row) * blocks_per_row + b;
-      matrix.put(index, round_super_block(weights + index * kSuper,
-                                          importance ? importance + b * kSuper : nullptr));
-    }
-  });
-  return matrix;
-}
-
-}  // namespace spectralquant::quantize
+}  // namespace spectralquant::format

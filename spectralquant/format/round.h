@@ -1,0 +1,17 @@
+#pragma once
+#include <cstdint>
+
+#include "spectralquant/format/grid_matrix.h"
+
+namespace spectralquant::format {
+
+/// Rounds each block alone, as llama.cpp does: bit for bit the built-in baseline.
+///
+/// Shapes   weights: rows × cols floats, row-major; importance: cols floats E[x²] or nullptr
+///          (llama.cpp without imatrix).
+/// Threads  rows in parallel, same bytes for any n_threads.
+/// Source   ggml-quants.c: quantize_row_*_ref without importance, quantize_row_*_impl with.
+GridMatrix round_like_llama(const Grid& grid, const float* weights, std::int64_t rows,
+                            std::int64_t cols, const float* importance, int n_threads = 0);
+
+}  // namespace spectralquant::format
