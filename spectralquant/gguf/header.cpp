@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <bit>
 #include <limits>
 #include <string_view>
@@ -18,6 +17,7 @@ namespace {
 constexpr std::string_view kIncomplete =
     "the file is cut off or damaged: download or convert it again";
 constexpr std::string_view kConvertAgain = "convert the model again with a current converter";
+constexpr std::string_view kRename = "convert the model again with names that llama.cpp takes";
 constexpr std::uint64_t kMaxU64 = std::numeric_limits<std::uint64_t>::max();
 
 // Smallest entries a file can hold: a one-byte key with a one-byte value, a one-byte name without
@@ -48,7 +48,7 @@ class Cursor {
     if (length == 0 || length > max_bytes)
       fail_at(start,
               fmt::format("{} is {} bytes long; 1 to {} are allowed", field, length, max_bytes),
-              kIncomplete);
+              length > left() ? kIncomplete : kRename);
     if (length > left()) fail_at(start, fmt::format("the file ends inside {}", field), kIncomplete);
     std::string text(bytes_.substr(position_, length));
     if (!is_utf8(text)) fail(fmt::format("{} is not valid UTF-8", field), kConvertAgain);
@@ -87,6 +87,10 @@ class Cursor {
   std::string what_ = "header";
   std::uint64_t position_ = 0;
 };
+
+std::uint64_t align_up(std::uint64_t n, std::uint64_t alignment) {
+  return (n + alignment - 1) / alignment * alignment;
+}
 
 bool multiply_overflows(std::uint64_t a, std::uint64_t b) { return b != 0 && a > kMaxU64 / b; }
 
@@ -235,12 +239,20 @@ Header parse_header(const std::byte* bytes, std::uint64_t size_bytes, const std:
 
   // The data section begins at the next multiple of the alignment; without tensors it need not
   // exist.
-  header.data_offset =
-      (cursor.position() + header.alignment - 1) / header.alignment * header.alignment;
+  header.data_offset = align_up(cursor.position(), header.alignment);
   const std::uint64_t data_bytes =
       size_bytes > header.data_offset ? size_bytes - header.data_offset : 0;
+  std::uint64_t expected = 0;  // the data follows in the order of the directory, without gaps
   for (std::uint64_t i = 0; i < n_tensors; ++i) {
     Tensor& tensor = header.tensors[i];
+    if (offsets[i] != expected) {
+      cursor.enter(fmt::format("tensor {} of {}", i + 1, n_tensors));
+      cursor.fail_at(header.data_offset + offsets[i],
+                     fmt::format("the data of {} begins at {}; {} is expected after the tensor "
+                                 "before it",
+                                 tensor.name, offsets[i], expected),
+                     kConvertAgain);
+    }
     if (offsets[i] > data_bytes || tensor.size_bytes > data_bytes - offsets[i]) {
       cursor.enter(fmt::format("tensor {} of {}", i + 1, n_tensors));
       cursor.fail_at(size_bytes,
@@ -250,20 +262,7 @@ Header parse_header(const std::byte* bytes, std::uint64_t size_bytes, const std:
                      kIncomplete);
     }
     tensor.data = bytes + header.data_offset + offsets[i];
-  }
-
-  std::vector<std::uint64_t> order(n_tensors);
-  for (std::uint64_t i = 0; i < n_tensors; ++i) order[i] = i;
-  std::sort(order.begin(), order.end(),
-            [&](std::uint64_t a, std::uint64_t b) { return offsets[a] < offsets[b]; });
-  for (std::uint64_t k = 1; k < n_tensors; ++k) {
-    const Tensor &before = header.tensors[order[k - 1]], &after = header.tensors[order[k]];
-    if (offsets[order[k]] - offsets[order[k - 1]] < before.size_bytes) {
-      cursor.enter(fmt::format("tensor {} of {}", order[k] + 1, n_tensors));
-      cursor.fail_at(header.data_offset + offsets[order[k]],
-                     fmt::format("the data of {} overlaps that of {}", after.name, before.name),
-                     kIncomplete);
-    }
+    expected += align_up(tensor.size_bytes, header.alignment);
   }
   return header;
 }

@@ -11,7 +11,7 @@ namespace spectralquant::gguf {
 
 inline constexpr std::uint32_t kMaxDims = 4;            ///< ggml's GGML_MAX_DIMS
 inline constexpr std::size_t kMaxKeyBytes = 65535;      ///< GGUF specification
-inline constexpr std::size_t kMaxNameBytes = 64;        ///< GGUF specification
+inline constexpr std::size_t kMaxNameBytes = 63;        ///< ggml: GGML_MAX_NAME, less its NUL
 inline constexpr std::uint32_t kDefaultAlignment = 32;  ///< when general.alignment is absent
 
 /// Everything before the tensor data of one GGUF file, with the tensors' places checked against the
@@ -28,7 +28,8 @@ struct Header {
 ///
 /// Nothing in the bytes is trusted: a count or length is compared with what is left of the file
 /// before it is used, and memory grows only with bytes that are there. Padding after the last
-/// tensor may be missing, as in files of some writers.
+/// tensor may be missing, as in files of some writers. The data must follow in the order of the
+/// directory without gaps, as llama.cpp demands.
 ///
 /// Shapes   bytes: the whole file, size_bytes long; the Header's tensors point into it.
 /// Errors   Error(kBadInput) with the file, the tensor or key, and the byte offset.

@@ -1,0 +1,45 @@
+#pragma once
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spectralquant/gguf/loadable.h"
+
+/// What the loadable*.cpp files share; callers use loadable.h.
+namespace spectralquant::gguf {
+
+/// Collects the problems of a file. Accessors give a value only where llama.cpp would.
+class LoadCheck {
+ public:
+  enum Need { kOptional, kRequired };
+
+  explicit LoadCheck(const File& file) : file_(file) {}
+
+  const File& file() const { return file_; }
+  std::vector<LoadProblem>& problems() { return problems_; }
+  void fail(std::string problem, std::string fix = {});
+
+  /// The key if it is there and of exactly this type: llama.cpp converts no number.
+  const Value* scalar(const std::string& key, ValueType type, Need need = kOptional);
+  /// The same of an array whose elements have one of these types.
+  const Value* array(const std::string& key, std::initializer_list<ValueType> elements,
+                     Need need = kOptional);
+  /// A number for each of n blocks: one u32 for all, or an array of n; 0 where the key is absent.
+  std::vector<std::int64_t> per_block(const std::string& key, std::uint64_t n);
+
+  std::int64_t u32(const std::string& key, std::int64_t fallback, Need need = kOptional);
+
+ private:
+  const File& file_;
+  std::vector<LoadProblem> problems_;
+};
+
+/// More blocks than that stop llama.cpp (LLAMA_MAX_LAYERS).
+inline constexpr std::int64_t kMaxBlocks = 512;
+
+void check_vocabulary(LoadCheck& check);
+void check_qwen35(LoadCheck& check);
+
+}  // namespace spectralquant::gguf
