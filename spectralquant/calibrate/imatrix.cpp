@@ -2,6 +2,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "spectralquant/calibrate/signal_file.h"
 #include "spectralquant/calibrate/signals.h"
@@ -14,7 +16,43 @@
 namespace spectralquant::calibrate {
 namespace {
 
-constexpr std::string_view kSuffix = ".in_sum2";
+constexpr std::string_view kSuffix = ".in_sum2", kCounts = ".counts";
+
+Error damaged(const std::string& path, std::string problem) {
+  return bad_input("damaged importance matrix: " + std::move(problem), path,
+                   "make it again with llama-imatrix");
+}
+
+/// A tensor of an imatrix, float32.
+torch::Tensor read_list(const gguf::Tensor& tensor, const std::string& path) {
+  if (tensor.type != gguf::Type::F32)
+    throw damaged(path,
+                  fmt::format("{} is {}, not F32", tensor.name, gguf::traits(tensor.type).name));
+  return read_tensor(tensor);
+}
+
+/// E[x²] of each matrix's columns, [n_matrices, cols], and the tokens that reached each.
+std::pair<torch::Tensor, torch::Tensor> read_means(const gguf::Tensor& sums,
+                                                   const gguf::Tensor& counts,
+                                                   const std::string& path) {
+  if (sums.n_values() % counts.n_values() != 0)
+    throw damaged(path, fmt::format("{} has {} values, which {} of {} do not divide", sums.name,
+                                    sums.n_values(), counts.name, counts.n_values()));
+  const torch::Tensor n = read_list(counts, path).reshape({-1, 1}).round();
+  const torch::Tensor sum = read_list(sums, path).reshape({n.size(0), -1});
+  const auto refuse = [&](const torch::Tensor& bad, const std::string& name, const char* what) {
+    if (!bad.any().item<bool>()) return;
+    const torch::Tensor first = bad.nonzero()[0];
+    throw damaged(path, fmt::format("{} {} (matrix {}, value {})", name, what,
+                                    first[0].item<std::int64_t>(), first[1].item<std::int64_t>()));
+  };
+  refuse(~n.isfinite(), counts.name, "holds NaN or infinity");
+  refuse(n < 0, counts.name, "is negative");
+  refuse(~sum.isfinite() & (n > 0), sums.name, "holds NaN or infinity");
+  refuse((sum < 0) & (n > 0), sums.name, "is negative");
+  // As llama-quantize does, an expert that no token reached counts every column alike.
+  return {torch::where((n == 0).expand_as(sum), torch::ones_like(sum), sum / n).contiguous(), n};
+}
 
 torch::Tensor diagonal(const Signals& signals, const torch::Tensor& h) {
   return (signals.diagonal_only ? h : h.diagonal()).to(torch::kFloat32).contiguous();
@@ -25,10 +63,26 @@ torch::Tensor diagonal(const Signals& signals, const torch::Tensor& h) {
 torch::Tensor importance(const Signals& signals, const std::string& name) {
   const auto it = signals.matrices.find(name);
   if (it == signals.matrices.end() || !it->second.h.defined()) return {};
-  const torch::Tensor h = diagonal(signals, it->second.h);
-  if (signals.diagonal_only || signals.n_tokens <= 0) return h;
-  const float count = static_cast<float>(signals.n_tokens);
-  return (h * count) / count;
+  torch::Tensor h = diagonal(signals, it->second.h);
+  if (!signals.diagonal_only && signals.n_tokens > 0) {
+    const float count = static_cast<float>(signals.n_tokens);
+    h = (h * count) / count;
+  }
+  return torch::where((h == 0).all(-1, true), torch::ones_like(h), h);
+}
+
+std::vector<std::string> without_importance(const Signals& signals) {
+  std::vector<std::string> names;
+  for (const auto& [name, signal] : signals.matrices) {
+    if (!signal.h.defined()) continue;
+    const torch::Tensor zero = (diagonal(signals, signal.h) == 0).all(-1).reshape({-1});
+    const auto n_zero = zero.sum().item<std::int64_t>();
+    if (n_zero == 0) continue;
+    names.push_back(zero.size(0) == 1
+                        ? name
+                        : fmt::format("{} ({} of its {} matrices)", name, n_zero, zero.size(0)));
+  }
+  return names;
 }
 
 void save_imatrix(const Signals& signals, const std::string& path, std::int64_t window_tokens,
@@ -48,7 +102,11 @@ void save_imatrix(const Signals& signals, const std::string& path, std::int64_t 
     torch::Tensor sums = diagonal(signals, signal.h) * count;
     if (sums.dim() == 1) sums = sums.unsqueeze(0);
     tensors.add(name + std::string(kSuffix), sums);
-    tensors.add(name + ".counts", torch::full({sums.size(0), 1}, count));
+    // llama-quantize takes a count of 0 as columns that all count alike; zeros with a count it
+    // would turn into weights of zero.
+    const torch::Tensor is_zero = (sums == 0).all(-1, true);
+    tensors.add(name + std::string(kCounts),
+                torch::full({sums.size(0), 1}, count).masked_fill(is_zero, 0));
   }
   tensors.write(path, metadata, overwrite);
 }
@@ -65,24 +123,16 @@ Signals load_imatrix(const std::string& path) {
   if (const gguf::Value* datasets = file.metadata().find("imatrix.datasets")) {
     signals.description = fmt::format("imatrix: {}", fmt::join(datasets->strings(), ", "));
   }
-  for (const gguf::Tensor& sums : file.tensors()) {
-    if (!sums.name.ends_with(kSuffix)) continue;
-    const std::string name = sums.name.substr(0, sums.name.size() - kSuffix.size());
-    const gguf::Tensor* counts = file.find(name + ".counts");
-    if (!counts || counts->n_values() == 0 || sums.n_values() % counts->n_values() != 0) {
-      throw bad_input(
-          fmt::format("damaged importance matrix: {}.counts is missing or does not fit", name),
-          path, "make it again with llama-imatrix");
-    }
-    const torch::Tensor n = read_tensor(*counts).reshape({-1, 1});
-    const torch::Tensor mean = read_tensor(sums).reshape({n.size(0), -1}) / n;
-    if (!torch::isfinite(mean).logical_or(n == 0).all().item<bool>()) {
-      throw bad_input(fmt::format("damaged importance matrix: {} holds NaN or infinity", sums.name),
-                      path, "make it again with llama-imatrix");
-    }
-    // As llama-quantize does, an expert that no token reached counts every column alike.
-    const torch::Tensor h =
-        torch::where((n == 0).expand_as(mean), torch::ones_like(mean), mean).contiguous();
+  for (const gguf::Tensor& tensor : file.tensors()) {
+    const bool is_count = tensor.name.ends_with(kCounts);
+    if (!is_count && !tensor.name.ends_with(kSuffix)) continue;
+    const std::string name =
+        tensor.name.substr(0, tensor.name.size() - (is_count ? kCounts : kSuffix).size());
+    const std::string other = name + std::string(is_count ? kSuffix : kCounts);
+    const gguf::Tensor* counts = file.find(other);
+    if (!counts) throw damaged(path, fmt::format("{} is missing beside {}", other, tensor.name));
+    if (is_count) continue;
+    const auto [h, n] = read_means(tensor, *counts, path);
     signals.matrices[name].h = h.size(0) == 1 ? h[0].clone() : h;
     signals.n_tokens = std::max(signals.n_tokens, static_cast<std::int64_t>(n.max().item<float>()));
   }

@@ -21,6 +21,23 @@ Error damaged(const std::string& path, std::string problem) {
                    "gather the signals again: spectralquant calibrate");
 }
 
+/// Every value is finite; on the diagonal of a moment, and in a list, none is negative.
+///
+/// Shapes   square moments [n, n], lists [n]; diagonal_only: [n], or [matrices, n] of a stack.
+void require_moment(const torch::Tensor& values, bool list, const std::string& name,
+                    const std::string& path) {
+  if (!list && (values.dim() != 2 || values.size(0) != values.size(1)))
+    throw damaged(path, fmt::format("{} is not square", name));
+  const torch::Tensor flat = values.reshape({-1});
+  if (const torch::Tensor bad = ~flat.isfinite(); bad.any().item<bool>())
+    throw damaged(path, fmt::format("{} holds NaN or infinity at value {}", name,
+                                    bad.nonzero()[0][0].item<std::int64_t>()));
+  const torch::Tensor diagonal = list ? flat : values.diagonal();
+  if (const torch::Tensor bad = diagonal < 0; bad.any().item<bool>())
+    throw damaged(path, fmt::format("{} is negative at {} {}", name, list ? "value" : "row",
+                                    bad.nonzero()[0][0].item<std::int64_t>()));
+}
+
 /// llama.cpp's format before GGUF: n_entries, then length and name of the first entry.
 bool is_old_imatrix(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -70,6 +87,11 @@ gguf::File open_signal_file(const std::string& path) {
         "this is an importance matrix in llama.cpp's old format; only the GGUF form is read", path,
         "make it again with llama-imatrix --output-format gguf");
   }
+  std::ifstream in(path, std::ios::binary);
+  if (std::string magic(4, '\0'); in && (!in.read(magic.data(), 4) || magic != "GGUF"))
+    throw bad_input(
+        "this is neither a signals file nor an importance matrix", path,
+        "make one with: spectralquant calibrate, or llama-imatrix --output-format gguf");
   return gguf::File::open(path);
 }
 
@@ -119,6 +141,8 @@ Signals load_signals(const std::string& path) {
   }
   Signals signals;
   signals.n_tokens = metadata.require_int(key("n_tokens"));
+  if (signals.n_tokens < 0)
+    throw damaged(path, fmt::format("it was gathered on {} tokens", signals.n_tokens));
   signals.text_hash = metadata.require_string(key("text_hash"));
   signals.model_hash = metadata.require_string(key("model_hash"));
   signals.description = metadata.require_string(key("description"));
@@ -129,9 +153,12 @@ Signals load_signals(const std::string& path) {
   if (!names || !owners || names->strings().size() != owners->strings().size())
     throw damaged(path, "its list of matrices is missing or incomplete");
   std::map<std::string, torch::Tensor, std::less<>> shared;
-  const auto optional = [&](const std::string& name) {
+  const auto optional = [&](const std::string& name, bool list) {
     const gguf::Tensor* tensor = file.find(name);
-    return tensor ? read_tensor(*tensor) : torch::Tensor();
+    if (!tensor) return torch::Tensor();
+    const torch::Tensor values = read_tensor(*tensor);
+    require_moment(values, list, name, path);
+    return values;
   };
   const auto name_views = names->strings(), owner_views = owners->strings();
   for (std::size_t i = 0; i < name_views.size(); ++i) {
@@ -139,15 +166,14 @@ Signals load_signals(const std::string& path) {
     MatrixSignal& signal = signals.matrices[name];
     if (!owner.empty()) {
       torch::Tensor& h = shared[owner];
-      if (!h.defined()) h = optional(owner + ".h");
+      if (!h.defined()) h = optional(owner + ".h", signals.diagonal_only);
       if (!h.defined()) throw damaged(path, fmt::format("{}.h is missing", owner));
-      if (!signals.diagonal_only && (h.dim() != 2 || h.size(0) != h.size(1)))
-        throw damaged(path, fmt::format("{}.h is not square", owner));
       signal.h = h;
     }
-    signal.g = optional(name + ".g");
-    signal.frequency = optional(name + ".frequency");
-    signal.c = optional(name + ".c");
+    const gguf::Tensor* g = file.find(name + ".g");
+    signal.g = optional(name + ".g", g && g->n_dims == 1);
+    signal.frequency = optional(name + ".frequency", true);
+    signal.c = optional(name + ".c", false);
   }
   return signals;
 }
@@ -157,12 +183,11 @@ torch::Tensor smoothed_frequency(const torch::Tensor& frequency, std::int64_t n_
   return ((frequency.to(torch::kFloat64) * n + 0.5) / (n + 0.5 * v)).to(torch::kFloat32);
 }
 
-void require_fit(const Signals& signals,
-                 const std::map<std::string, std::pair<std::int64_t, std::int64_t>>& rows_cols,
+void require_fit(const Signals& signals, const std::map<std::string, MatrixSize>& sizes,
                  const std::string& place) {
   const char* fix = "use signals gathered on this model";
-  for (const auto& [name, size] : rows_cols) {
-    const auto [rows, cols] = size;
+  for (const auto& [name, size] : sizes) {
+    const auto [rows, cols, n_matrices] = size;
     const auto it = signals.matrices.find(name);
     if (it == signals.matrices.end())
       throw bad_input(fmt::format("no signal for {}: these signals are of another model", name),
@@ -176,7 +201,16 @@ void require_fit(const Signals& signals,
               name, tensor.size(-1), expected),
           place, fix);
     };
-    check(signal.h, "H", cols);
+    // An imatrix has a row for each matrix of a stack, or all of them in one.
+    const bool one_row =
+        signals.diagonal_only && signal.h.dim() == 1 && signal.h.size(0) == cols * n_matrices;
+    if (!one_row) check(signal.h, "H", cols);
+    if (signals.diagonal_only && signal.h.dim() == 2 && signal.h.size(0) != n_matrices)
+      throw bad_input(
+          fmt::format("H of {} is of {} matrices, the model has {}: these signals are of another "
+                      "model",
+                      name, signal.h.size(0), n_matrices),
+          place, fix);
     check(signal.g, "G", rows);
     check(signal.frequency, "token frequency", rows);
     check(signal.c, "C", cols);

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace spectralquant::calibrate {
 
@@ -36,7 +37,8 @@ struct Signals {
 /// input share one H.
 void save_signals(const Signals& signals, const std::string& path, bool overwrite);
 
-/// Errors   Error(kBadInput) if the file is no signals file or is damaged.
+/// Errors   Error(kBadInput) naming file and tensor if the file is no signals file or is damaged:
+///          moments that are missing, not square, not finite, or negative on their diagonal.
 Signals load_signals(const std::string& path);
 
 /// Frequencies with half a token added to each, so that a token the text lacks still counts for
@@ -46,10 +48,14 @@ Signals load_signals(const std::string& path);
 torch::Tensor smoothed_frequency(const torch::Tensor& frequency, std::int64_t n_tokens);
 
 /// diag(H) of a matrix as llama.cpp sees it after save_imatrix(): sums and counts go through
-/// float32 on the way.
+/// float32 on the way. A matrix whose diagonal is zero throughout counts every column alike.
 ///
 /// Shapes   [cols], or [experts, cols]; an undefined tensor when the matrix has no H.
 torch::Tensor importance(const Signals& signals, const std::string& name);
+
+/// Matrices whose diag(H) is zero throughout: no input reached them. A stack of matrices is named
+/// with how many of it.
+std::vector<std::string> without_importance(const Signals& signals);
 
 /// Writes an imatrix GGUF that stock `llama-quantize --imatrix` reads: NAME.in_sum2, NAME.counts,
 /// keys imatrix.*.
@@ -57,6 +63,8 @@ void save_imatrix(const Signals& signals, const std::string& path, std::int64_t 
                   bool overwrite);
 
 /// Reads an imatrix GGUF made by stock llama-imatrix: diagonal signals.
+/// Errors   Error(kBadInput) naming file and tensor: sums without counts or the other way round,
+///          of another type than F32, of sizes that do not fit, NaN, infinite or negative.
 Signals load_imatrix(const std::string& path);
 
 /// True if the file at path is an imatrix GGUF (general.type = "imatrix").
@@ -64,10 +72,14 @@ Signals load_imatrix(const std::string& path);
 ///          as such.
 bool is_imatrix(const std::string& path);
 
+/// Size of a matrix, or of a stack of them.
+struct MatrixSize {
+  std::int64_t rows = 0, cols = 0, n_matrices = 1;
+};
+
 /// Errors   Error(kBadInput) if a matrix of the model has no signal, or one of another size:
 ///          "these signals are of another model".
-void require_fit(const Signals& signals,
-                 const std::map<std::string, std::pair<std::int64_t, std::int64_t>>& rows_cols,
+void require_fit(const Signals& signals, const std::map<std::string, MatrixSize>& sizes,
                  const std::string& place);
 
 }  // namespace spectralquant::calibrate

@@ -32,9 +32,9 @@ std::int64_t block_of(const std::string& name) {
   return block;
 }
 
-std::map<std::string, std::pair<std::int64_t, std::int64_t>> sizes_of(
-    const calibrate::Signals& signals, const gguf::File& reference) {
-  std::map<std::string, std::pair<std::int64_t, std::int64_t>> sizes;
+std::map<std::string, calibrate::MatrixSize> sizes_of(const calibrate::Signals& signals,
+                                                      const gguf::File& reference) {
+  std::map<std::string, calibrate::MatrixSize> sizes;
   for (const auto& [name, signal] : signals.matrices) {
     const gguf::Tensor* tensor = reference.find(name);
     if (!tensor)

@@ -1,6 +1,7 @@
 #include <fstream>
 
 #include "calibrate/calibrate_fixture.h"
+#include "spectralquant/calibrate/signal_file.h"
 #include "spectralquant/calibrate/signals.h"
 
 namespace spectralquant::calibrate {
@@ -104,7 +105,7 @@ TEST_F(SignalsTest, DamagedFilesAreRefused) {
 
 TEST_F(SignalsTest, OfAnotherModelDoNotFit) {
   const Signals signals = example();
-  using Sizes = std::map<std::string, std::pair<std::int64_t, std::int64_t>>;
+  using Sizes = std::map<std::string, MatrixSize>;
   EXPECT_EQ(refusal([&] {
               require_fit(signals,
                           Sizes{{"blk.0.attn_q.weight", {4, 8}}, {"token_embd.weight", {5, 8}}},
@@ -182,6 +183,123 @@ TEST_F(SignalsTest, ADamagedImatrixIsRefused) {
   bad.write(1, 0, &one, 4);
   bad.commit();
   EXPECT_THAT(refusal([&] { load_imatrix(path("bad.gguf")); }), HasSubstr("NaN"));
+}
+
+/// A GGUF of F32 lists under an imatrix's metadata.
+using Lists = std::vector<std::pair<std::string, std::vector<float>>>;
+void write_imatrix(const std::string& path, const Lists& lists, gguf::Type type = gguf::Type::F32) {
+  gguf::Metadata metadata;
+  metadata.set("general.type", gguf::Value::of_string("imatrix"));
+  std::vector<gguf::TensorPlan> plans;
+  for (const auto& [name, values] : lists)
+    plans.push_back({name, type, 1, {values.size(), 1, 1, 1}});
+  gguf::WriteOptions options;
+  options.overwrite = true;
+  gguf::Writer writer(path, metadata, plans, options);
+  for (std::size_t i = 0; i < lists.size(); ++i)
+    writer.write(i, 0, lists[i].second.data(), plans[i].size_bytes());
+  writer.commit();
+}
+
+TEST_F(SignalsTest, ErrorsOfAnImatrixNameFileAndTensor) {
+  const float nan = std::nanf("");
+  const std::vector<std::pair<Lists, std::string>> cases = {
+      {{{"a.weight.counts", {1}}}, "a.weight.in_sum2 is missing beside a.weight.counts"},
+      {{{"a.weight.in_sum2", {1, 2}}}, "a.weight.counts is missing beside a.weight.in_sum2"},
+      {{{"a.weight.in_sum2", {1, 2, 3}}, {"a.weight.counts", {1, 1}}}, "do not divide"},
+      {{{"a.weight.in_sum2", {1, 2}}, {"a.weight.counts", {-1}}}, "a.weight.counts is negative"},
+      {{{"a.weight.in_sum2", {1, 2}}, {"a.weight.counts", {nan}}}, "a.weight.counts holds NaN"},
+      {{{"a.weight.in_sum2", {1, 2, 3, -4}}, {"a.weight.counts", {1, 1}}},
+       "a.weight.in_sum2 is negative (matrix 1, value 1)"},
+      {{{"a.weight.in_sum2", {1, 2, nan, 4}}, {"a.weight.counts", {1, 1}}},
+       "a.weight.in_sum2 holds NaN or infinity (matrix 1, value 0)"},
+  };
+  for (const auto& [lists, problem] : cases) {
+    write_imatrix(path("im.gguf"), lists);
+    EXPECT_THAT(refusal([&] { load_imatrix(path("im.gguf")); }),
+                AllOf(HasSubstr(problem), HasSubstr("im.gguf"), HasSubstr("llama-imatrix")));
+  }
+  write_imatrix(path("im.gguf"), {{"a.weight.in_sum2", {1, 2}}, {"a.weight.counts", {1, 1}}},
+                gguf::Type::F16);
+  EXPECT_THAT(refusal([&] { load_imatrix(path("im.gguf")); }),
+              HasSubstr("a.weight.counts is F16, not F32"));
+  // what lies in a row that no token reached does not count
+  write_imatrix(path("im.gguf"),
+                {{"a.weight.in_sum2", {4, 2, nan, -1}}, {"a.weight.counts", {2, 0.3f}}});
+  EXPECT_TRUE(torch::equal(load_imatrix(path("im.gguf")).matrices.at("a.weight").h,
+                           torch::tensor({{2.f, 1.f}, {1.f, 1.f}})));
+}
+
+TEST_F(SignalsTest, MatricesThatNoInputReachesAreNamed) {
+  write_imatrix(path("im.gguf"), {{"a.weight.in_sum2", {0, 0}},
+                                  {"a.weight.counts", {3}},
+                                  {"b.weight.in_sum2", {0, 3}},
+                                  {"b.weight.counts", {3}},
+                                  {"exps.weight.in_sum2", {0, 0, 6, 0, 0, 0}},
+                                  {"exps.weight.counts", {3, 3, 3}}});
+  const Signals signals = load_imatrix(path("im.gguf"));
+  EXPECT_THAT(without_importance(signals),
+              ::testing::ElementsAre("a.weight", "exps.weight (2 of its 3 matrices)"));
+  EXPECT_TRUE(torch::equal(importance(signals, "a.weight"), torch::ones({2})));
+  EXPECT_TRUE(torch::equal(importance(signals, "b.weight"), torch::tensor({0.f, 1.f})));
+  EXPECT_TRUE(torch::equal(importance(signals, "exps.weight"),
+                           torch::tensor({{1.f, 1.f}, {2.f, 0.f}, {1.f, 1.f}})));
+  // llama-quantize must see the same: a count of 0 stands for columns that count alike
+  Signals own = example();
+  own.matrices["dead.weight"].h = torch::zeros({8, 8});
+  save_imatrix(own, path("own.gguf"), 512, false);
+  const gguf::File file = gguf::File::open(path("own.gguf"));
+  EXPECT_EQ(read_tensor(file.require("dead.weight.counts")).item<float>(), 0);
+  EXPECT_TRUE(torch::equal(load_imatrix(path("own.gguf")).matrices.at("dead.weight").h,
+                           importance(own, "dead.weight")));
+}
+
+TEST_F(SignalsTest, ErrorsOfSignalsNameFileAndTensor) {
+  const auto broken = [&](const std::function<void(Signals&)>& edit) {
+    Signals signals = example();
+    edit(signals);
+    save_signals(signals, path("s.gguf"), true);
+    return refusal([&] { load_signals(path("s.gguf")); });
+  };
+  const std::string name = "blk.0.ffn_down.weight";
+  EXPECT_THAT(broken([&](Signals& s) { s.matrices[name].h[1][2] = NAN; }),
+              AllOf(HasSubstr(name + ".h holds NaN or infinity at value 8"), HasSubstr("s.gguf")));
+  EXPECT_THAT(broken([&](Signals& s) { s.matrices[name].h[3][3] = -1; }),
+              HasSubstr(name + ".h is negative at row 3"));
+  EXPECT_THAT(broken([&](Signals& s) {
+                s.matrices[name].h = torch::ones({6, 5});
+              }),
+              HasSubstr(name + ".h is not square"));
+  EXPECT_THAT(broken([&](Signals& s) { s.matrices[name].g[0][0] = INFINITY; }),
+              HasSubstr(name + ".g holds NaN"));
+  EXPECT_THAT(broken([&](Signals& s) { s.matrices["large_head.weight"].g[2] = -1; }),
+              HasSubstr("large_head.weight.g is negative at value 2"));
+  EXPECT_THAT(broken([&](Signals& s) { s.matrices["looked_up.weight"].frequency[1] = -1; }),
+              HasSubstr("looked_up.weight.frequency is negative"));
+  EXPECT_THAT(broken([&](Signals& s) { s.matrices["looked_up.weight"].c[4][4] = -1; }),
+              HasSubstr("looked_up.weight.c is negative at row 4"));
+  EXPECT_THAT(broken([](Signals& s) { s.n_tokens = -3; }), HasSubstr("s.gguf"));
+  std::ofstream(path("text")) << "no signals at all";
+  EXPECT_THAT(refusal([&] { is_imatrix(path("text")); }),
+              AllOf(HasSubstr("neither a signals file nor an importance matrix"),
+                    HasSubstr("spectralquant calibrate")));
+}
+
+TEST_F(SignalsTest, StacksFitByTheirNumber) {
+  Signals signals;
+  signals.diagonal_only = true;
+  signals.matrices["exps.weight"].h = torch::ones({3, 4});
+  EXPECT_EQ(refusal([&] { require_fit(signals, {{"exps.weight", {2, 4, 3}}}, ""); }), "");
+  EXPECT_THAT(refusal([&] {
+                require_fit(signals, {{"exps.weight", {2, 4, 5}}}, "");
+              }),
+              HasSubstr("of 3 matrices, the model has 5"));
+  signals.matrices["exps.weight"].h = torch::ones({12});  // all in one row: the older form
+  EXPECT_EQ(refusal([&] { require_fit(signals, {{"exps.weight", {2, 4, 3}}}, ""); }), "");
+  EXPECT_THAT(refusal([&] {
+                require_fit(signals, {{"exps.weight", {2, 4, 2}}}, "");
+              }),
+              HasSubstr("has size 12"));
 }
 
 TEST_F(SignalsTest, TheOldImatrixFormatIsRefusedByName) {
