@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "spectralquant/core/warning.h"
+
 namespace spectralquant::cli {
 namespace {
 
@@ -66,6 +68,7 @@ Progress Console::progress() {
 }
 
 void Console::show(const ProgressEvent& event) {
+  if (event.phase == kWarning) return say(fmt::format("{:<10} {}", kWarning, event.item));
   const auto now = Clock::now();
   const bool new_phase = event.phase != phase_;
   if (new_phase) {

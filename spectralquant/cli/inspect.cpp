@@ -12,6 +12,8 @@
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/gguf/diff.h"
 #include "spectralquant/gguf/file.h"
+#include "spectralquant/gguf/loadable.h"
+#include "spectralquant/gguf/scan.h"
 #include "spectralquant/gguf/strict.h"
 
 namespace spectralquant::cli {
@@ -26,7 +28,48 @@ struct Arguments {
   bool strict = false, tensors = false, metadata = false;
 };
 
-json to_json(const gguf::File& file, const gguf::Inventory& inventory) {
+/// What a look at every value of a file finds.
+struct Values {
+  std::uint64_t n_not_finite = 0, n_tensors_not_finite = 0;
+  std::string first;               ///< "blk.0.ffn_up.weight holds NaN at row 3, column 17"
+  std::vector<std::string> zeros;  ///< matrices with long runs of zeros
+};
+
+/// Why llama.cpp would not load the file; nothing is said of signals and the like.
+std::vector<std::string> load_problems(const gguf::File& file) {
+  std::vector<std::string> texts;
+  if (file.architecture().empty()) return texts;
+  for (const gguf::LoadProblem& problem : gguf::find_load_problems(file))
+    texts.push_back(problem.problem);
+  if (const auto foreign = gguf::find_foreign_tensors(file); !foreign.empty())
+    texts.push_back(
+        fmt::format("{} tensors are unknown to it, first {}", foreign.size(), foreign.front()));
+  return texts;
+}
+
+Values look_at_values(const gguf::File& file, const CommonOptions& common) {
+  Console console(common.quiet);
+  const Progress progress = console.progress();
+  const std::uint64_t n_tensors = file.tensors().size();
+  Values values;
+  for (std::uint64_t i = 0; i < n_tensors; ++i) {
+    const gguf::Tensor& tensor = file.tensors()[i];
+    if (!gguf::traits(tensor.type).decodable) continue;
+    report(progress, {"read", tensor.name, i, n_tensors, "tensors"});
+    const gguf::ValueScan scan = gguf::scan_values(tensor, common.n_threads, file.path());
+    if (scan.n_not_finite > 0) {
+      if (values.first.empty()) values.first = gguf::not_finite_text(tensor, scan);
+      values.n_not_finite += scan.n_not_finite;
+      values.n_tensors_not_finite += 1;
+    }
+    if (gguf::is_matrix_to_quantize(file.architecture(), tensor) &&
+        gguf::is_suspiciously_zero(tensor, scan))
+      values.zeros.push_back(gguf::zeros_text(tensor, scan));
+  }
+  return values;
+}
+
+json to_json(const gguf::File& file, const gguf::Inventory& inventory, const Values& values) {
   json out = {{"path", file.path()},
               {"gguf_version", file.version()},
               {"architecture", file.architecture()},
@@ -39,7 +82,12 @@ json to_json(const gguf::File& file, const gguf::Inventory& inventory) {
               {"strict", inventory.strict},
               {"matrix_type", gguf::traits(inventory.matrix_type).name},
               {"violations", inventory.violations},
-              {"kept", inventory.kept}};
+              {"kept", inventory.kept},
+              {"finite", values.n_not_finite == 0},
+              {"values_not_finite", values.n_not_finite},
+              {"first_not_finite", values.first},
+              {"zero_runs", values.zeros},
+              {"load_problems", load_problems(file)}};
   for (const auto& [type, per] : inventory.types)
     out["types"][std::string(gguf::traits(type).name)] = {
         {"tensors", per.n_tensors}, {"parameters", per.n_values}, {"bytes", per.size_bytes}};
@@ -50,6 +98,14 @@ json to_json(const gguf::File& file, const gguf::Inventory& inventory) {
   for (const auto& [key, value] : file.metadata().items())
     out["metadata"][key] = value.to_display();
   return out;
+}
+
+void print_values(const Values& values) {
+  if (values.n_not_finite > 0)
+    fmt::print("not finite: {} ({} {} in {} {})\n", values.first, values.n_not_finite,
+               values.n_not_finite == 1 ? "value" : "values", values.n_tensors_not_finite,
+               values.n_tensors_not_finite == 1 ? "tensor" : "tensors");
+  for (const std::string& text : values.zeros) fmt::print("zeros: {}\n", text);
 }
 
 void print_verdict(const gguf::Inventory& inventory) {
@@ -69,7 +125,7 @@ void print_verdict(const gguf::Inventory& inventory) {
     fmt::print("  and {} more\n", inventory.violations.size() - kShown);
 }
 
-void print_file(const gguf::File& file, const gguf::Inventory& inventory,
+void print_file(const gguf::File& file, const gguf::Inventory& inventory, const Values& values,
                 const Arguments& arguments) {
   fmt::print("{}\n", file.path());
   fmt::print("GGUF v{}, {}, {}\n", file.version(),
@@ -93,6 +149,9 @@ void print_file(const gguf::File& file, const gguf::Inventory& inventory,
       fmt::print("{} = {}\n", key, value.to_display());
     fmt::print("\n");
   }
+  print_values(values);
+  for (const std::string& text : load_problems(file))
+    fmt::print("llama.cpp refuses it: {}\n", text);
   print_verdict(inventory);
 }
 
@@ -154,12 +213,15 @@ void run(const Arguments& arguments) {
       print_difference(difference);
     return;
   }
+  const Values values = look_at_values(first, arguments.common);
   if (arguments.common.json)
-    fmt::print("{}\n",
-               to_json(first, inventory).dump(2, ' ', false, json::error_handler_t::replace));
+    fmt::print(
+        "{}\n",
+        to_json(first, inventory, values).dump(2, ' ', false, json::error_handler_t::replace));
   else
-    print_file(first, inventory, arguments);
-  if (arguments.strict && !inventory.strict) throw CLI::RuntimeError(1);
+    print_file(first, inventory, values, arguments);
+  if (arguments.strict && (!inventory.strict || values.n_not_finite > 0))
+    throw CLI::RuntimeError(1);
 }
 
 }  // namespace
@@ -175,7 +237,7 @@ void add_inspect(CLI::App& app) {
                    "--signals: any number of quantized files")
       ->type_name("FILE ...");
   verb->add_flag("--strict", arguments->strict,
-                 "exit with 1 unless every matrix is of one quantized type");
+                 "exit with 1 unless every matrix is of one quantized type and every value finite");
   verb->add_flag("--tensors", arguments->tensors, "list every tensor");
   verb->add_flag("--metadata", arguments->metadata, "list every metadata key");
   add_inspect_signals(*verb, arguments->signals);

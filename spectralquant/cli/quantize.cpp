@@ -100,6 +100,17 @@ void print_plan(const Arguments& arguments) {
   fmt::print("time         about {}\n", human_seconds(estimate.seconds));
 }
 
+/// "strict Q4_K", or why not.
+std::string verdict(const pipeline::QuantizeOptions& options,
+                    const pipeline::QuantizeReport& report) {
+  const std::string_view type = gguf::traits(options.plan.type).name;
+  if (report.strict) return fmt::format("strict {}", type);
+  const std::size_t n = report.violations.size();
+  return fmt::format("not strict: {} {} not {} (first: {})", n,
+                     n == 1 ? "matrix is" : "matrices are", type,
+                     n ? report.violations.front() : "none");
+}
+
 void say_result(Console& console, const pipeline::QuantizeOptions& options,
                 const pipeline::QuantizeReport& report) {
   double ours = 0, plain = 0, imatrix = 0, total_seconds = 0;
@@ -111,10 +122,9 @@ void say_result(Console& console, const pipeline::QuantizeOptions& options,
     total_seconds += seconds;
   }
   console.say(fmt::format(
-      "wrote      {}  {}, {:.2f} bits a weight in every matrix ({:.2f} with the F32 tensors), "
-      "strict {}",
-      options.output, human_bytes(report.output_bytes), report.matrix_bpw, report.file_bpw,
-      gguf::traits(options.plan.type).name));
+      "wrote      {}  {}, {:.2f} bits a weight in {} ({:.2f} with the F32 tensors), {}",
+      options.output, human_bytes(report.output_bytes), report.matrix_bpw,
+      report.strict ? "every matrix" : "the matrices", report.file_bpw, verdict(options, report)));
   if (plain > 0 && options.method == Method::kSpectral) {
     console.say(
         fmt::format("error      {:.0f}% of plain rounding's, {:.0f}% of imatrix rounding's (what "

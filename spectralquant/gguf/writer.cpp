@@ -143,7 +143,7 @@ struct Writer::Impl {
     }
   }
 
-  void verify() const {
+  void verify(const std::function<void(const File&)>& check) const {
     const auto damaged = [&](const std::string& what) {
       return Error(ErrorCode::kFailed,
                    fmt::format("{} was read back differently from how it was written", what),
@@ -178,6 +178,7 @@ struct Writer::Impl {
                           piece.hash))
         throw damaged(tensors[index].name);
     });
+    if (check) check(written);
   }
 };
 
@@ -232,11 +233,11 @@ void Writer::write(std::size_t index, std::uint64_t offset_bytes, const void* da
   pieces.insert_or_assign(offset_bytes, piece);
 }
 
-void Writer::commit() {
+void Writer::commit(const std::function<void(const File&)>& check) {
   if (impl_->committed) impl_->fail("commit() was called twice");
   impl_->require_complete();
   impl_->file->sync();
-  impl_->verify();
+  impl_->verify(check);
   impl_->file->rename_to_target();
   impl_->committed = true;
 }

@@ -2,6 +2,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,10 +51,11 @@ class Writer {
   void write(std::size_t index, std::uint64_t offset_bytes, const void* data,
              std::uint64_t size_bytes);
 
-  /// Syncs, reads the file back (header parses, every tensor's hash equals what was written),
-  /// renames.
-  /// Errors   Error(kFailed) if anything was not written, or was written differently.
-  void commit();
+  /// Syncs, reads the file back (header parses, every tensor's hash equals what was written), lets
+  /// `check` look at it, renames.
+  /// Errors   Error(kFailed) if anything was not written, or was written differently; what `check`
+  ///          throws. Nothing is then left behind.
+  void commit(const std::function<void(const File&)>& check = {});
 
  private:
   struct Impl;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/device.h"
 
 namespace spectralquant::pipeline {
@@ -25,7 +26,7 @@ void require_signals_fit(const calibrate::Signals& signals, const gguf::File& fi
     throw bad_input("these signals are of another model", options.signals_file,
                     "use signals gathered on this model");
   }
-  std::map<std::string, std::pair<std::int64_t, std::int64_t>> sizes;
+  std::map<std::string, calibrate::MatrixSize> sizes;
   for (const auto& planned : plan.tensors) {
     if (planned.action != quantize::Action::kSolve) continue;
     const gguf::Tensor& source = *planned.source;
@@ -33,7 +34,8 @@ void require_signals_fit(const calibrate::Signals& signals, const gguf::File& fi
         source.name == "token_embd.weight" || source.name == "output.weight";
     if (may_be_missing && !signals.matrices.contains(source.name)) continue;
     sizes[source.name] = {static_cast<std::int64_t>(source.shape[1]),
-                          static_cast<std::int64_t>(source.n_cols())};
+                          static_cast<std::int64_t>(source.n_cols()),
+                          static_cast<std::int64_t>(source.shape[2] * source.shape[3])};
   }
   calibrate::require_fit(signals, sizes, options.signals_file);
 }
@@ -58,6 +60,7 @@ Calibration read_calibration(const gguf::File& file, const quantize::Plan& plan,
                       ? calibrate::load_imatrix(options.signals_file)
                       : calibrate::load_signals(options.signals_file);
     require_signals_fit(*out.signals, file, plan, options);
+    warn_about_importance(*out.signals, options.method, progress);
     out.facts = {out.signals->description, out.signals->text_hash, out.signals->n_tokens};
     return out;
   }

@@ -5,7 +5,10 @@
 #include <filesystem>
 
 #include "spectralquant/core/error.h"
-#include "spectralquant/core/parallel.h"
+#include "spectralquant/core/warning.h"
+#include "spectralquant/gguf/loadable.h"
+#include "spectralquant/gguf/scan.h"
+#include "spectralquant/pipeline/encode.h"
 #include "spectralquant/text/corpus.h"
 
 namespace spectralquant::pipeline {
@@ -71,6 +74,11 @@ void check_options(const QuantizeOptions& options) {
 
 void check_input(const gguf::File& file, const quantize::Plan& plan,
                  const QuantizeOptions& options) {
+  gguf::require_loadable(file);
+  for (const auto& planned : plan.tensors) {
+    if (planned.action == quantize::Action::kFallback)
+      encode_tensor(*planned.source, planned.type, file.path(), [](auto, const auto&) {});
+  }
   if (options.method != Method::kSpectral) return;
   for (const auto& planned : plan.tensors) {
     if (planned.action != quantize::Action::kSolve ||
@@ -117,10 +125,40 @@ std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOpti
   return paths;
 }
 
-void check_finite(const gguf::File& file, int n_threads, const Progress& progress) {
-  report(progress, {"open", file.path(), 0, file.tensors().size(), "tensors"});
-  parallel_for(file.tensors().size(), n_threads,
-               [&](std::size_t i) { gguf::require_finite(file.tensors()[i], file.path()); });
+void check_values(const gguf::File& file, const quantize::Plan& plan, int n_threads,
+                  const Progress& progress) {
+  if (const auto foreign = gguf::find_foreign_tensors(file); !foreign.empty())
+    warn(progress, fmt::format("llama.cpp refuses files with tensors it does not know: {} of them, "
+                               "first {}; programs that know them load the file",
+                               foreign.size(), foreign.front()));
+  const auto n_tensors = plan.tensors.size();
+  for (std::size_t i = 0; i < n_tensors; ++i) {
+    const auto& [tensor, action, type] = plan.tensors[i];
+    report(progress, {"open", tensor->name, i, n_tensors, "tensors"});
+    const gguf::ValueScan scan = gguf::scan_values(*tensor, n_threads, file.path());
+    if (scan.n_not_finite > 0) gguf::require_finite(*tensor, file.path());
+    const bool matrix = action == quantize::Action::kSolve || action == quantize::Action::kFallback;
+    if (matrix && gguf::is_suspiciously_zero(*tensor, scan))
+      warn(progress, gguf::zeros_text(*tensor, scan) + ": is the file complete?");
+  }
+}
+
+void warn_about_importance(const calibrate::Signals& signals, Method method,
+                           const Progress& progress) {
+  for (const std::string& name : calibrate::without_importance(signals))
+    warn(progress,
+         fmt::format("{} has no importance: no input of the calibration reaches it; {}", name,
+                     method == Method::kImatrix ? "its columns all count alike"
+                                                : "its errors have no measured cost"));
+}
+
+void require_all_finite(const gguf::File& written) {
+  for (const gguf::Tensor& tensor : written.tensors()) {
+    const gguf::ValueScan scan = gguf::scan_values(tensor, 0, written.path());
+    if (scan.n_not_finite == 0) continue;
+    throw Error(ErrorCode::kFailed, "the output is not kept: " + not_finite_text(tensor, scan),
+                written.path(), "please report this as a bug");
+  }
 }
 
 }  // namespace spectralquant::pipeline

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "spectralquant/calibrate/signals.h"
 #include "spectralquant/core/progress.h"
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/pipeline/quantize_options.h"
@@ -15,8 +16,8 @@ bool has_calibration_text(const CalibrationSource& source);
 /// Options that contradict each other or lack something: Error(kBadUsage).
 void check_options(const QuantizeOptions& options);
 
-/// The input as the method needs it: the solver takes no stacks of matrices (experts).
-/// Error(kBadInput).
+/// The input as llama.cpp and the method need it: the file loads, the solver takes no stacks of
+/// matrices (experts), and a fallback type must hold the values it is given. Error(kBadInput).
 void check_input(const gguf::File& file, const quantize::Plan& plan,
                  const QuantizeOptions& options);
 
@@ -32,7 +33,19 @@ void check_output(const std::string& output, const std::vector<std::string>& inp
 /// tuning.
 std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOptions& options);
 
-/// Every tensor decodes to finite numbers. Error(kBadInput) with the place.
-void check_finite(const gguf::File& file, int n_threads, const Progress& progress);
+/// Looks at every value of the input: each must be finite, and a matrix with a long run of zeros
+/// is warned about.
+///
+/// Errors   Error(kBadInput) with the place of the first value that is not finite.
+void check_values(const gguf::File& file, const quantize::Plan& plan, int n_threads,
+                  const Progress& progress);
+
+/// Warns about matrices that no input reached: errors in them have no measured cost.
+void warn_about_importance(const calibrate::Signals& signals, Method method,
+                           const Progress& progress);
+
+/// The last look at a written file before it gets its name: every tensor decodes to finite numbers.
+/// Error(kFailed) with the place.
+void require_all_finite(const gguf::File& written);
 
 }  // namespace spectralquant::pipeline

@@ -9,6 +9,7 @@
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/gguf/scan.h"
 
 namespace spectralquant::pipeline {
 namespace {
@@ -31,7 +32,48 @@ void encode_q8_0(const float* values, std::byte* out) {
     out[2 + i] = static_cast<std::byte>(static_cast<std::int8_t>(std::round(values[i] * inverse)));
 }
 
+/// Values converted at once.
+constexpr std::uint64_t kPieceValues = std::uint64_t{1} << 22;
+
+/// Throws if rows of `source`, which are finite, are no longer so in their new type.
+void require_held(const gguf::Tensor& source, const gguf::Tensor& piece, std::uint64_t first_row,
+                  const std::vector<float>& values, const std::string& file_path) {
+  const gguf::ValueScan scan = gguf::scan_values(piece);
+  if (scan.n_not_finite == 0) return;
+  const std::string_view type = gguf::traits(piece.type).name;
+  // A block with one scale is lost as a whole: the largest of its values is to blame.
+  const std::uint32_t block = gguf::traits(piece.type).block_values;
+  const auto begin = values.begin() + static_cast<std::ptrdiff_t>(scan.first / block * block);
+  const auto largest = std::max_element(
+      begin, begin + block, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+  const auto at = static_cast<std::uint64_t>(largest - values.begin());
+  throw bad_input(
+      fmt::format("{} is {:g} at row {}, column {}, which {} cannot hold", source.name, *largest,
+                  first_row + at / source.n_cols(), at % source.n_cols(), type),
+      fmt::format("{}, {} {} {}", file_path, source.name, gguf::traits(source.type).name,
+                  source.shape_text()),
+      "allow a type with a wider range: --fallback bf16 or f32");
+}
+
 }  // namespace
+
+void encode_tensor(const gguf::Tensor& source, gguf::Type type, const std::string& file_path,
+                   const std::function<void(std::uint64_t, const std::vector<std::byte>&)>& body) {
+  const std::uint64_t cols = source.n_cols(), rows = source.n_rows(),
+                      step = std::max<std::uint64_t>(1, kPieceValues / cols);
+  std::vector<float> values;
+  std::uint64_t offset = 0;
+  for (std::uint64_t row = 0; row < rows; row += step) {
+    const std::uint64_t n = std::min(step, rows - row);
+    values.resize(n * cols);
+    gguf::decode(source, row, n, values.data());
+    const std::vector<std::byte> bytes = encode(type, values.data(), values.size());
+    const gguf::Tensor piece{source.name, type, 2, {cols, n, 1, 1}, bytes.data(), bytes.size()};
+    require_held(source, piece, row, values, file_path);
+    body(offset, bytes);
+    offset += bytes.size();
+  }
+}
 
 std::vector<std::byte> encode(gguf::Type type, const float* values, std::size_t n) {
   const gguf::TypeTraits& layout = gguf::traits(type);

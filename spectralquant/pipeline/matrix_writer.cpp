@@ -1,14 +1,18 @@
 #include "spectralquant/pipeline/matrix_writer.h"
 
-#include <algorithm>
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
+#include "spectralquant/core/error.h"
+#include "spectralquant/gguf/header.h"
+#include "spectralquant/gguf/scan.h"
+#include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/encode.h"
 
 namespace spectralquant::pipeline {
 namespace {
-
-/// Values converted at once.
-constexpr std::uint64_t kChunkValues = std::uint64_t{1} << 24;
 
 std::vector<gguf::TensorPlan> output_tensors(const quantize::Plan& plan) {
   std::vector<gguf::TensorPlan> out;
@@ -21,8 +25,34 @@ std::vector<gguf::TensorPlan> output_tensors(const quantize::Plan& plan) {
 gguf::WriteOptions write_options(const gguf::File& input, const QuantizeOptions& options) {
   gguf::WriteOptions out;
   out.overwrite = options.overwrite;
-  out.alignment = input.alignment();
+  out.alignment = std::max(input.alignment(), gguf::kDefaultAlignment);  // llama.cpp maps the data
   return out;
+}
+
+/// Throws if rows that were rounded are not finite: no scale can hold such weights, or the
+/// importance they were rounded with was out of range. llama-quantize refuses the same rows.
+void require_finite_rows(const gguf::Tensor& source, std::uint64_t first_row,
+                         const gguf::Tensor& rounded, const std::string& file_path) {
+  const gguf::ValueScan scan = gguf::scan_values(rounded);
+  if (scan.n_not_finite == 0) return;
+  const std::uint64_t cols = source.n_cols(), row = scan.first / cols, column = scan.first % cols;
+  std::vector<float> values(cols);
+  gguf::decode(source, first_row + row, 1, values.data());
+  const std::uint64_t block = gguf::traits(rounded.type).block_values;
+  const auto begin = values.begin() + static_cast<std::ptrdiff_t>(column / block * block);
+  const auto largest =
+      std::max_element(begin, begin + static_cast<std::ptrdiff_t>(block),
+                       [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+  throw bad_input(
+      fmt::format("{} cannot be rounded to {}: {} at row {}, column {}; the largest weight of its "
+                  "block is {:g} at column {}",
+                  source.name, gguf::traits(rounded.type).name,
+                  scan.first_is_nan ? "NaN" : "an infinity", first_row + row, column, *largest,
+                  largest - values.begin()),
+      fmt::format("{}, {} {} {}", file_path, source.name, gguf::traits(source.type).name,
+                  source.shape_text()),
+      "--method spectral keeps scales in range; or look for the weight, or the importance, that "
+      "is out of range");
 }
 
 }  // namespace
@@ -38,7 +68,7 @@ torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first_row,
 
 MatrixWriter::MatrixWriter(const gguf::File& input, const quantize::Plan& plan,
                            const gguf::Metadata& metadata, const QuantizeOptions& options)
-    : plan_(plan) {
+    : plan_(plan), input_path_(input.path()) {
   if (!options.output.empty())
     writer_.emplace(options.output, metadata, output_tensors(plan), write_options(input, options),
                     input.paths());
@@ -65,16 +95,23 @@ const format::Grid& MatrixWriter::grid_of(std::string_view name) const {
 void MatrixWriter::write(const gguf::Tensor& source, std::uint64_t first_row,
                          const format::GridMatrix& rows) {
   written_[source.name] = true;
-  if (!writer_) return;
   if (rows.rows == 0) return;
   const std::vector<std::byte> bytes = rows.to_bytes();
+  const gguf::Tensor rounded{source.name,
+                             plan_.tensors[index_.find(source.name)->second].type,
+                             2,
+                             {source.n_cols(), static_cast<std::uint64_t>(rows.rows), 1, 1},
+                             bytes.data(),
+                             bytes.size()};
+  require_finite_rows(source, first_row, rounded, input_path_);
+  if (!writer_) return;
   const std::uint64_t row_bytes = bytes.size() / static_cast<std::uint64_t>(rows.rows);
   writer_->write(index_.find(source.name)->second, first_row * row_bytes, bytes.data(),
                  bytes.size());
 }
 
 void MatrixWriter::commit() {
-  if (writer_) writer_->commit();
+  if (writer_) writer_->commit(require_all_finite);
 }
 
 void MatrixWriter::write_rest() {
@@ -86,16 +123,10 @@ void MatrixWriter::write_rest() {
       writer_->write(i, 0, source->data, source->size_bytes);
       continue;
     }
-    const std::uint64_t step = std::max<std::uint64_t>(1, kChunkValues / source->n_cols());
-    std::uint64_t offset = 0;
-    for (std::uint64_t row = 0; row < source->n_rows(); row += step) {
-      const torch::Tensor values =
-          decode_rows(*source, row, std::min(step, source->n_rows() - row));
-      const auto bytes =
-          encode(type, values.data_ptr<float>(), static_cast<std::size_t>(values.numel()));
-      writer_->write(i, offset, bytes.data(), bytes.size());
-      offset += bytes.size();
-    }
+    encode_tensor(*source, type, input_path_,
+                  [&](std::uint64_t offset, const std::vector<std::byte>& bytes) {
+                    writer_->write(i, offset, bytes.data(), bytes.size());
+                  });
   }
 }
 

@@ -32,6 +32,8 @@ class MatrixWriter {
   /// The format of the matrix of this name.
   const format::Grid& grid_of(std::string_view name) const;
 
+  /// Errors   Error(kBadInput) naming tensor, row and weight if the rows do not decode to finite
+  ///          numbers.
   void write(const gguf::Tensor& source, std::uint64_t first_row, const format::GridMatrix& rows);
   /// everything but the matrices: copied, or turned into F32 or the fallback type
   void write_rest();
@@ -39,6 +41,7 @@ class MatrixWriter {
 
  private:
   const quantize::Plan& plan_;
+  std::string input_path_;
   std::optional<gguf::Writer> writer_;
   std::map<std::string, std::size_t, std::less<>> index_;  ///< of matrices, in the file
   std::vector<const gguf::Tensor*> matrices_;

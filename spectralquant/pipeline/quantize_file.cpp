@@ -13,6 +13,7 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
 #include "spectralquant/core/version.h"
+#include "spectralquant/core/warning.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/threads.h"
 #include "spectralquant/pipeline/calibration.h"
@@ -89,6 +90,7 @@ void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& c
   if (calibration.model && std::any_of(plan.tensors.begin(), plan.tensors.end(), is_left)) {
     run.times.enter("collect");
     calibration.signals = collect_signals(calibration, options, run.progress);
+    warn_about_importance(*calibration.signals, options.method, run.progress);
   }
   run.times.enter("write");
   MatrixWriter output(run.file, plan,
@@ -140,6 +142,8 @@ void verify(const QuantizeOptions& options, QuantizeReport& report) {
   report.output_bytes = inventory.file_bytes;
   report.file_bpw = inventory.file_bpw;
   report.matrix_bpw = inventory.matrix_bpw;
+  report.strict = strict;
+  report.violations = inventory.violations;
   report.output_hash = written.hash();
 }
 
@@ -150,11 +154,12 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
   if (options.output.empty())
     throw Error(ErrorCode::kBadUsage, "no output file", {}, "name the file to write");
   const distribute::Group& group = options.group;
-  const Progress progress = group.alone() ? callers_progress : [&](const ProgressEvent& event) {
-    group.check();
+  QuantizeReport report;
+  const Progress progress = [&](const ProgressEvent& event) {
+    if (!group.alone()) group.check();
+    if (event.phase == kWarning) report.warnings.emplace_back(event.item);
     spectralquant::report(callers_progress, event);
   };
-  QuantizeReport report;
   PhaseTimes times;
   times.enter("open");
   const TorchThreads threads(options.n_threads);
@@ -163,7 +168,7 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
   check_input(file, plan, options);
   if (group.leads()) {
     check_output(options.output, input_paths(file, options), options.overwrite, plan.output_bytes);
-    check_finite(file, options.n_threads, progress);
+    check_values(file, plan, options.n_threads, progress);
   }
   if (!options.start_file.empty()) require_start(options.start_file, plan);
 

@@ -11,7 +11,10 @@ std::string report_json(const QuantizeOptions& options, const QuantizeReport& re
                         {"output_hash", report.output_hash},
                         {"file_bpw", report.file_bpw},
                         {"matrix_bpw", report.matrix_bpw},
-                        {"calibration_tokens", report.calibration_tokens}};
+                        {"calibration_tokens", report.calibration_tokens},
+                        {"strict", report.strict},
+                        {"violations", report.violations},
+                        {"warnings", report.warnings}};
   for (const auto& [phase, seconds] : report.phase_seconds) out["seconds"][phase] = seconds;
   if (report.tuning) {
     const auto& t = *report.tuning;

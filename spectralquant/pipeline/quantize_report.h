@@ -35,6 +35,9 @@ struct QuantizeReport {
   std::int64_t calibration_tokens = 0;
   std::int64_t resumed = 0;
   std::string output_hash;
+  bool strict = false;                  ///< every matrix of the output is Q4_K
+  std::vector<std::string> violations;  ///< "v.blk.0.attn_q.weight is Q8_0, not Q4_K"
+  std::vector<std::string> warnings;    ///< what the user was told on the way
   std::optional<tune::DistillReport> tuning;
 };
 

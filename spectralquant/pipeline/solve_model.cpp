@@ -125,7 +125,8 @@ void round_model(Job& job, const calibrate::Signals* signals) {
     const std::uint64_t step = std::max<std::uint64_t>(1, kPieceValues / cols);
     for (std::uint64_t m = 0; m < n_matrices; ++m) {
       torch::Tensor own = importance;  // an imatrix weighs each matrix of a stack on its own
-      if (own.defined() && own.dim() == 2) own = own[static_cast<std::int64_t>(m)];
+      if (own.defined() && own.numel() == report.cols * static_cast<std::int64_t>(n_matrices))
+        own = own.reshape({-1, report.cols})[static_cast<std::int64_t>(m)];
       for (std::uint64_t row = m * rows_each; row < (m + 1) * rows_each; row += step) {
         const std::uint64_t n = std::min(step, (m + 1) * rows_each - row);
         Problem problem;
@@ -134,15 +135,18 @@ void round_model(Job& job, const calibrate::Signals* signals) {
         problem.h = !own.defined()           ? torch::ones({report.cols})
                     : signals->diagonal_only ? own
                                              : it->second.h;
+        const auto cost = [&](const GridMatrix& rounded) {
+          return naming(source->name, [&] { return quantize::objective(problem, rounded); });
+        };
         const float* weights = problem.target.data_ptr<float>();
         const auto count = static_cast<std::int64_t>(n);
         const GridMatrix plain = format::round_like_llama(grid, weights, count, report.cols,
                                                           nullptr, job.options.n_threads);
-        report.plain_objective += quantize::objective(problem, plain);
+        report.plain_objective += cost(plain);
         if (own.defined()) {
           const GridMatrix weighted = format::round_like_llama(
               grid, weights, count, report.cols, own.data_ptr<float>(), job.options.n_threads);
-          report.imatrix_objective += quantize::objective(problem, weighted);
+          report.imatrix_objective += cost(weighted);
           job.output.write(*source, row, weighted);
         } else {
           job.output.write(*source, row, plain);

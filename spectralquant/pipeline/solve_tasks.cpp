@@ -42,9 +42,10 @@ SolvedMatrix solve_matrix(const Job& job, const std::string& name, Problem probl
   problem.grid = &job.output.grid_of(name);
   const auto start = std::chrono::steady_clock::now();
   const torch::Device device = solver_device(job);
-  quantize::Solution solution =
-      device.is_cpu() ? quantize::solve(problem, solver_options(job.options))
-                      : quantize::solve_batched(problem, solver_options(job.options), device);
+  quantize::Solution solution = naming(name, [&] {
+    return device.is_cpu() ? quantize::solve(problem, solver_options(job.options))
+                           : quantize::solve_batched(problem, solver_options(job.options), device);
+  });
   SolvedMatrix out;
   out.report.name = name;
   out.report.rows = problem.target.size(0);

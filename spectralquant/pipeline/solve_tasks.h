@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "spectralquant/core/error.h"
 #include "spectralquant/pipeline/solve_model.h"
 
 namespace spectralquant::pipeline {
@@ -39,6 +40,17 @@ void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>&
 
 /// Names of the plan's matrices that an earlier run of this job solved.
 std::set<std::string> find_solved(const WorkFolder& work, const quantize::Plan& plan);
+
+/// Runs body; an Error about what it was given gets the matrix's name in front.
+template <typename Body>
+auto naming(const std::string& matrix, Body body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kBadInput) throw;
+    throw bad_input(matrix + ": " + error.problem(), error.place(), error.fix());
+  }
+}
 
 /// The objective of leaving the matrix away: what relative errors are relative to.
 double energy(const quantize::Problem& problem, torch::Device device);

@@ -9,6 +9,7 @@
 #include "spectralquant/gguf/writer.h"
 #include "spectralquant/model/sampling.h"
 #include "spectralquant/pipeline/calibration_text.h"
+#include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/device.h"
 #include "spectralquant/tune/blocks.h"
 
@@ -117,7 +118,7 @@ void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder*
     const auto it = tuned.find(tensor.name);
     writer.write(i, 0, it == tuned.end() ? tensor.data : it->second.data(), tensor.size_bytes);
   }
-  writer.commit();
+  writer.commit(require_all_finite);
 }
 
 }  // namespace spectralquant::pipeline

@@ -56,7 +56,10 @@ PlannedTensor plan_matrix(const gguf::File& file, const Tensor& tensor,
   return {&tensor, Action::kFallback, options.type};  // impossible; reported once all are known
 }
 
-PlannedTensor plan_other(const Tensor& tensor) {
+PlannedTensor plan_other(const gguf::File& file, const Tensor& tensor) {
+  if (tensor.type == Type::F64)
+    throw bad_input(fmt::format("{} is F64, which llama.cpp does not compute with", tensor.name),
+                    place_of(file, tensor), "convert the model to BF16, F16 or F32");
   if (tensor.type == Type::F16 || tensor.type == Type::BF16)
     return {&tensor, Action::kToF32, Type::F32};
   return {&tensor, Action::kCopy, tensor.type};  // F32, and integer tables as they are
@@ -98,7 +101,8 @@ Plan make_plan(const gguf::File& file, const PlanOptions& options) {
   std::uint64_t n_values = 0, n_matrix_values = 0, matrix_bytes = 0;
   for (const Tensor& tensor : file.tensors()) {
     const bool matrix = gguf::is_matrix_to_quantize(architecture, tensor);
-    const PlannedTensor planned = matrix ? plan_matrix(file, tensor, options) : plan_other(tensor);
+    const PlannedTensor planned =
+        matrix ? plan_matrix(file, tensor, options) : plan_other(file, tensor);
     plan.tensors.push_back(planned);
 
     const std::uint64_t bytes =
