@@ -8,6 +8,7 @@
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/evaluate/report.h"
+#include "spectralquant/evaluate/report_json.h"
 #include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/text/corpus.h"
 
@@ -27,11 +28,12 @@ struct Arguments {
 std::optional<gguf::PartialFile> open_markdown(const Arguments& arguments) {
   if (arguments.markdown_file.empty()) return std::nullopt;
   std::vector<std::string> inputs = arguments.request.candidates;
-  inputs.push_back(arguments.request.reference);
+  for (const auto& path : {arguments.request.reference, arguments.request.reference_logits})
+    if (!path.empty()) inputs.push_back(path);
   std::vector<std::string> patterns = arguments.request.calibration_texts;
   for (const auto& spec : arguments.request.suites) patterns.push_back(spec.pattern);
   for (const auto& spec : arguments.request.choices)
-    patterns.push_back(spec.substr(spec.find('=') + 1));
+    patterns.push_back(evaluate::parse_choices(spec).pattern);
   for (auto& path : text::expand_patterns(patterns)) inputs.push_back(std::move(path));
   return std::make_optional<gguf::PartialFile>(arguments.markdown_file, true, inputs);
 }
@@ -45,7 +47,7 @@ void run(Arguments& arguments) {
     usage("only one form can be printed", "--json, --markdown, --csv", "choose one of them");
   if (request.details && !arguments.common.json)
     usage("details are printed as JSON only", "--details", "add --json");
-  if (arguments.suites.empty() && request.choices.empty())
+  if (arguments.suites.empty() && request.choices.empty() && request.reference_logits.empty())
     usage("nothing to score on", "", "give --suite NAME=FILE or --choices NAME=FILE");
   Console console(arguments.common.quiet);
   prepare_engine(arguments.common, console);
@@ -83,17 +85,23 @@ void add_eval(CLI::App& app) {
                    "GGUF files to score, of any type llama.cpp users have")
       ->type_name("FILE");
   verb->add_option("--reference", request.reference, "the original: BF16, F16 or F32 GGUF")
-      ->required()
+      ->type_name("FILE");
+  verb->add_option("--reference-logits", request.reference_logits,
+                   "in place of the original and of suites: what llama-perplexity "
+                   "--kl-divergence-base stored of it")
       ->type_name("FILE");
   verb->add_option("--suite", arguments->suites,
                    "text to score on: NAME=FILE (every document by itself), NAME=FILE:64x256 "
                    "(first 64 windows of 256 tokens), "
                    "NAME=FILE:c512 (as llama-perplexity -c 512), NAME=FILE:chat512 (windows as "
-                   "question and answer, the answer counts)")
+                   "question and answer, the answer counts); +special at the end makes special "
+                   "tokens of their names in plain text")
       ->type_name("NAME=FILE[:PROTOCOL] ...");
-  verb->add_option("--choices", request.choices,
-                   "multiple-choice questions, JSONL with question, choices and answer")
-      ->type_name("NAME=FILE ...");
+  verb->add_option(
+          "--choices", request.choices,
+          "multiple-choice questions, JSONL with question, choices and answer; :+special at "
+          "the end parses special tokens")
+      ->type_name("NAME=FILE[:+special] ...");
   verb->add_option("--baseline", request.baseline,
                    "candidate that gap recovery is measured against: (baseline − model) / "
                    "(baseline − reference)")
@@ -132,7 +140,8 @@ void add_eval(CLI::App& app) {
       "What is scored is the written file: its bytes are decoded as llama.cpp decodes them.\n"
       "Example:\n"
       "  spectralquant eval --reference model-bf16.gguf ours.gguf pure.gguf --baseline pure \\\n"
-      "      --suite held=suites/heldout120.jsonl --suite wiki=wiki.test.raw:c512");
+      "      --suite held=suites/heldout120.jsonl --suite wiki=wiki.test.raw:c512\n"
+      "  spectralquant eval --reference-logits stored.kld ours.gguf pure.gguf");
   verb->callback([arguments] { run(*arguments); });
 }
 

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -83,12 +85,13 @@ bool has_space_between(const std::string& question, const std::string& choice) {
 }
 
 Item make_item(const Line& line, const std::string& choice, const text::Tokenizer& tokenizer,
-               const std::string& place) {
-  const auto before = tokenizer.encode(line.question);
+               bool parse_special, const std::string& place) {
+  const text::EncodeOptions options{.parse_special = parse_special};
+  const auto before = tokenizer.encode(line.question, options);
   Item item;
   item.place = place;
-  item.tokens = tokenizer.encode(line.question +
-                                 (has_space_between(line.question, choice) ? "" : " ") + choice);
+  item.tokens = tokenizer.encode(
+      line.question + (has_space_between(line.question, choice) ? "" : " ") + choice, options);
   // What the choice changes is scored: a token may span the seam.
   const auto seam =
       std::mismatch(before.begin(), before.end(), item.tokens.begin(), item.tokens.end());
@@ -125,14 +128,28 @@ std::vector<double> item_losses(const ChoiceSuite& choices, const Positions& pos
 
 }  // namespace
 
-ChoiceSuite load_choices(const std::string& text, const text::Tokenizer& tokenizer) {
+SuiteSpec parse_choices(const std::string& text) {
+  constexpr std::string_view kSpecial = ":+special";
+  SuiteSpec spec;
   const auto equals = text.find('=');
-  if (equals == std::string::npos || equals == 0 || equals + 1 == text.size())
-    throw Error(ErrorCode::kBadUsage, "cannot read '" + text + "'", "--choices", "write NAME=FILE");
+  if (equals != std::string::npos) {
+    spec.name = text.substr(0, equals);
+    spec.pattern = text.substr(equals + 1);
+  }
+  spec.protocol_text = "choices";
+  if (spec.pattern.ends_with(kSpecial)) {
+    spec.parse_special = true;
+    spec.pattern.resize(spec.pattern.size() - kSpecial.size());
+  }
+  if (spec.name.empty() || spec.pattern.empty())
+    throw Error(ErrorCode::kBadUsage, "cannot read '" + text + "'", "--choices",
+                "write NAME=FILE, or NAME=FILE:+special to parse special tokens");
+  return spec;
+}
+
+ChoiceSuite load_choices(const std::string& text, const text::Tokenizer& tokenizer) {
   ChoiceSuite out;
-  out.suite.spec.name = text.substr(0, equals);
-  out.suite.spec.pattern = text.substr(equals + 1);
-  out.suite.spec.protocol_text = "choices";
+  out.suite.spec = parse_choices(text);
   const std::string& path = out.suite.spec.pattern;
   std::ifstream in(path);
   if (!in) throw bad_input("cannot read " + path, path, "check the path");
@@ -146,7 +163,7 @@ ChoiceSuite load_choices(const std::string& text, const text::Tokenizer& tokeniz
     const Line line = parse_line(raw, place);
     ChoiceSuite::Question question{place, out.suite.items.size(), {}, line.answer};
     for (const auto& choice : line.choices) {
-      Item item = make_item(line, choice, tokenizer, place);
+      Item item = make_item(line, choice, tokenizer, out.suite.spec.parse_special, place);
       item.document = static_cast<std::int64_t>(out.questions.size());
       hasher.update(item.tokens.data(), item.tokens.size() * sizeof(text::TokenId))
           .update(&item.first_scored, sizeof item.first_scored);
@@ -166,6 +183,13 @@ ChoiceScore score_choices(const ChoiceSuite& choices, const Positions& reference
                           const Positions& model, const EvaluateOptions& options) {
   const auto of_reference = item_losses(choices, reference), of_model = item_losses(choices, model);
   ChoiceScore score;
+  score.n_not_finite = std::count_if(model.loss.begin(), model.loss.end(),
+                                     [](float loss) { return !std::isfinite(loss); });
+  if (!score.is_finite()) {
+    constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+    score.accuracy = score.accuracy_per_byte = score.agreement = {kNone, kNone, kNone};
+    return score;
+  }
   std::vector<float> right, right_per_byte, alike;
   std::vector<std::int32_t> unit;
   for (const auto& question : choices.questions) {

@@ -17,10 +17,14 @@ constexpr std::int64_t kSliceBytes = 64 << 20;
 // matrix product to run at full speed.
 constexpr std::int64_t kTileRows = 256, kTileColumns = 1024;
 
+// Stored tokens that are less likely do not count.  Source  llama.cpp, perplexity.cpp
+constexpr float kLeastStored = -16;
+
 constexpr int kLanes = 16;
 using Lanes = float __attribute__((vector_size(4 * kLanes)));
 using LanesLoad = float __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 using LanesInt = std::int32_t __attribute__((vector_size(4 * kLanes)));
+using LevelsLoad = std::uint16_t __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
 
 // One copy for each SIMD level, chosen at start. Elementwise arithmetic over a fixed number of
 // lanes: all give the same bits.
@@ -178,6 +182,50 @@ void read_tile(std::vector<Position>& rows, const torch::Tensor& p, const torch:
   }
 }
 
+/// Σ p (log p − log q) over the tokens [first, first + n) of a stored row. logits: of these tokens;
+/// log q = (logit − highest) − log_rest, in this order: the first difference is exact where it
+/// matters.
+SQ_SIMD_LEVELS double read_stored(const StoredRow& row, const float* logits, std::int64_t first,
+                                  std::int64_t n, float highest, float log_rest) {
+  const std::uint16_t* levels = row.levels.data() + first;
+  Lanes difference{};
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    Lanes level{}, logit{};
+    if (n - i >= kLanes) {
+      level = __builtin_convertvector(reinterpret_cast<const LevelsLoad&>(levels[i]), Lanes);
+      logit = reinterpret_cast<const LanesLoad&>(logits[i]);
+    } else {
+      for (std::int64_t l = 0; l < n - i; ++l) level[l] = levels[i + l], logit[l] = logits[i + l];
+    }
+    const Lanes log_p = row.lowest + row.step * level;
+    Lanes term = log_p;
+    exponential(term);
+    term *= log_p - ((logit - highest) - log_rest);
+    term = log_p > kLeastStored ? term : Lanes{};
+    for (std::int64_t l = n - i; l < kLanes; ++l) term[l] = 0;
+    difference += term;
+  }
+  return total(difference);
+}
+
+/// The first of the likeliest tokens.
+std::int64_t top_of(const StoredRow& row) {
+  return std::max_element(row.levels.begin(), row.levels.end()) - row.levels.begin();
+}
+
+/// Levels of rows [first, first + n) as log-probabilities, [n, V].
+torch::Tensor log_probabilities(const std::vector<StoredRow>& rows, std::int64_t first,
+                                std::int64_t n) {
+  const auto vocab_size = static_cast<std::int64_t>(rows.at(0).levels.size());
+  auto out = torch::empty({n, vocab_size}, torch::kFloat32);
+  for (std::int64_t r = 0; r < n; ++r) {
+    const auto& row = rows[static_cast<std::size_t>(first + r)];
+    float* to = out.data_ptr<float>() + r * vocab_size;
+    for (const auto level : row.levels) *to++ = row.lowest + row.step * static_cast<float>(level);
+  }
+  return out;
+}
+
 Divergence empty(std::int64_t n, const torch::TensorOptions& options) {
   const auto floats = options.dtype(torch::kFloat32);
   return {torch::zeros({n}, floats), torch::zeros({n}, floats), torch::zeros({n}, floats),
@@ -241,6 +289,65 @@ Divergence diverge_plainly(const Predictions& p, const Predictions* q,
     out.same_top.narrow(0, first, rows).copy_(log_p.argmax(-1).eq(log_q.argmax(-1)));
   }
   return out;
+}
+
+Divergence diverge_fused(const std::vector<StoredRow>& p, const Predictions& q,
+                         const torch::Tensor& targets) {
+  const std::int64_t n = targets.size(0), vocab_size = q.head.size(0);
+  const std::int64_t slice = std::max<std::int64_t>(1, kSliceBytes / (4 * vocab_size));
+  Divergence out = empty(n, targets.options());
+  for (std::int64_t first = 0; first < n; first += slice) {
+    const std::int64_t rows = std::min(slice, n - first);
+    const auto logits = logits_of(q.hidden.narrow(0, first, rows), q.head, 0, vocab_size);
+    for (std::int64_t r = first; r < first + rows; ++r) {
+      const StoredRow& row = p[static_cast<std::size_t>(r)];
+      const float* at = logits.data_ptr<float>() + (r - first) * vocab_size;
+      const std::int64_t target = targets.data_ptr<std::int64_t>()[r];
+      Side side;
+      side.target = at[target];
+      for (std::int64_t column = 0; column < vocab_size; column += kTileColumns)
+        read_one(side, at + column, std::min(kTileColumns, vocab_size - column), column);
+      const auto log_rest = static_cast<float>(std::log(side.sum));
+      double kld = 0;
+      for (std::int64_t column = 0; column < vocab_size; column += kTileColumns)
+        kld += read_stored(row, at + column, column, std::min(kTileColumns, vocab_size - column),
+                           side.highest, log_rest);
+      const double loss = -side.log_probability(), reference_loss = stored_loss(row, target);
+      out.loss.data_ptr<float>()[r] = static_cast<float>(loss);
+      out.kld.data_ptr<float>()[r] = static_cast<float>(kld);
+      out.delta_p.data_ptr<float>()[r] =
+          static_cast<float>(std::exp(-loss) - std::exp(-reference_loss));
+      out.same_top.data_ptr<std::uint8_t>()[r] = side.top == top_of(row);
+    }
+  }
+  return out;
+}
+
+Divergence diverge_plainly(const std::vector<StoredRow>& p, const Predictions& q,
+                           const torch::Tensor& targets) {
+  const std::int64_t n = targets.size(0), vocab_size = q.head.size(0);
+  const std::int64_t slice = std::max<std::int64_t>(1, kSliceBytes / (4 * vocab_size));
+  Divergence out = empty(n, targets.options());
+  for (std::int64_t first = 0; first < n; first += slice) {
+    const std::int64_t rows = std::min(slice, n - first);
+    const auto wanted = targets.narrow(0, first, rows).unsqueeze(-1);
+    const auto log_p = log_probabilities(p, first, rows).to(targets.device());
+    const auto log_q =
+        logits_of(q.hidden.narrow(0, first, rows), q.head, 0, vocab_size).log_softmax(-1);
+    const auto true_p = log_p.gather(-1, wanted).squeeze(-1),
+               true_q = log_q.gather(-1, wanted).squeeze(-1);
+    const auto terms = log_p.exp() * (log_p - log_q);
+    out.loss.narrow(0, first, rows).copy_(-true_q);
+    out.kld.narrow(0, first, rows).copy_(terms.masked_fill(log_p <= kLeastStored, 0).sum(-1));
+    out.delta_p.narrow(0, first, rows).copy_(true_q.exp() - true_p.exp());
+    out.same_top.narrow(0, first, rows).copy_(log_p.argmax(-1).eq(log_q.argmax(-1)));
+  }
+  return out;
+}
+
+Divergence diverge(const std::vector<StoredRow>& p, const Predictions& q,
+                   const torch::Tensor& targets) {
+  return targets.is_cpu() ? diverge_fused(p, q, targets) : diverge_plainly(p, q, targets);
 }
 
 Divergence diverge(const Predictions& p, const Predictions* q, const torch::Tensor& targets) {

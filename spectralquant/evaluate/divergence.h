@@ -1,6 +1,10 @@
 #pragma once
 #include <torch/torch.h>
 
+#include <vector>
+
+#include "spectralquant/evaluate/stored_logits.h"
+
 namespace spectralquant::evaluate {
 
 /// A model's predictions at n positions before the softmax: logits = hidden headᵀ. Shapes  hidden:
@@ -37,5 +41,23 @@ Divergence diverge_plainly(const Predictions& p, const Predictions* q,
 ///
 /// needs no second pass. Equal logits give a divergence of exactly zero.
 Divergence diverge_fused(const Predictions& p, const Predictions* q, const torch::Tensor& targets);
+
+/// Compares with predictions that were stored in 16 bits, as llama-perplexity does: tokens of
+/// log p ≤ −16 do not count, and probabilities are taken as they are stored, their sum being 1 but
+/// for rounding. Only a slice of q's logits exists at a time. On the CPU by the fused way, elsewhere
+/// by the plain one.
+///
+/// Shapes   p: one row a position, V levels each; q: logits of V tokens; targets: int64 [n].
+Divergence diverge(const std::vector<StoredRow>& p, const Predictions& q,
+                   const torch::Tensor& targets);
+Divergence diverge_plainly(const std::vector<StoredRow>& p, const Predictions& q,
+                           const torch::Tensor& targets);
+Divergence diverge_fused(const std::vector<StoredRow>& p, const Predictions& q,
+                         const torch::Tensor& targets);
+
+/// −log p of a token, as stored.
+inline float stored_loss(const StoredRow& row, std::int64_t token) {
+  return -(row.lowest + row.step * static_cast<float>(row.levels[static_cast<std::size_t>(token)]));
+}
 
 }  // namespace spectralquant::evaluate

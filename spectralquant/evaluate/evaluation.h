@@ -15,12 +15,15 @@ namespace spectralquant::evaluate {
 
 /// What is to be scored, and how closely.
 struct EvaluationRequest {
-  std::string reference;                ///< the original's file
+  std::string reference;  ///< the original's file
+  /// Or a file of StoredLogits that stands for it. It holds one text: suites, choices,
+  /// continue_tokens and details must then be empty.
+  std::string reference_logits;
   std::vector<std::string> candidates;  ///< files
   std::vector<SuiteSpec> suites;
   std::vector<std::string> choices;            ///< multiple-choice suites, NAME=FILE
   std::vector<std::string> calibration_texts;  ///< files or globs
-  /// a candidate, by path or file name without ".gguf": gap recovery is measured against it
+  /// a candidate, as find_candidate() reads it: gap recovery is measured against it
   std::string baseline;
   /// a candidate: the same quantization, calibrated on the model's own samples
   std::string control;
@@ -56,6 +59,10 @@ struct Evaluation {
     std::size_t n_questions = 0;
     std::vector<ChoiceScore> scores;  ///< by row
   };
+  /// What a reader of the figures must know about one model or one suite; the other name is "".
+  struct Note {
+    std::string model, suite, text;
+  };
   struct Look {
     std::size_t suite, row;
     Positions positions;
@@ -68,7 +75,9 @@ struct Evaluation {
   std::vector<Suite> suites;
   std::vector<CalibrationRecord> calibrations;  ///< by row
   std::vector<std::string> calibration_texts;   ///< as given
+  std::vector<Note> notes;
   std::vector<Overlap> overlaps;
+  // A model whose predictions on a suite are not finite is in none of the following for that suite.
   std::vector<Pair> pairs;
   std::vector<Judgement> alignments;
   std::vector<Written> continuations;
@@ -83,10 +92,10 @@ struct Evaluation {
 /// Scores candidates against their original on suites, with all that was asked for. Everything that
 /// can be refused is refused before the first model runs.
 ///
-/// Errors   Error(kBadUsage): a baseline or control that is none of the candidates.
-///          Error(kBadInput): a file that is no model or a
-/// quantization of
-///          another one (by its tokenizer), unusable text.
+/// Errors   Error(kBadUsage): no original or two, a baseline or control that is no candidate or may
+///          be several, a name or file given twice.
+///          Error(kBadInput): a file that is no model or a quantization of another one (by its
+///          tokenizer), unusable text; an original whose predictions are not finite.
 Evaluation evaluate(const EvaluationRequest& request, const Progress& progress = {});
 
 }  // namespace spectralquant::evaluate

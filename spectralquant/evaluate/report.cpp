@@ -103,6 +103,10 @@ Grid choice_grid(const Evaluation& e, const Evaluation::Choices& c) {
   for (std::size_t r = 0; r < c.scores.size(); ++r) {
     const auto& s = c.scores[r];
     const bool reference = e.table.rows[r].is_reference;
+    if (!s.is_finite()) {
+      grid.rows.push_back({e.table.rows[r].name, "not finite", "–", "–", "–", "–", "–"});
+      continue;
+    }
     const auto percent = [](double x) { return fmt::format("{:.1f} %", 100 * x); };
     grid.rows.push_back(
         {e.table.rows[r].name, percent(s.accuracy.mean),
@@ -140,6 +144,15 @@ std::vector<std::string> verdicts_of(const Evaluation& e) {
   return lines;
 }
 
+/// What must be known of single models and suites.
+std::vector<std::string> notes_of(const Evaluation& e) {
+  std::vector<std::string> lines;
+  for (const auto& note : e.notes)
+    lines.push_back(
+        fmt::format("Note on {}: {}", note.model.empty() ? note.suite : note.model, note.text));
+  return lines;
+}
+
 std::string legend(const Evaluation& e) {
   const auto& table = e.table;
   std::string text =
@@ -171,14 +184,17 @@ std::string to_terminal(const Evaluation& e, int width, bool color) {
   std::string out;
   for (const auto& grid : grids_of(e)) out += draw_terminal(grid, width, color) + "\n";
   for (const auto& line : verdicts_of(e)) out += line + "\n\n";
+  for (const auto& line : notes_of(e)) out += line + "\n\n";
   return out + "* best candidate of a column. " + legend(e);
 }
 
 std::string to_markdown(const Evaluation& e) {
   std::string out;
   for (const auto& grid : grids_of(e)) out += draw_markdown(grid) + "\n";
-  for (const auto& line : verdicts_of(e)) out += "- " + line + "\n";
-  if (!verdicts_of(e).empty()) out += "\n";
+  auto lines = verdicts_of(e);
+  for (auto& line : notes_of(e)) lines.push_back(std::move(line));
+  for (const auto& line : lines) out += "- " + line + "\n";
+  if (!lines.empty()) out += "\n";
   return out + "Bold: best candidate of a column. " + legend(e);
 }
 
@@ -189,7 +205,7 @@ std::string to_csv(const Evaluation& e) {
       "loss_change_high,"
       "kld,kld_low,kld_high,kld_p90,kld_p99,kld_max,same_top,same_top_low,same_top_high,rms_delta_"
       "p,gap_recovery,gap_recovery_low,gap_"
-      "recovery_high\n";
+      "recovery_high,not_finite\n";
   const auto number = [](double x) {
     return std::isfinite(x) ? fmt::format(",{:.9g}", x) : std::string(",");
   };
@@ -203,13 +219,17 @@ std::string to_csv(const Evaluation& e) {
       const auto& seen = table.suite_seen[s];
       out += fmt::format("{},{},{},{},{},{}", csv_cell(row.name), csv_cell(table.suites[s].name),
                          table.suites[s].protocol_text, seen ? name_of(*seen) : std::string_view(),
-                         row.is_reference ? 1 : 0, row.size_bytes);
-      out += number(row.mebibytes()) + number(row.file_bpw) + number(row.matrix_bpw) +
+                         row.is_reference ? 1 : 0,
+                         row.is_stored ? std::string() : fmt::format("{}", row.size_bytes));
+      out += (row.is_stored
+                  ? ",,,"
+                  : number(row.mebibytes()) + number(row.file_bpw) + number(row.matrix_bpw)) +
              fmt::format(",{}", score.n_tokens) + interval(score.loss);
       out += row.is_reference ? ",,," : interval(score.loss_change);
       out += interval(score.kld) + number(score.kld_p90) + number(score.kld_p99) +
              number(score.kld_max) + interval(score.top1_agreement) + number(score.rms_delta_p);
-      out += (score.has_gap_recovery ? interval(score.gap_recovery) : ",,,") + "\n";
+      out += (score.has_gap_recovery ? interval(score.gap_recovery) : ",,,");
+      out += fmt::format(",{}\n", score.n_not_finite);
     }
   }
   return out;

@@ -1,8 +1,9 @@
+#include "spectralquant/evaluate/report_json.h"
+
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/core/version.h"
-#include "spectralquant/evaluate/report.h"
 
 namespace spectralquant::evaluate {
 namespace {
@@ -25,14 +26,14 @@ Json interval(const std::optional<Interval>& i) { return i ? interval(*i) : Json
 Json label(const std::optional<Seen>& seen) { return seen ? Json(name_of(*seen)) : Json(nullptr); }
 
 Json score_json(const Score& s, bool is_reference) {
-  Json out = {{"tokens", s.n_tokens}, {"loss", interval(s.loss)}};
+  Json out = {{"tokens", s.n_tokens}, {"not_finite", s.n_not_finite}, {"loss", interval(s.loss)}};
   if (!is_reference) out["loss_change"] = interval(s.loss_change);
   out.update({{"kld", interval(s.kld)},
-              {"kld_p90", s.kld_p90},
-              {"kld_p99", s.kld_p99},
-              {"kld_max", s.kld_max},
+              {"kld_p90", number(s.kld_p90)},
+              {"kld_p99", number(s.kld_p99)},
+              {"kld_max", number(s.kld_max)},
               {"same_top", interval(s.top1_agreement)},
-              {"rms_delta_p", s.rms_delta_p}});
+              {"rms_delta_p", number(s.rms_delta_p)}});
   if (s.has_gap_recovery) out["gap_recovery"] = interval(s.gap_recovery);
   return out;
 }
@@ -43,6 +44,9 @@ Json calibration_json(const CalibrationRecord& record, const std::vector<std::st
   return {{"how", name_of(record.how)}, {"description", record.description}, {"hash", record.hash},
           {"tokens", record.n_tokens},  {"matched", record.matched},         {"texts", names}};
 }
+
+/// A figure of the model file, which stored predictions have none of.
+Json size(const Row& row, double x) { return row.is_stored ? Json(nullptr) : number(x); }
 
 void put_table(Json& out, const Evaluation& e) {
   const auto& table = e.table;
@@ -68,12 +72,13 @@ void put_table(Json& out, const Evaluation& e) {
         {{"name", row.name},
          {"path", row.path},
          {"hash", row.hash},
-         {"bytes", row.size_bytes},
-         {"mebibytes", row.mebibytes()},
-         {"file_bpw", row.file_bpw},
-         {"matrix_bpw", row.matrix_bpw},
+         {"bytes", row.is_stored ? Json(nullptr) : Json(row.size_bytes)},
+         {"mebibytes", size(row, row.mebibytes())},
+         {"file_bpw", size(row, row.file_bpw)},
+         {"matrix_bpw", size(row, row.matrix_bpw)},
          {"strict", row.strict},
          {"reference", row.is_reference},
+         {"stored", row.is_stored},
          {"types", types},
          {"calibration", row.is_reference
                              ? Json(nullptr)
@@ -87,6 +92,12 @@ void put_table(Json& out, const Evaluation& e) {
       if (const auto r = best_row(table, s, column)) best[column.key] = table.rows[*r].name;
     out["best"][table.suites[s].name] = best;
   }
+}
+
+void put_notes(Json& out, const Evaluation& e) {
+  out["notes"] = Json::array();
+  for (const auto& note : e.notes)
+    out["notes"].push_back({{"model", note.model}, {"suite", note.suite}, {"text", note.text}});
 }
 
 void put_comparisons(Json& out, const Evaluation& e) {
@@ -176,7 +187,8 @@ void put_behaviour(Json& out, const Evaluation& e) {
                         {"accuracy_per_byte", interval(s.accuracy_per_byte)},
                         {"agreement", interval(s.agreement)},
                         {"gained", s.gained},
-                        {"lost", s.lost}});
+                        {"lost", s.lost},
+                        {"not_finite", s.n_not_finite}});
     }
     out["choices"].push_back({{"name", c.name},
                               {"file", c.file},
@@ -284,6 +296,7 @@ std::string to_json(const Evaluation& e) {
               {"control", e.control},
               {"bootstrap", {{"samples", e.options.bootstrap_samples}, {"seed", e.options.seed}}}};
   put_table(out, e);
+  put_notes(out, e);
   put_comparisons(out, e);
   put_behaviour(out, e);
   if (!e.looks.empty()) {

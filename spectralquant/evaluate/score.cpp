@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 
 #include "spectralquant/core/error.h"
@@ -108,6 +109,15 @@ Positions sized(std::size_t n) {
   return out;
 }
 
+Positions positions_of(const Divergence& divergence) {
+  Positions part;
+  part.loss = to_vector<float>(divergence.loss);
+  part.kld = to_vector<float>(divergence.kld);
+  part.delta_p = to_vector<float>(divergence.delta_p);
+  part.same_top = to_vector<std::uint8_t>(divergence.same_top);
+  return part;
+}
+
 /// Scores one batch. hidden: the reference's by item, [n, D] on the CPU.
 Positions score_batch(model::Model& reference, model::Model* candidate, const Suite& suite,
                       const std::vector<std::size_t>& batch,
@@ -118,19 +128,20 @@ Positions score_batch(model::Model& reference, model::Model* candidate, const Su
   const auto q_hidden = candidate ? torch::cat(scored_hidden(*candidate, suite, batch)) : p_hidden;
   const auto targets = scored_targets(suite, batch, reference.device());
   const Predictions p = predictions(reference, p_hidden);
-  Divergence divergence;
-  if (candidate) {
-    const Predictions q = predictions(*candidate, q_hidden);
-    divergence = diverge(p, &q, targets);
-  } else {
-    divergence = diverge(p, nullptr, targets);
-  }
-  Positions part;
-  part.loss = to_vector<float>(divergence.loss);
-  part.kld = to_vector<float>(divergence.kld);
-  part.delta_p = to_vector<float>(divergence.delta_p);
-  part.same_top = to_vector<std::uint8_t>(divergence.same_top);
-  return part;
+  if (!candidate) return positions_of(diverge(p, nullptr, targets));
+  const Predictions q = predictions(*candidate, q_hidden);
+  return positions_of(diverge(p, &q, targets));
+}
+
+/// The same against stored predictions.
+Positions score_batch(const StoredLogits& stored, model::Model& candidate, const Suite& suite,
+                      const std::vector<std::size_t>& batch) {
+  std::vector<StoredRow> rows;
+  for (auto i : batch)
+    for (std::int64_t r = 0; r < stored.rows_per_window(); ++r)
+      rows.push_back(stored.row(static_cast<std::int64_t>(i), r));
+  const auto q = predictions(candidate, torch::cat(scored_hidden(candidate, suite, batch)));
+  return positions_of(diverge(rows, q, scored_targets(suite, batch, candidate.device())));
 }
 
 /// Where each item's positions begin in suite order.
@@ -144,17 +155,15 @@ std::vector<std::size_t> item_offsets(const Suite& suite) {
   return begin;
 }
 
-/// Scores the candidate, or the reference itself where there is none. `hidden`: the reference's, by
-/// item.
-Positions run(model::Model& reference, const std::vector<torch::Tensor>& hidden,
-              model::Model* candidate, const Suite& suite, const EvaluateOptions& options,
+/// Positions of the whole suite: what `score` gives for each batch of items, put in suite order.
+Positions run(const Suite& suite, const EvaluateOptions& options, torch::Device device,
+              const std::function<Positions(const std::vector<std::size_t>&)>& score,
               const Progress& progress) {
   torch::NoGradGuard no_grad;
-  TORCH_CHECK(hidden.size() == suite.items.size(), "the hidden states are of another suite");
   Positions out = sized(static_cast<std::size_t>(suite.n_scored));
   out.unit = units_of(suite);
   const auto begin = item_offsets(suite);
-  const auto batches = make_batches(suite, options, reference.device());
+  const auto batches = make_batches(suite, options, device);
   const auto total = static_cast<std::uint64_t>(suite.n_scored);
   std::uint64_t done = 0;
   const auto tell = [&] {
@@ -165,11 +174,10 @@ Positions run(model::Model& reference, const std::vector<torch::Tensor>& hidden,
                       .unit = "tokens"});
   };
   tell();
-  model::for_each_in_order(batches.size(), reference.device(), [&](std::size_t b) {
-    const auto& batch = batches[b];
-    return [&, part = score_batch(reference, candidate, suite, batch, hidden)] {
+  model::for_each_in_order(batches.size(), device, [&](std::size_t b) {
+    return [&, b, part = score(batches[b])] {
       std::size_t from = 0;
-      for (auto i : batch) {
+      for (auto i : batches[b]) {
         const std::size_t n = suite.items[i].n_scored();
         std::copy_n(part.loss.begin() + from, n, out.loss.begin() + begin[i]);
         std::copy_n(part.kld.begin() + from, n, out.kld.begin() + begin[i]);
@@ -182,6 +190,26 @@ Positions run(model::Model& reference, const std::vector<torch::Tensor>& hidden,
     };
   });
   return out;
+}
+
+/// Scores the candidate, or the reference itself where there is none. `hidden`: the reference's, by
+/// item.
+Positions run(model::Model& reference, const std::vector<torch::Tensor>& hidden,
+              model::Model* candidate, const Suite& suite, const EvaluateOptions& options,
+              const Progress& progress) {
+  TORCH_CHECK(hidden.size() == suite.items.size(), "the hidden states are of another suite");
+  return run(
+      suite, options, reference.device(),
+      [&](const auto& batch) { return score_batch(reference, candidate, suite, batch, hidden); },
+      progress);
+}
+
+void require_vocabulary(model::Model& candidate, std::int64_t vocab_size) {
+  const auto own = candidate.architecture().vocab_size();
+  if (own == vocab_size) return;
+  throw bad_input(
+      fmt::format("the candidate's vocabulary has {} entries, the reference's {}", own, vocab_size),
+      candidate.weights().file().path(), "compare quantizations of one model only");
 }
 
 }  // namespace
@@ -227,14 +255,31 @@ Positions measure(model::Model& reference, const std::vector<torch::Tensor>& hid
 Positions compare(model::Model& reference, const std::vector<torch::Tensor>& hidden,
                   model::Model& candidate, const Suite& suite, const EvaluateOptions& options,
                   const Progress& progress) {
-  const auto vocab = reference.architecture().vocab_size(),
-             other = candidate.architecture().vocab_size();
-  if (other != vocab) {
-    throw bad_input(
-        fmt::format("the candidate's vocabulary has {} entries, the reference's {}", other, vocab),
-        candidate.weights().file().path(), "compare quantizations of one model only");
-  }
+  require_vocabulary(candidate, reference.architecture().vocab_size());
   return run(reference, hidden, &candidate, suite, options, progress);
+}
+
+Positions measure(const StoredLogits& stored, const Suite& suite) {
+  Positions out = sized(static_cast<std::size_t>(suite.n_scored));
+  out.unit = units_of(suite);
+  std::fill(out.same_top.begin(), out.same_top.end(), std::uint8_t{1});
+  std::size_t next = 0;
+  for (std::size_t w = 0; w < suite.items.size(); ++w) {
+    const auto& item = suite.items[w];
+    for (std::size_t i = 0; i < item.n_scored(); ++i)
+      out.loss[next++] =
+          stored_loss(stored.row(static_cast<std::int64_t>(w), static_cast<std::int64_t>(i)),
+                      item.tokens[static_cast<std::size_t>(item.first_scored) + i]);
+  }
+  return out;
+}
+
+Positions compare(const StoredLogits& stored, model::Model& candidate, const Suite& suite,
+                  const EvaluateOptions& options, const Progress& progress) {
+  require_vocabulary(candidate, stored.vocab_size());
+  return run(
+      suite, options, candidate.device(),
+      [&](const auto& batch) { return score_batch(stored, candidate, suite, batch); }, progress);
 }
 
 }  // namespace spectralquant::evaluate

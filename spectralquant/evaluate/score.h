@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "spectralquant/core/progress.h"
+#include "spectralquant/evaluate/stored_logits.h"
 #include "spectralquant/evaluate/suite.h"
 #include "spectralquant/model/model.h"
 
@@ -17,15 +18,19 @@ struct Interval {
 /// What a candidate does on a suite. Losses and divergences in nats per token.
 struct Score {
   std::int64_t n_tokens = 0;  ///< scored predictions
-  Interval loss;              ///< mean −log p(next token)
-  Interval loss_change;       ///< loss − the reference's, token by token
-  Interval kld;               ///< mean KL(reference ‖ candidate); zero for the reference itself
+  /// of them those whose loss or KLD is NaN or infinite; if there are any, no figure is a number
+  std::int64_t n_not_finite = 0;
+  Interval loss;         ///< mean −log p(next token)
+  Interval loss_change;  ///< loss − the reference's, token by token
+  Interval kld;          ///< mean KL(reference ‖ candidate); zero for the reference itself
   double kld_p90 = 0, kld_p99 = 0, kld_max = 0;
   Interval top1_agreement;  ///< share of positions where both put the same token first, 0..1
   double rms_delta_p = 0;   ///< root mean square change of the true token's probability
   /// (baseline loss − loss) / (baseline loss − reference loss); NaN without a baseline
   Interval gap_recovery;
   bool has_gap_recovery = false;
+
+  bool is_finite() const { return n_not_finite == 0; }
 };
 
 /// Per-position results, kept for statistics: index by suite order.
@@ -61,6 +66,12 @@ Positions measure(model::Model& reference, const std::vector<torch::Tensor>& hid
 Positions compare(model::Model& reference, const std::vector<torch::Tensor>& hidden,
                   model::Model& candidate, const Suite& suite, const EvaluateOptions& options = {},
                   const Progress& progress = {});
+
+/// The same against predictions stored before: the reference's model is not needed. `suite` is
+/// suite_of(stored).
+Positions measure(const StoredLogits& stored, const Suite& suite);
+Positions compare(const StoredLogits& stored, model::Model& candidate, const Suite& suite,
+                  const EvaluateOptions& options = {}, const Progress& progress = {});
 
 /// Means, percentiles and intervals of positions. `reference` (may be null) gives the change of
 /// loss; with `baseline` also the gap recovery.

@@ -68,8 +68,8 @@ std::string cache_key(const Subject& subject, const std::string& suite_hash,
 
 const std::vector<torch::Tensor>& Scorer::hidden(const Suite& suite, const Progress& progress) {
   if (const auto found = hidden_.find(suite.hash); found != hidden_.end()) return found->second;
-  const std::string key = cache_key(reference_, suite.hash, "hidden");
-  const std::int64_t size = reference_.model().architecture().hidden_size();
+  const std::string key = cache_key(*reference_, suite.hash, "hidden");
+  const std::int64_t size = reference_->model().architecture().hidden_size();
   const std::uint64_t n_bytes = hidden_bytes(suite, size);
   if (const auto bytes = cache_.find("hidden", key); bytes && bytes->size() == n_bytes) {
     std::vector<torch::Tensor> rows;
@@ -81,7 +81,7 @@ const std::vector<torch::Tensor>& Scorer::hidden(const Suite& suite, const Progr
     }
     return hidden_[suite.hash] = std::move(rows);
   }
-  auto& rows = hidden_[suite.hash] = hidden_states(reference_.model(), suite, options_, progress);
+  auto& rows = hidden_[suite.hash] = hidden_states(reference_->model(), suite, options_, progress);
   if (n_bytes <= kMaxHiddenBytes) {
     std::string bytes;
     bytes.reserve(n_bytes);
@@ -93,19 +93,23 @@ const std::vector<torch::Tensor>& Scorer::hidden(const Suite& suite, const Progr
 }
 
 Positions Scorer::of_reference(const Suite& suite, const Progress& progress) {
-  const std::string key = cache_key(reference_, suite.hash, "reference");
+  if (stored_) return measure(*stored_, suite);
+  const std::string key = cache_key(*reference_, suite.hash, "reference");
   if (auto known = positions_of(cache_.find("scores", key), suite)) return *known;
   const Positions out =
-      measure(reference_.model(), hidden(suite, progress), suite, options_, progress);
+      measure(reference_->model(), hidden(suite, progress), suite, options_, progress);
   cache_.store("scores", key, to_bytes(out));
   return out;
 }
 
 Positions Scorer::of_candidate(Subject& candidate, const Suite& suite, const Progress& progress) {
-  const std::string key = cache_key(candidate, suite.hash, "against " + reference_.hash());
+  const std::string key =
+      cache_key(candidate, suite.hash,
+                stored_ ? "against stored " + stored_->hash() : "against " + reference_->hash());
   if (auto known = positions_of(cache_.find("scores", key), suite)) return *known;
-  const Positions out = compare(reference_.model(), hidden(suite, progress), candidate.model(),
-                                suite, options_, progress);
+  const Positions out = stored_ ? compare(*stored_, candidate.model(), suite, options_, progress)
+                                : compare(reference_->model(), hidden(suite, progress),
+                                          candidate.model(), suite, options_, progress);
   cache_.store("scores", key, to_bytes(out));
   return out;
 }

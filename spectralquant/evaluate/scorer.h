@@ -35,11 +35,14 @@ std::string cache_key(const Subject& subject, const std::string& suite_hash,
 /// Scores files against one reference and computes only what the cache does not hold.
 ///
 /// The reference runs once per suite, and not at all when every result is known; its hidden states
-/// are shared by the candidates.
+/// are shared by the candidates. Or it is not there, and its predictions were stored before.
 class Scorer {
  public:
   Scorer(Subject& reference, Cache& cache, EvaluateOptions options)
-      : reference_(reference), cache_(cache), options_(options) {}
+      : reference_(&reference), cache_(cache), options_(options) {}
+  /// Scores on suite_of(stored) only.
+  Scorer(const StoredLogits& stored, Cache& cache, EvaluateOptions options)
+      : stored_(&stored), cache_(cache), options_(options) {}
 
   Positions of_reference(const Suite& suite, const Progress& progress = {});
   /// Errors   as compare().
@@ -48,7 +51,8 @@ class Scorer {
  private:
   const std::vector<torch::Tensor>& hidden(const Suite& suite, const Progress& progress);
 
-  Subject& reference_;
+  Subject* reference_ = nullptr;  ///< one of the two
+  const StoredLogits* stored_ = nullptr;
   Cache& cache_;
   EvaluateOptions options_;
   std::map<std::string, std::vector<torch::Tensor>> hidden_;  ///< by suite hash

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <regex>
 
 #include "spectralquant/core/error.h"
@@ -89,6 +90,24 @@ std::vector<Item> as_chats(const SuiteSpec& spec, const text::Corpus& corpus,
                                                                   frame.between.size()));
 }
 
+/// The suite's documents. llama-perplexity drops a line's end at the end of its file.
+text::Corpus load_text(const SuiteSpec& spec, const text::ChatFormat& chat) {
+  auto corpus = text::load_corpus({spec.pattern}, chat);
+  auto& last = corpus.documents.back();
+  if (spec.protocol == Protocol::kStock && corpus.documents.size() == 1 && !last.is_chat &&
+      last.text.ends_with('\n'))
+    last.text.pop_back();
+  return corpus;
+}
+
+std::int64_t count_special(const std::vector<Tokens>& documents, const text::Tokenizer& tokenizer) {
+  std::int64_t n = 0;
+  for (const auto& tokens : documents)
+    n += std::count_if(tokens.begin(), tokens.end(),
+                       [&](TokenId id) { return tokenizer.is_special(id); });
+  return n;
+}
+
 }  // namespace
 
 SuiteSpec parse_suite(const std::string& text) {
@@ -97,16 +116,17 @@ SuiteSpec parse_suite(const std::string& text) {
   const auto refuse = [&](const std::string& why) {
     return Error(ErrorCode::kBadUsage, "cannot read suite '" + text + "': " + why, "--suite",
                  "write NAME=FILE, NAME=FILE:64x256 (64 windows of 256 tokens), NAME=FILE:c512 (as "
-                 "llama-perplexity -c 512) or NAME=FILE:chat512");
+                 "llama-perplexity -c 512) or NAME=FILE:chat512; with +special at the end, special "
+                 "tokens in plain text are parsed");
   };
   if (equals == std::string::npos || equals == 0) throw refuse("no name before '='");
   spec.name = text.substr(0, equals);
   spec.pattern = text.substr(equals + 1);
   spec.protocol_text = "documents";
   static const std::regex kProtocol(
-      R"((.*):(?:(\d{1,9})x(\d{1,9})|(c|chat)(\d{1,9})|(documents)))");
+      R"((.*):(?:(\d{1,9})x(\d{1,9})|(c|chat)(\d{1,9})|(documents))?(\+special)?)");
   std::smatch match;
-  if (std::regex_match(spec.pattern, match, kProtocol)) {
+  if (std::regex_match(spec.pattern, match, kProtocol) && !spec.pattern.ends_with(':')) {
     const std::string pattern = match[1], protocol = spec.pattern.substr(pattern.size() + 1);
     if (match[2].matched) {
       spec.protocol = Protocol::kWindows;
@@ -119,7 +139,8 @@ SuiteSpec parse_suite(const std::string& text) {
       spec.window_tokens = std::stoll(match[5]);
       if (spec.window_tokens < 4) throw refuse("needs windows of at least four tokens");
     }
-    spec.protocol_text = protocol;
+    spec.parse_special = match[7].matched;
+    spec.protocol_text = protocol.starts_with('+') ? "documents" + protocol : protocol;
     spec.pattern = pattern;
   }
   if (spec.pattern.empty()) throw refuse("no file after '='");
@@ -130,44 +151,64 @@ std::string_view unit_name(Protocol protocol) {
   return protocol == Protocol::kDocuments ? "document" : "window";
 }
 
-Suite load_suite(const SuiteSpec& spec, const text::Tokenizer& tokenizer,
-                 const text::ChatFormat& chat, std::int64_t max_document_tokens) {
-  const auto corpus = text::load_corpus({spec.pattern}, chat);
-  Suite suite;
-  suite.spec = spec;
-  // In a chat the frame holds the BOS.
-  const auto documents =
-      text::encode_documents(corpus, tokenizer, {.add_special = spec.protocol != Protocol::kChat});
-  if (spec.protocol == Protocol::kDocuments) {
-    suite.items = as_documents(corpus, documents, max_document_tokens);
-    suite.n_units = static_cast<std::int64_t>(documents.size());
-  } else if (spec.protocol == Protocol::kChat) {
-    suite.items = as_chats(spec, corpus, documents, tokenizer, chat);
-    suite.n_units = static_cast<std::int64_t>(suite.items.size());
-  } else {
-    const std::size_t limit = spec.n_windows ? static_cast<std::size_t>(spec.n_windows) : SIZE_MAX;
-    auto windows = text::cut_windows(documents, static_cast<std::size_t>(spec.window_tokens),
-                                     tokenizer.eos(), limit, spec.pattern);
-    if (spec.protocol == Protocol::kStock && tokenizer.adds_bos()) {
-      // llama-perplexity puts BOS over the first token of each window
-      for (auto& window : windows) window[0] = tokenizer.bos();
-    }
-    // llama-perplexity counts the predictions made at positions n/2 .. n-2, that is of the tokens
-    // n/2+1 .. n-1.
-    suite.items = as_windows(std::move(windows),
-                             spec.protocol == Protocol::kStock ? spec.window_tokens / 2 + 1 : 1);
-    suite.n_units = static_cast<std::int64_t>(suite.items.size());
-  }
+void complete(Suite& suite, std::int64_t n_units) {
+  suite.n_units = n_units;
   Hasher hasher;
   for (const auto& item : suite.items) {
     suite.n_scored += static_cast<std::int64_t>(item.n_scored());
     hasher.update(item.tokens.data(), item.tokens.size() * sizeof(TokenId))
         .update(&item.first_scored, sizeof item.first_scored);
   }
+  suite.hash = hasher.hex();
+}
+
+std::vector<Item> as_stock_windows(std::vector<Tokens> windows, const text::Tokenizer& tokenizer) {
+  const auto n = static_cast<std::int64_t>(windows.at(0).size());
+  if (tokenizer.adds_bos())
+    for (auto& window : windows) window[0] = tokenizer.bos();
+  return as_windows(std::move(windows), n / 2 + 1);
+}
+
+Suite load_suite(const SuiteSpec& spec, const text::Tokenizer& tokenizer,
+                 const text::ChatFormat& chat, std::int64_t max_document_tokens) {
+  const auto corpus = load_text(spec, chat);
+  Suite suite;
+  suite.spec = spec;
+  // Around a text of kChat the frame holds the BOS.
+  const bool add_special = spec.protocol != Protocol::kChat;
+  const auto documents =
+      text::encode_documents(corpus, tokenizer, {add_special, spec.parse_special});
+  if (!spec.parse_special)
+    suite.n_unparsed_special =
+        count_special(text::encode_documents(corpus, tokenizer, {add_special, true}), tokenizer) -
+        count_special(documents, tokenizer);
+  switch (spec.protocol) {
+    case Protocol::kDocuments:
+      suite.items = as_documents(corpus, documents, max_document_tokens);
+      break;
+    case Protocol::kChat:
+      suite.items = as_chats(spec, corpus, documents, tokenizer, chat);
+      break;
+    case Protocol::kWindows:
+      suite.items =
+          as_windows(text::cut_windows(documents, static_cast<std::size_t>(spec.window_tokens),
+                                       tokenizer.eos(), static_cast<std::size_t>(spec.n_windows),
+                                       spec.pattern),
+                     1);
+      break;
+    case Protocol::kStock:
+      suite.items = as_stock_windows(
+          text::cut_windows(documents, static_cast<std::size_t>(spec.window_tokens),
+                            tokenizer.eos(), SIZE_MAX, spec.pattern),
+          tokenizer);
+      break;
+  }
+  complete(suite,
+           static_cast<std::int64_t>(spec.protocol == Protocol::kDocuments ? documents.size()
+                                                                           : suite.items.size()));
   if (suite.n_scored == 0)
     throw bad_input("suite '" + spec.name + "' has no token to predict", spec.pattern,
                     "its documents have fewer than two tokens each: give longer text");
-  suite.hash = hasher.hex();
   return suite;
 }
 

@@ -22,14 +22,16 @@ enum class Protocol {
   kChat,
 };
 
-/// NAME=FILE[:PROTOCOL]
+/// NAME=FILE[:[PROTOCOL][+special]]
 struct SuiteSpec {
   std::string name;
   std::string pattern;  ///< file or glob
   Protocol protocol = Protocol::kDocuments;
   std::int64_t n_windows = 0;      ///< 0: all
   std::int64_t window_tokens = 0;  ///< kWindows, kStock, kChat
-  std::string protocol_text;       ///< "documents", "64x256", "c512", "chat512"
+  /// "<|im_start|>" in plain text is that token, not its letters; in rendered chats it always is
+  bool parse_special = false;
+  std::string protocol_text;  ///< "documents", "64x256", "c512", "chat512", "c512+special"
 };
 
 /// Errors   Error(kBadUsage) with the grammar when the text does not parse.
@@ -51,11 +53,22 @@ struct Suite {
   std::vector<Item> items;
   std::int64_t n_units = 0;   ///< documents or windows
   std::int64_t n_scored = 0;  ///< predictions that count
-  std::string hash;           ///< of tokens and protocol
+  std::string hash;           ///< of tokens and scored positions
+  /// special tokens whose text stands in plain text, where it is read as letters
+  std::int64_t n_unparsed_special = 0;
 };
 
 /// "document" or "window": what a unit of the bootstrap is.
 std::string_view unit_name(Protocol protocol);
+
+/// Windows of n tokens as llama-perplexity scores them. It puts BOS over the first token of each, if
+/// the model adds one, and counts the predictions made at positions n/2 to n − 2, that is of the
+/// tokens n/2 + 1 to n − 1.
+std::vector<Item> as_stock_windows(std::vector<std::vector<text::TokenId>> windows,
+                                   const text::Tokenizer& tokenizer);
+
+/// Counts units and scored tokens and hashes them: the last step of making a suite.
+void complete(Suite& suite, std::int64_t n_units);
 
 /// Tokenizes and cuts. Documents longer than max_document_tokens are cut into pieces of that length
 /// (said in docs/evaluation.md).

@@ -1,15 +1,31 @@
 // Means, percentiles and intervals of positions.
 #include <cmath>
+#include <limits>
 
 #include "spectralquant/evaluate/score.h"
 #include "spectralquant/evaluate/statistics.h"
 
 namespace spectralquant::evaluate {
+namespace {
+
+/// Means of what is not finite mean nothing, nor do shares of the rest: NaN, all of them.
+Score without_figures(Score score) {
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  for (auto* interval : {&score.loss, &score.loss_change, &score.kld, &score.top1_agreement})
+    *interval = {kNone, kNone, kNone};
+  score.kld_p90 = score.kld_p99 = score.kld_max = score.rms_delta_p = kNone;
+  return score;
+}
+
+}  // namespace
 
 Score summarize(const Positions& candidate, const Positions* reference, const Positions* baseline,
                 const EvaluateOptions& options) {
   Score score;
   score.n_tokens = static_cast<std::int64_t>(candidate.loss.size());
+  for (std::size_t i = 0; i < candidate.loss.size(); ++i)
+    score.n_not_finite += !std::isfinite(candidate.loss[i]) || !std::isfinite(candidate.kld[i]);
+  if (!score.is_finite()) return without_figures(score);
   const auto interval = [&](std::initializer_list<const std::vector<float>*> quantities,
                             const Statistic& statistic) {
     UnitSums units;

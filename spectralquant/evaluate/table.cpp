@@ -9,6 +9,14 @@
 namespace spectralquant::evaluate {
 namespace {
 
+constexpr const char* kNotFinite = "not finite";
+
+/// Size of a row's file; stored predictions are no model's size.
+std::vector<Cell> head_cells(const Row& row) {
+  if (row.is_stored) return {row.name, "–", "–"};
+  return {row.name, fmt::format("{:.2f}", row.file_bpw), fmt::format("{:.2f}", row.mebibytes())};
+}
+
 std::string percent(const Interval& i) { return fmt::format("{:.1f} %", 100 * i.mean); }
 
 std::string gap(const Row& row, const Score& score) {
@@ -16,6 +24,31 @@ std::string gap(const Row& row, const Score& score) {
   if (row.is_baseline) return "0 %";
   if (!score.has_gap_recovery || !std::isfinite(score.gap_recovery.mean)) return "–";
   return percent(score.gap_recovery);
+}
+
+/// From the loss to "same top".
+std::vector<Cell> score_cells(const Row& row, const Score& s,
+                              const std::function<bool(const char*)>& is_best) {
+  constexpr std::size_t kColumns = 9;
+  std::vector<Cell> cells;
+  if (s.is_finite()) {
+    const bool below = !row.is_reference && s.loss_change.high < 0;
+    cells.emplace_back(fmt::format("{:.4f}{}", s.loss.mean, below ? "↓" : ""), is_best("loss"));
+    cells.emplace_back(fmt::format("{:.3f}–{:.3f}", s.loss.low, s.loss.high));
+  } else {
+    cells = {kNotFinite, "–", kNotFinite};
+  }
+  if (s.is_finite() && !row.is_reference) {
+    cells.emplace_back(fmt::format("{:.4f}", s.kld.mean), is_best("kld"));
+    cells.emplace_back(fmt::format("{:.4f}–{:.4f}", s.kld.low, s.kld.high));
+    cells.emplace_back(fmt::format("{:.4f}", s.kld_p90), is_best("kld_p90"));
+    cells.emplace_back(fmt::format("{:.4f}", s.kld_p99), is_best("kld_p99"));
+    cells.emplace_back(fmt::format("{:.3f}", s.kld_max), is_best("kld_max"));
+    cells.emplace_back(fmt::format("{:.2f} %", 100 * s.rms_delta_p), is_best("rms_delta_p"));
+    cells.emplace_back(percent(s.top1_agreement), is_best("same_top"));
+  }
+  while (cells.size() < kColumns) cells.emplace_back("–");
+  return cells;
 }
 
 std::optional<std::size_t> best_by(const Table& table, bool lower_is_better,
@@ -70,10 +103,13 @@ Grid overview(const Table& table) {
   const auto& columns = ranked_columns();
   for (std::size_t r = 0; r < table.rows.size(); ++r) {
     const auto& row = table.rows[r];
-    std::vector<Cell> cells = {row.name, fmt::format("{:.2f}", row.file_bpw),
-                               fmt::format("{:.2f}", row.mebibytes())};
+    std::vector<Cell> cells = head_cells(row);
     for (std::size_t s = 0; s < table.suites.size(); ++s) {
       const auto& score = row.scores[s];
+      if (!score.is_finite()) {
+        cells.insert(cells.end(), {kNotFinite, kNotFinite});
+        continue;
+      }
       cells.emplace_back(fmt::format("{:.4f}", score.loss.mean),
                          best_row(table, s, columns[0]) == r);
       cells.emplace_back(row.is_reference ? "–" : fmt::format("{:.4f}", score.kld.mean),
@@ -98,33 +134,17 @@ Grid suite_grid(const Table& table, std::size_t suite) {
   for (const auto& column : ranked_columns()) best[column.key] = best_row(table, suite, column);
   for (std::size_t r = 0; r < table.rows.size(); ++r) {
     const auto& row = table.rows[r];
-    const auto& s = row.scores[suite];
-    const auto cell = [&](const char* key, std::string text) {
-      return Cell(std::move(text), best[key] == r);
-    };
-    const bool below = !row.is_reference && s.loss_change.high < 0;
-    std::vector<Cell> cells = {row.name, fmt::format("{:.2f}", row.file_bpw),
-                               fmt::format("{:.2f}", row.mebibytes()),
-                               cell("loss", fmt::format("{:.4f}{}", s.loss.mean, below ? "↓" : "")),
-                               fmt::format("{:.3f}–{:.3f}", s.loss.low, s.loss.high)};
-    if (row.is_reference) {
-      for (int i = 0; i < 7; ++i) cells.emplace_back("–");
-    } else {
-      cells.push_back(cell("kld", fmt::format("{:.4f}", s.kld.mean)));
-      cells.emplace_back(fmt::format("{:.4f}–{:.4f}", s.kld.low, s.kld.high));
-      cells.push_back(cell("kld_p90", fmt::format("{:.4f}", s.kld_p90)));
-      cells.push_back(cell("kld_p99", fmt::format("{:.4f}", s.kld_p99)));
-      cells.push_back(cell("kld_max", fmt::format("{:.3f}", s.kld_max)));
-      cells.push_back(cell("rms_delta_p", fmt::format("{:.2f} %", 100 * s.rms_delta_p)));
-      cells.push_back(cell("same_top", percent(s.top1_agreement)));
-    }
+    std::vector<Cell> cells = head_cells(row);
+    const auto is_best = [&](const char* key) { return best[key] == r; };
+    for (auto& cell : score_cells(row, row.scores[suite], is_best))
+      cells.push_back(std::move(cell));
     if (!table.baseline.empty()) {
-      const bool shown = !row.is_reference && !row.is_baseline && s.has_gap_recovery &&
-                         std::isfinite(s.gap_recovery.low);
-      cells.push_back(cell("gap_recovery", gap(row, s)));
-      cells.emplace_back(shown ? fmt::format("{:.0f}–{:.0f} %", 100 * s.gap_recovery.low,
-                                             100 * s.gap_recovery.high)
-                               : "–");
+      const auto& recovery = row.scores[suite].gap_recovery;
+      const bool shown = !row.is_reference && !row.is_baseline &&
+                         row.scores[suite].has_gap_recovery && std::isfinite(recovery.low);
+      cells.emplace_back(gap(row, row.scores[suite]), is_best("gap_recovery"));
+      cells.emplace_back(
+          shown ? fmt::format("{:.0f}–{:.0f} %", 100 * recovery.low, 100 * recovery.high) : "–");
     }
     grid.rows.push_back(std::move(cells));
   }

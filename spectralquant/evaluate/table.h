@@ -11,14 +11,15 @@
 
 namespace spectralquant::evaluate {
 
-/// One row: a file and its scores, one per suite.
+/// One row: a file and its scores, one per suite. A reference whose predictions were stored is no
+/// model file: it has a name, a path, a hash and scores.
 struct Row {
   std::string name, path, hash;
   std::uint64_t size_bytes = 0;
   double file_bpw = 0, matrix_bpw = 0;
   std::map<std::string, std::uint64_t> types;  ///< weights by tensor type
   bool strict = false;                         ///< every matrix Q4_K
-  bool is_reference = false, is_baseline = false;
+  bool is_reference = false, is_baseline = false, is_stored = false;
   std::vector<Score> scores;  ///< in the order of Table::suites
 
   double mebibytes() const { return static_cast<double>(size_bytes) / (1 << 20); }

@@ -13,9 +13,9 @@
 #include <set>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/evaluate/report_json.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/pipeline/quantize_command.h"
-#include "spectralquant/publish/checked_json.h"
 
 namespace spectralquant::publish {
 namespace {
@@ -354,11 +354,18 @@ std::string eval_command(const Facts& facts) {
   const auto name = [](const std::string& path) {
     return std::filesystem::path(path).filename().string();
   };
-  std::string command = fmt::format("spectralquant eval --reference {}", facts.original);
+  // Predictions that were stored hold the text, too.
+  const json* stored = nullptr;
+  for (const auto& model : facts.results["models"])
+    if (flag(model, "stored")) stored = &model;
+  std::string command =
+      stored ? fmt::format("spectralquant eval --reference-logits {}", name((*stored)["path"]))
+             : fmt::format("spectralquant eval --reference {}", facts.original);
   for (const auto& model : facts.results["models"])
     if (!flag(model, "reference")) command += fmt::format(" {}", name(model["path"]));
   if (const auto baseline = facts.results.value("baseline", ""); !baseline.empty())
     command += fmt::format(" --baseline {}", baseline);
+  if (stored) return command + "\n";
   for (const auto& suite : facts.results["suites"]) {
     const std::string protocol = suite["protocol"];
     command += fmt::format(" \\\n    --suite {}={}{}", suite["name"].get<std::string>(),
@@ -397,7 +404,7 @@ std::string to_card(const gguf::File& model, const Source& results_source,
               .metadata = model.metadata(),
               .options = options,
               .inventory = gguf::take_inventory(model),
-              .results = parse_results(results_source),
+              .results = evaluate::parse_results(results_source.text, results_source.place),
               .file_name = std::filesystem::path(model.path()).filename().string(),
               .stem = std::filesystem::path(model.path()).stem().string(),
               .original = "ORIGINAL.gguf"};

@@ -18,10 +18,8 @@ struct CardOptions {
 ///
 /// Every figure comes from the file's own bytes and metadata or from the results of `eval --json`;
 /// what neither of them says is left open by name.
-/// Errors   those of parse_results(); Error(kBadInput) if the file was not made by `spectralquant
-///          quantize`, or if the results have no scores of a
-/// file
-///          with its hash.
+/// Errors   those of evaluate::parse_results(); Error(kBadInput) if the file was not made by
+///          `spectralquant quantize`, or if the results have no scores of a file with its hash.
 std::string to_card(const gguf::File& model, const Source& results,
                     const CardOptions& options = {});
 

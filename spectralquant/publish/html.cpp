@@ -9,7 +9,8 @@
 #include <set>
 
 #include "spectralquant/core/error.h"
-#include "spectralquant/publish/checked_json.h"
+#include "spectralquant/evaluate/report_json.h"
+#include "spectralquant/publish/spectra_json.h"
 
 namespace spectralquant::publish {
 namespace {
@@ -138,7 +139,7 @@ std::string filled(std::string_view page, const std::map<std::string_view, std::
 }  // namespace
 
 std::string to_html(const Source& results_source, const Source* spectra_source) {
-  json results = parse_results(results_source);
+  json results = evaluate::parse_results(results_source.text, results_source.place);
   json spectra = spectra_source ? parse_spectra(*spectra_source) : json(nullptr);
   make_compact(results);
   make_compact(spectra);

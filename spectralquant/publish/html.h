@@ -17,8 +17,8 @@ constexpr std::size_t kMaxPageBytes = 3'000'000;
 /// report may be posted), and of texts to browse only as many as fit into kMaxPageBytes.
 ///
 /// `spectra` may be null.
-/// Errors   those of parse_results() and parse_spectra(); Error(kBadInput) if it is too large all
-///          the same.
+/// Errors   those of evaluate::parse_results() and parse_spectra(); Error(kBadInput) if it is too
+///          large all the same.
 std::string to_html(const Source& results, const Source* spectra);
 
 /// The page with its places to fill, as it was built from tools/report-page.

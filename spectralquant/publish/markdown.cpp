@@ -1,13 +1,13 @@
 #include "spectralquant/publish/markdown.h"
 
 #include "spectralquant/evaluate/report.h"
-#include "spectralquant/publish/checked_json.h"
-#include "spectralquant/publish/evaluation_reader.h"
+#include "spectralquant/evaluate/report_json.h"
 
 namespace spectralquant::publish {
 
 std::string to_markdown(const Source& results) {
-  return evaluate::to_markdown(evaluation_of(parse_results(results), results.place));
+  return evaluate::to_markdown(
+      evaluate::evaluation_of(evaluate::parse_results(results.text, results.place), results.place));
 }
 
 }  // namespace spectralquant::publish

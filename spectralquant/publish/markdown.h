@@ -6,8 +6,7 @@
 namespace spectralquant::publish {
 
 /// The tables of `eval --markdown`, from its JSON.
-/// Errors   those of parse_results(); Error(kBadInput) when an entry names a model or suite that is
-///          not in the results.
+/// Errors   those of evaluate::parse_results() and evaluate::evaluation_of().
 std::string to_markdown(const Source& results);
 
 }  // namespace spectralquant::publish

@@ -178,6 +178,12 @@ TEST_F(CliTest, EvalRefusesWhatMakesNoSense) {
   EXPECT_EQ(with({"--json", "--csv"}).exit_code, 2);
   EXPECT_EQ(with({"--baseline", "none"}).exit_code, 2);
   EXPECT_EQ(with({"--control", "none"}).exit_code, 2);
+  EXPECT_EQ(with({"--suite", "conv=" + kSuite}).exit_code, 2);  // a name twice
+  EXPECT_EQ(with({"--reference-logits", kSuite}).exit_code, 2);
+  EXPECT_EQ(run({"eval", kModel, "--suite", "conv=" + kSuite}).exit_code, 2);  // no original
+  const Result foreign = run({"eval", "--reference-logits", kSuite, kModel});
+  EXPECT_EQ(foreign.exit_code, 3);
+  EXPECT_THAT(foreign.err, HasSubstr("holds no predictions of llama-perplexity"));
   EXPECT_EQ(with({"--continue", "0"}).exit_code, 2);
   EXPECT_EQ(with({"--no-cache", "--cache", folder_ / "c"}).exit_code, 2);
   EXPECT_EQ(run({"eval", "--reference", kModel}).exit_code, 2);

@@ -1,4 +1,6 @@
 // Multiple-choice questions: what is read, what is scored, how answers are counted.
+#include <cmath>
+
 #include "evaluate_fixture.h"
 #include "spectralquant/evaluate/choice.h"
 
@@ -83,6 +85,25 @@ Positions with_losses(const ChoiceSuite& choices, const std::vector<float>& by_i
     out.loss.insert(out.loss.end(), n, by_item[i] / static_cast<float>(n));
   }
   return out;
+}
+
+TEST_F(ChoiceTest, SpecialTokensAreLettersUnlessAskedFor) {
+  spew(path("special.jsonl"),
+       R"({"question": "<|im_start|>q", "choices": ["0", "1"], "answer": 0})");
+  const auto load = [&](const char* end) {
+    return load_choices("quiz=" + path("special.jsonl") + end, tokenizer()).suite.items[0].tokens;
+  };
+  EXPECT_EQ(load(":+special"), tokenizer().encode("<|im_start|>q 0"));
+  EXPECT_EQ(load(""), tokenizer().encode("<|im_start|>q 0", {.parse_special = false}));
+}
+
+TEST_F(ChoiceTest, AModelWithoutNumbersHasNoFigures) {
+  const auto choices = read(R"({"question": "q", "choices": ["0", "1"], "answer": 0})");
+  const auto reference = with_losses(choices, {1, 5}), model = with_losses(choices, {NAN, 5});
+  const auto score = score_choices(choices, reference, model, {});
+  EXPECT_FALSE(score.is_finite());
+  EXPECT_TRUE(std::isnan(score.accuracy.mean));
+  EXPECT_EQ(score.gained + score.lost, 0);
 }
 
 TEST_F(ChoiceTest, CountsAnswersAndFlips) {

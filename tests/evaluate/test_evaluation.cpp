@@ -1,11 +1,16 @@
 // The whole job: files and texts in, one evaluation out; nothing is computed twice.
 #include <fmt/format.h>
 
+#include <cmath>
+#include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "evaluate_fixture.h"
 #include "spectralquant/evaluate/report.h"
+#include "spectralquant/evaluate/report_json.h"
+#include "stored_file.h"
 
 namespace spectralquant::evaluate {
 namespace {
@@ -190,10 +195,164 @@ TEST_F(EvaluationTest, RefusesBeforeAnythingRuns) {
               HasSubstr("none.txt"));
   EXPECT_THAT(refused([&](auto& r) { r.choices = {"x=" + path("texts.jsonl")}; }),
               HasSubstr("texts.jsonl:1"));
+  EXPECT_THAT(refused([](auto& r) { r.suites.push_back(r.suites[0]); }),
+              HasSubstr("suite name 'texts' is given twice"));
+  EXPECT_THAT(refused([&](auto& r) { r.candidates.push_back(path("./a.gguf")); }),
+              HasSubstr("a.gguf' is given twice"));
+  EXPECT_THAT(refused([](auto& r) { r.reference.clear(); }), HasSubstr("no original"));
+  EXPECT_THAT(refused([](auto& r) { r.reference_logits = "x"; }), HasSubstr("two originals"));
   write("other.gguf", 4,
         [](gguf::Metadata& m) { m.set("tokenizer.ggml.pre", gguf::Value::of_string("gpt-2")); });
   EXPECT_THAT(refused([&](auto& r) { r.candidates.push_back(path("other.gguf")); }),
               HasSubstr("its tokenizer is not the reference's"));
+}
+
+TEST_F(EvaluationTest, FilesOfOneNameHaveNamesOfTheirOwn) {
+  for (const auto* folder : {"one", "two"})
+    std::filesystem::create_directories(path(folder) + "/gguf");
+  write("one/gguf/q.gguf", 2, {});
+  write("two/gguf/q.gguf", 3, {});
+  auto both = request({"one/gguf/q.gguf", "two/gguf/q.gguf"});
+  both.baseline = "two/gguf/q";
+  const json out = json::parse(to_json(run(both).first));
+  EXPECT_EQ(out["models"][1]["name"], "one/gguf/q");
+  EXPECT_EQ(out["models"][2]["name"], "two/gguf/q");
+  EXPECT_EQ(out["baseline"], "two/gguf/q");
+  both.baseline = "q";
+  EXPECT_THAT(refusal([&] { evaluate(both); }), HasSubstr("one/gguf/q, two/gguf/q"));
+}
+
+TEST_F(EvaluationTest, OtherIdsOfSpecialTokensAreANote) {
+  write("eos.gguf", 2, [](gguf::Metadata& m) {
+    m.set("tokenizer.ggml.eos_token_id", gguf::Value::of_u32(model::kTinyEos + 2));
+  });
+  const auto [same, first] = run(request({"a.gguf"}));
+  const auto [result, computed] = run(request({"eos.gguf"}));
+  EXPECT_EQ(result.table.rows[1].scores[0].kld.mean, same.table.rows[1].scores[0].kld.mean);
+  EXPECT_THAT(to_terminal(result, 160, false),
+              HasSubstr("Note on eos: eos_token_id is 258, the reference's is 256."));
+  EXPECT_EQ(json::parse(to_json(result))["notes"][0]["model"], "eos");
+  EXPECT_THAT(same.notes, IsEmpty());
+}
+
+TEST_F(EvaluationTest, LettersOfSpecialTokensAreANote) {
+  spew(path("chat.txt"), "<|im_start|>user the sea of stone<|im_end|>");
+  auto chat = request();
+  chat.suites = {parse_suite("chat=" + path("chat.txt") + ":c8")};
+  EXPECT_THAT(to_markdown(run(chat).first),
+              HasSubstr("Note on chat: the names of 2 special tokens stand in its plain text"));
+  chat.suites = {parse_suite("chat=" + path("chat.txt") + ":c8+special")};
+  EXPECT_THAT(run(chat).first.notes, IsEmpty());
+}
+
+class NotFiniteTest : public EvaluationTest {
+ protected:
+  void SetUp() override {
+    EvaluationTest::SetUp();
+    write_bad("bad.gguf", "blk.0.ffn_down.weight");
+  }
+  void write_bad(const std::string& name, const std::string& tensor) {
+    model::TinyOptions options;
+    options.n_blocks = 1;
+    options.edit = [&](gguf::Metadata&, std::vector<model::TinyTensor>& tensors) {
+      for (auto& t : tensors)
+        if (t.name == tensor) t.values[3] = std::numeric_limits<float>::infinity();
+    };
+    model::write_tiny_qwen35(path(name), options);
+  }
+};
+
+TEST_F(NotFiniteTest, TheRowSaysSoAndTheOthersAreFine) {
+  auto full = request({"a.gguf", "bad.gguf", "b.gguf"});
+  full.baseline = "b";
+  full.choices = {"sense=" + path("q.jsonl")};
+  full.calibration_texts = {path("texts.jsonl")};
+  full.suites.push_back(parse_suite("windows=" + path("texts.jsonl") + ":2x70"));
+  full.continue_tokens = 4;
+  full.details = true;
+  const auto [result, computed] = run(full);
+  const auto text = to_json(result);
+  const json out = json::parse(text);
+  EXPECT_THAT(text, testing::Not(HasSubstr("NaN")));
+  for (const auto& m : out["models"]) {
+    const bool bad = m["name"] == "bad";
+    const auto& score = m["scores"]["texts"];
+    EXPECT_EQ(score["not_finite"].get<int>() > 0, bad);
+    EXPECT_EQ(score["loss"]["mean"].is_null(), bad);
+    EXPECT_EQ(score["same_top"]["mean"].is_null(), bad);
+    EXPECT_EQ(score["kld_max"].is_null(), bad);
+  }
+  for (const auto* list : {"pairs", "alignment", "continuations", "details"}) {
+    EXPECT_FALSE(out[list].empty()) << list;
+    EXPECT_THAT(out[list].dump(), testing::Not(HasSubstr("bad"))) << list;
+  }
+  EXPECT_TRUE(out["choices"][0]["models"][1]["accuracy"].contains("mean"));
+  const auto table = to_terminal(result, 200, false);
+  EXPECT_THAT(table, HasSubstr("not finite"));
+  EXPECT_THAT(table, HasSubstr("Note on bad: its weights are not finite: blk.0.ffn_down.weight "
+                               "holds an infinity at row 0, column 3."));
+  EXPECT_EQ(to_json(run(full).first), text);  // from the cache, too
+}
+
+TEST_F(NotFiniteTest, AnOriginalOfThatKindIsRefused) {
+  auto bad = request();
+  bad.reference = path("bad.gguf");
+  EXPECT_THAT(refusal([&] { evaluate(bad); }),
+              HasSubstr("the original's predictions are not finite"));
+}
+
+/// An original that is not there, and what llama-perplexity would have stored of it: every token
+/// equally likely.
+class StoredReferenceTest : public EvaluationTest {
+ protected:
+  void SetUp() override {
+    EvaluationTest::SetUp();
+    std::vector<std::vector<std::int32_t>> tokens(3, std::vector<std::int32_t>(16));
+    for (std::size_t w = 0; w < 3; ++w)
+      for (std::size_t t = 0; t < 16; ++t) tokens[w][t] = static_cast<std::int32_t>(7 * w + t);
+    spew(path("base.kld"),
+         stored_bytes(tokens, {3, std::vector(7, std::vector<float>(model::kTinyVocab, 1.5f))}));
+  }
+  EvaluationRequest stored(std::vector<std::string> candidates) const {
+    auto out = request(std::move(candidates));
+    out.reference.clear();
+    out.suites.clear();
+    out.reference_logits = path("base.kld");
+    return out;
+  }
+};
+
+TEST_F(StoredReferenceTest, StandsForTheOriginal) {
+  auto two = stored({"a.gguf", "b.gguf"});
+  two.baseline = "b";
+  two.calibration_texts = {path("digits.jsonl")};
+  const auto [result, computed] = run(two);
+  EXPECT_THAT(computed, UnorderedElementsAre("score a on base.kld", "score b on base.kld"));
+  ASSERT_EQ(result.table.rows.size(), 3u);
+  EXPECT_TRUE(result.table.rows[0].is_stored);
+  EXPECT_NEAR(result.table.rows[0].scores[0].loss.mean, std::log(model::kTinyVocab), 1e-4);
+  EXPECT_GT(result.table.rows[1].scores[0].kld.mean, 0);
+  const json out = json::parse(to_json(result));
+  EXPECT_EQ(out["models"][0]["stored"], true);
+  EXPECT_TRUE(out["models"][0]["bytes"].is_null());
+  EXPECT_EQ(out["suites"][0]["protocol"], "c16");
+  EXPECT_EQ(out["suites"][0]["units"], 3);
+  EXPECT_THAT(to_terminal(result, 200, false), HasSubstr("16 bits"));
+  EXPECT_THAT(run(two).second, IsEmpty());
+}
+
+TEST_F(StoredReferenceTest, WhatNeedsTheOriginalIsRefused) {
+  const auto refused = [&](auto change) {
+    auto r = stored({"a.gguf"});
+    change(r);
+    return refusal([&] { evaluate(r); });
+  };
+  EXPECT_THAT(refused([&](auto& r) { r.suites = request().suites; }), HasSubstr("--suite"));
+  EXPECT_THAT(refused([&](auto& r) { r.choices = {"x=" + path("q.jsonl")}; }),
+              HasSubstr("--choices"));
+  EXPECT_THAT(refused([](auto& r) { r.continue_tokens = 4; }), HasSubstr("--continue"));
+  EXPECT_THAT(refused([](auto& r) { r.details = true; }), HasSubstr("--details"));
+  EXPECT_THAT(refused([](auto& r) { r.candidates.clear(); }), HasSubstr("no file to score"));
 }
 
 }  // namespace

@@ -42,6 +42,24 @@ TEST(ParseSuiteTest, ReadsTheChatProtocol) {
   EXPECT_EQ(spec.protocol_text, "chat4096");
 }
 
+TEST(ParseSuiteTest, SpecialTokensAreParsedOnRequest) {
+  const SuiteSpec stock = parse_suite("chat=chat.txt:c512+special");
+  EXPECT_EQ(stock.pattern, "chat.txt");
+  EXPECT_EQ(stock.protocol, Protocol::kStock);
+  EXPECT_TRUE(stock.parse_special);
+  EXPECT_EQ(stock.protocol_text, "c512+special");
+  EXPECT_FALSE(parse_suite("chat=chat.txt:c512").parse_special);
+  EXPECT_TRUE(parse_suite("chat=chat.txt:4x16+special").parse_special);
+  for (const auto* text : {"chat=chat.txt:+special", "chat=chat.txt:documents+special"}) {
+    const SuiteSpec documents = parse_suite(text);
+    EXPECT_EQ(documents.pattern, "chat.txt");
+    EXPECT_EQ(documents.protocol_text, "documents+special");
+    EXPECT_TRUE(documents.parse_special);
+  }
+  EXPECT_EQ(parse_suite("a=b+special").pattern, "b+special");
+  EXPECT_EQ(parse_suite("a=b:").pattern, "b:");
+}
+
 TEST(ParseSuiteTest, OnlyTheEndIsAProtocol) {
   EXPECT_EQ(parse_suite("a=C:/texts/x.txt").pattern, "C:/texts/x.txt");
   EXPECT_EQ(parse_suite("a=x=y.txt:c8").pattern, "x=y.txt");
@@ -135,6 +153,42 @@ TEST_F(LoadSuiteTest, StockPutsBosOverTheFirstTokenOfEveryWindow) {
   second[0] = kBos;
   EXPECT_EQ(stock.items[0].tokens, part(tokens, 0, 8));
   EXPECT_EQ(stock.items[1].tokens, second);
+}
+
+TEST_F(LoadSuiteTest, SpecialTokensInPlainTextAreLettersUnlessAskedFor) {
+  const std::string text = "<|im_start|>user 0123456789<|im_end|>";
+  const auto letters = tokenizer().encode(text, {.parse_special = false}),
+             special = tokenizer().encode(text);
+  ASSERT_GT(letters.size(), special.size());
+  for (const std::string protocol : {"", "1x8", "c8"}) {
+    const auto plain = load_text(protocol, text),
+               parsed = load_text((protocol.empty() ? "documents" : protocol) + "+special", text);
+    const auto n = protocol.empty() ? letters.size() : 8;
+    EXPECT_EQ(plain.items.at(0).tokens, part(letters, 0, n)) << protocol;
+    EXPECT_EQ(parsed.items.at(0).tokens, part(special, 0, std::min(n, special.size()))) << protocol;
+    EXPECT_EQ(plain.n_unparsed_special, 2);
+    EXPECT_EQ(parsed.n_unparsed_special, 0);
+    EXPECT_NE(plain.hash, parsed.hash);
+  }
+}
+
+TEST_F(LoadSuiteTest, ChatsAreRenderedWithSpecialTokensAlways) {
+  spew(path("chat.jsonl"), R"({"messages": [{"role": "user", "content": "the sea"}]})"
+                           "\n"
+                           R"({"text": "<|im_end|> 0123"})"
+                           "\n");
+  const auto suite = load("", "chat.jsonl");
+  EXPECT_EQ(suite.items.at(0).tokens[0], tokenizer().find("<|im_start|>"));
+  EXPECT_EQ(suite.items.at(1).tokens,
+            tokenizer().encode("<|im_end|> 0123", {.parse_special = false}));
+  EXPECT_EQ(suite.n_unparsed_special, 1);
+}
+
+TEST_F(LoadSuiteTest, StockDropsTheLastLineEndOfAFile) {
+  const std::string text = "012345678901234";
+  EXPECT_EQ(load_text("c8", text + "7").items.size(), 2u);
+  EXPECT_EQ(load_text("c8", text + "\n").items.size(), 1u);
+  EXPECT_EQ(load_text("2x8", text + "\n").items.size(), 2u);
 }
 
 TEST_F(LoadSuiteTest, AChatAsksWithTheFirstHalfAndScoresTheAnswer) {

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "spectralquant/evaluate/report.h"
+#include "spectralquant/evaluate/report_json.h"
 
 namespace spectralquant::evaluate {
 namespace {

@@ -1,4 +1,4 @@
-#include "spectralquant/publish/evaluation_reader.h"
+// Eval's JSON, read again. Kept beside its writer, report_json.cpp.
 
 #include <fmt/format.h>
 
@@ -6,11 +6,16 @@
 #include <optional>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/evaluate/json_check.h"
+#include "spectralquant/evaluate/report_json.h"
 
-namespace spectralquant::publish {
+namespace spectralquant::evaluate {
 namespace {
 
 using nlohmann::json;
+
+constexpr int kFormat = 1;  // the highest "format" whose fields are known here
+constexpr const char* kMakeResults = "give the output of: spectralquant eval ... --json";
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
@@ -25,7 +30,7 @@ std::int64_t count(const json& parent, const char* key) {
   return found != parent.end() && found->is_number() ? found->get<std::int64_t>() : 0;
 }
 
-std::string text(const json& parent, const char* key) {
+std::string text_of(const json& parent, const char* key) {
   const auto found = parent.find(key);
   return found != parent.end() && found->is_string() ? found->get<std::string>() : "";
 }
@@ -35,7 +40,7 @@ bool flag(const json& parent, const char* key) {
   return found != parent.end() && found->is_boolean() && found->get<bool>();
 }
 
-evaluate::Interval interval(const json& parent, const char* key) {
+Interval interval(const json& parent, const char* key) {
   const auto found = parent.find(key);
   if (found == parent.end() || !found->is_object()) return {kNone, kNone, kNone};
   return {number(*found, "mean"), number(*found, "low"), number(*found, "high")};
@@ -48,25 +53,25 @@ const json& list(const json& parent, const char* key) {
   return found != parent.end() && found->is_array() ? *found : kEmpty;
 }
 
-std::optional<evaluate::Seen> seen(const std::string& label) {
-  for (const auto seen :
-       {evaluate::Seen::kCalibratedOn, evaluate::Seen::kSameSource, evaluate::Seen::kNever})
+std::optional<Seen> seen(const std::string& label) {
+  for (const auto seen : {Seen::kCalibratedOn, Seen::kSameSource, Seen::kNever})
     if (name_of(seen) == label) return seen;
   return std::nullopt;
 }
 
-evaluate::Verdict verdict(const json& parent, const char* key) {
+Verdict verdict(const json& parent, const char* key) {
   const auto found = parent.find(key);
   const std::string name =
-      found != parent.end() && found->is_object() ? text(*found, "verdict") : "";
-  for (const auto verdict : {evaluate::Verdict::kBetter, evaluate::Verdict::kWorse})
+      found != parent.end() && found->is_object() ? text_of(*found, "verdict") : "";
+  for (const auto verdict : {Verdict::kBetter, Verdict::kWorse})
     if (name_of(verdict) == name) return verdict;
-  return evaluate::Verdict::kNotDistinguishable;
+  return Verdict::kNotDistinguishable;
 }
 
-evaluate::Score score_of(const json& entry) {
-  evaluate::Score score;
+Score score_of(const json& entry) {
+  Score score;
   score.n_tokens = count(entry, "tokens");
+  score.n_not_finite = count(entry, "not_finite");
   score.loss = interval(entry, "loss");
   score.loss_change = interval(entry, "loss_change");
   score.kld = interval(entry, "kld");
@@ -84,15 +89,16 @@ class Reader {
  public:
   Reader(const json& results, const std::string& place) : results_(results), place_(place) {}
 
-  evaluate::Evaluation read() {
+  Evaluation read() {
     read_suites();
     read_models();
+    read_notes();
     read_pairs();
     read_overlaps();
     read_alignments();
     read_continuations();
     read_choices();
-    out_.control = text(results_, "control");
+    out_.control = text_of(results_, "control");
     return std::move(out_);
   }
 
@@ -115,32 +121,33 @@ class Reader {
 
   void read_suites() {
     auto& table = out_.table;
-    table.baseline = text(results_, "baseline");
+    table.baseline = text_of(results_, "baseline");
     for (const auto& entry : list(results_, "suites")) {
-      evaluate::SuiteSpec spec;
-      spec.name = text(entry, "name");
-      spec.pattern = text(entry, "file");
-      spec.protocol_text = text(entry, "protocol");
+      SuiteSpec spec;
+      spec.name = text_of(entry, "name");
+      spec.pattern = text_of(entry, "file");
+      spec.protocol_text = text_of(entry, "protocol");
       table.suites.push_back(spec);
       table.suite_tokens.push_back(count(entry, "tokens"));
       table.suite_units.push_back(count(entry, "units"));
-      table.suite_hashes.push_back(text(entry, "hash"));
-      table.suite_seen.push_back(seen(text(entry, "label")));
+      table.suite_hashes.push_back(text_of(entry, "hash"));
+      table.suite_seen.push_back(seen(text_of(entry, "label")));
     }
   }
 
   void read_models() {
     auto& table = out_.table;
     for (const auto& entry : list(results_, "models")) {
-      evaluate::Row row;
-      row.name = text(entry, "name");
-      row.path = text(entry, "path");
-      row.hash = text(entry, "hash");
+      Row row;
+      row.name = text_of(entry, "name");
+      row.path = text_of(entry, "path");
+      row.hash = text_of(entry, "hash");
       row.size_bytes = static_cast<std::uint64_t>(count(entry, "bytes"));
       row.file_bpw = number(entry, "file_bpw");
       row.matrix_bpw = number(entry, "matrix_bpw");
       row.strict = flag(entry, "strict");
       row.is_reference = flag(entry, "reference");
+      row.is_stored = flag(entry, "stored");
       row.is_baseline = row.name == table.baseline;
       for (const auto& suite : table.suites)
         row.scores.push_back(score_of(entry["scores"].value(suite.name, json::object())));
@@ -148,9 +155,15 @@ class Reader {
     }
   }
 
+  void read_notes() {
+    for (const auto& entry : list(results_, "notes"))
+      out_.notes.push_back(
+          {text_of(entry, "model"), text_of(entry, "suite"), text_of(entry, "text")});
+  }
+
   void read_pairs() {
     for (const auto& entry : list(results_, "pairs")) {
-      evaluate::PairComparison comparison;
+      PairComparison comparison;
       comparison.loss = interval(entry, "loss");
       comparison.kld = interval(entry, "kld");
       comparison.loss_verdict = verdict(entry, "loss");
@@ -160,48 +173,48 @@ class Reader {
         comparison.enough = flag(*kld, "enough");
         comparison.tokens_needed = count(*kld, "tokens_needed");
       }
-      out_.pairs.push_back(
-          {suite(text(entry, "suite")), row(text(entry, "a")), row(text(entry, "b")), comparison});
+      out_.pairs.push_back({suite(text_of(entry, "suite")), row(text_of(entry, "a")),
+                            row(text_of(entry, "b")), comparison});
     }
   }
 
   void read_overlaps() {
     for (const auto& entry : list(results_, "overlap")) {
-      evaluate::Overlap overlap;
-      overlap.calibration = text(entry, "calibration");
-      overlap.suite = text(entry, "suite");
-      overlap.seen = seen(text(entry, "label")).value_or(evaluate::Seen::kNever);
+      Overlap overlap;
+      overlap.calibration = text_of(entry, "calibration");
+      overlap.suite = text_of(entry, "suite");
+      overlap.seen = seen(text_of(entry, "label")).value_or(Seen::kNever);
       overlap.shared_ngrams = number(entry, "shared_ngrams");
       overlap.near_duplicates = count(entry, "near_duplicates");
       overlap.near_duplicate_share = number(entry, "near_duplicate_share");
       overlap.source_auc = number(entry, "source_auc");
       overlap.has_source_auc = overlap.source_auc == overlap.source_auc;  // not NaN
       for (const auto& m : list(entry, "matches"))
-        overlap.matches.push_back({text(m, "suite_place"), text(m, "calibration_place"),
-                                   number(m, "similarity"), text(m, "text")});
+        overlap.matches.push_back({text_of(m, "suite_place"), text_of(m, "calibration_place"),
+                                   number(m, "similarity"), text_of(m, "text")});
       out_.overlaps.push_back(std::move(overlap));
     }
   }
 
   void read_alignments() {
     for (const auto& entry : list(results_, "alignment")) {
-      const auto r = row(text(entry, "model"));
+      const auto r = row(text_of(entry, "model"));
       if (out_.alignments.empty() || out_.alignments.back().row != r)
         out_.alignments.push_back({r, {}});
-      evaluate::Alignment alignment;
-      alignment.suite = text(entry, "suite");
+      Alignment alignment;
+      alignment.suite = text_of(entry, "suite");
       alignment.below_reference = flag(entry, "below_reference");
-      alignment.verdict = text(entry, "verdict");
-      alignment.text = text(entry, "text");
+      alignment.verdict = text_of(entry, "verdict");
+      alignment.text = text_of(entry, "text");
       out_.alignments.back().suites.push_back(std::move(alignment));
     }
   }
 
   void read_continuations() {
     for (const auto& entry : list(results_, "continuations")) {
-      evaluate::Evaluation::Written written;
-      written.suite = suite(text(entry, "suite"));
-      written.row = row(text(entry, "model"));
+      Evaluation::Written written;
+      written.suite = suite(text_of(entry, "suite"));
+      written.row = row(text_of(entry, "model"));
       written.n_prompts = static_cast<std::size_t>(count(entry, "prompts"));
       written.n_tokens = count(entry, "tokens");
       if (const double median = number(entry, "median"); median == median)
@@ -214,16 +227,17 @@ class Reader {
 
   void read_choices() {
     for (const auto& entry : list(results_, "choices")) {
-      evaluate::Evaluation::Choices choices;
-      choices.name = text(entry, "name");
+      Evaluation::Choices choices;
+      choices.name = text_of(entry, "name");
       choices.n_questions = static_cast<std::size_t>(count(entry, "questions"));
       for (const auto& m : list(entry, "models")) {
-        evaluate::ChoiceScore score;
+        ChoiceScore score;
         score.accuracy = interval(m, "accuracy");
         score.accuracy_per_byte = interval(m, "accuracy_per_byte");
         score.agreement = interval(m, "agreement");
         score.gained = count(m, "gained");
         score.lost = count(m, "lost");
+        score.n_not_finite = count(m, "not_finite");
         choices.scores.push_back(score);
       }
       if (choices.scores.size() > out_.table.rows.size()) fail("choice suite", choices.name);
@@ -233,13 +247,61 @@ class Reader {
 
   const json& results_;
   const std::string& place_;
-  evaluate::Evaluation out_;
+  Evaluation out_;
 };
+
+void check_model(const JsonCheck& check, const json& model, const std::string& at) {
+  check.texts(model, at, {"name", "path", "hash"});
+  check.numbers(model, at, {"file_bpw", "matrix_bpw", "mebibytes"});
+  const auto scores = model.find("scores");
+  if (scores == model.end() || !scores->is_object())
+    check.fail(at + "/scores", "this must be an object with one entry a suite");
+  for (const auto& [suite, score] : scores->items()) {
+    const std::string place = at + "/scores/" + suite;
+    if (!score.is_object()) check.fail(place, "this must be an object");
+    check.numbers(score, place, {"tokens", "kld_p90", "kld_p99", "kld_max", "rms_delta_p"});
+    check.intervals(score, place, {"loss", "kld", "same_top", "gap_recovery"});
+  }
+}
 
 }  // namespace
 
-evaluate::Evaluation evaluation_of(const json& results, const std::string& place) {
+json parse_results(const std::string& text, const std::string& place) {
+  json results = parse_json(text, place, kMakeResults);
+  const JsonCheck check(place, kMakeResults);
+  if (!results.is_object()) check.fail("", "this is not what eval prints: an object was expected");
+  if (const auto format = results.find("format");
+      format != results.end() &&
+      (!format->is_number_integer() || format->get<std::int64_t>() > kFormat))
+    throw bad_input("these results are of a newer format than this program knows", place,
+                    "use the spectralquant that made them, or a newer one");
+  const auto both = [&](const json& entry, const std::string& at) {
+    check.texts(entry, at, {"model", "suite"});
+  };
+  check.each(results, "", "suites", true, [&](const json& suite, const std::string& at) {
+    check.texts(suite, at, {"name", "file", "protocol"});
+  });
+  check.each(results, "", "models", true,
+             [&](const json& model, const std::string& at) { check_model(check, model, at); });
+  check.each(results, "", "notes", false, [&](const json& note, const std::string& at) {
+    check.texts(note, at, {"model", "suite", "text"});
+  });
+  check.each(results, "", "pairs", false, [&](const json& pair, const std::string& at) {
+    check.texts(pair, at, {"suite", "a", "b"});
+  });
+  check.each(results, "", "overlap", false, [&](const json& overlap, const std::string& at) {
+    check.texts(overlap, at, {"calibration", "suite", "label"});
+  });
+  for (const char* key : {"alignment", "continuations", "details"})
+    check.each(results, "", key, false, both);
+  check.each(results, "", "choices", false, [&](const json& choices, const std::string& at) {
+    check.texts(choices, at, {"name"});
+  });
+  return results;
+}
+
+Evaluation evaluation_of(const json& results, const std::string& place) {
   return Reader(results, place).read();
 }
 
-}  // namespace spectralquant::publish
+}  // namespace spectralquant::evaluate
