@@ -1,7 +1,8 @@
 // What the solver reaches and how long it takes.
 //
 //   bench_solver [--type T] [--batched] [--threads N] [--rounds N] [--sweeps N] [--radius N]
-//     synthetic matrices with correlated moments; --batched: the solver of accelerators, on the host
+//     synthetic matrices with correlated moments
+//     --batched: the solver of accelerators, on the host
 //   bench_solver … FOLDER NAME ROWS COLS
 //     FOLDER/NAME.{w,h}[.g][.c,.f]: raw float32
 //

@@ -28,7 +28,8 @@ SUITES = ["heldout120", "convergence60"]
 MIXES = ["IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q6_K"]
 TEXT_FILE = None
 TEXT = ["--calibration", str(ROOT / "suites/calibration.jsonl"), "self:65536"]
-# Stock tools spin on shared cores otherwise; one thread also makes their results the same on every machine.
+# Otherwise stock tools busy-wait on shared cores. One thread also makes their results the same on
+# every machine.
 STOCK_ENVIRONMENT = dict(os.environ, OMP_WAIT_POLICY="passive")
 
 

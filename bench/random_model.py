@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Writes a GGUF of random BF16 weights with the shape of Qwen3.5-0.8B (752 M parameters, tied head of 248,320 tokens), for measuring speed and memory.
+"""Writes a GGUF of random BF16 weights with the shape of Qwen3.5-0.8B, for measuring speed and memory.
+
+752 M parameters, tied head of 248,320 tokens.
 
     bench/random_model.py OUT.gguf [SEED]        needs numpy
 

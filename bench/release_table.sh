@@ -1,20 +1,26 @@
 #!/usr/bin/env bash
-# The published table of Qwen3.5-0.8B, measured again on the files of a folder and printed beside the published figures.
+# Measures the published table of Qwen3.5-0.8B again, on the files of a folder, and prints it beside
+# the published figures.
 #
 #   bench/release_table.sh MODEL_DIR [OPTION OF spectralquant quantize ...]
 #
-# MODEL_DIR holds the original and whatever quants of it there are. Files are told by their names, upper or lower case:
+# MODEL_DIR holds the original and quantizations of it. Files are recognised by their names, in upper
+# or lower case:
 #   *BF16*.gguf                the original (else *F16*, *F32*); needed
 #   *UD-Q4_K_XL*.gguf          dynamic mix; only scored when it is there
 #   *spectral*.gguf            a published spectral file; only scored when it is there
-#   *IQ4_NL* *IQ4_XS* *Q4_K_M* *Q4_K_S*   mixes of public repositories; made with llama-quantize and an imatrix when missing
+#   *IQ4_NL* *IQ4_XS* *Q4_K_M* *Q4_K_S*
+#                              mixes of public repositories; when missing, made with llama-quantize
+#                              and an imatrix
 #   *pure*Q4_K_M*.gguf         pure Q4_K_M without imatrix; made when missing
-#   convergence60.jsonl heldout120.jsonl  suites to use instead of this project's
+#   convergence60.jsonl heldout120.jsonl
+#                              suites to use instead of this project's
 #   c4*.jsonl, c4*.txt         scored as 64 windows of 256 tokens when it is there
-# What is made goes to OUT (default: out/release-table) and is kept for the next run. It is calibrated on CALIBRATION (default:
-# "suites/calibration.jsonl self:65536"), the imatrix as well.
+# Files that are made go to OUT (default: out/release-table) and are kept for the next run. They, and
+# the imatrix, are calibrated on CALIBRATION (default: "suites/calibration.jsonl self:65536").
 #
-# Needs spectralquant (SPECTRALQUANT, default build/release/bin/spectralquant) and python3; llama-quantize when it is on the PATH.
+# Needs spectralquant (SPECTRALQUANT, default build/release/bin/spectralquant) and python3;
+# llama-quantize if it is on the PATH.
 set -euo pipefail
 shopt -s nullglob nocaseglob
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Time to score a candidate against its original, beside llama-perplexity --kl-divergence: same files, text, windows and threads.
+# Time to score a candidate against its original, beside llama-perplexity --kl-divergence: same
+# files, text, windows and threads.
 #
 #   bench/scoring_speed.sh ORIGINAL.gguf CANDIDATE.gguf TEXT [THREADS [RUNS]]
 #
-# llama-perplexity needs two runs, one that stores the original's probabilities and one that compares; both are timed. Runs take turns,
-# so that a disturbance meets both programs. On a busy machine the processor time is the figure to look at.
-# Needs llama-perplexity on the PATH and spectralquant (SPECTRALQUANT, default build/release/bin/spectralquant).
+# llama-perplexity needs two runs, one that stores the original's probabilities and one that compares;
+# both are timed. The programs take turns, so that a disturbance affects both. On a busy machine, look
+# at the processor time.
+# Needs llama-perplexity on the PATH and spectralquant (SPECTRALQUANT, default
+# build/release/bin/spectralquant).
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 sq=${SPECTRALQUANT:-$here/build/release/bin/spectralquant}

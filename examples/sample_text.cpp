@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/printable.h"
 #include "spectralquant/model/sampling.h"
 #include "spectralquant/text/tokenizer.h"
 
@@ -15,7 +16,11 @@ int main(int argc, char** argv) try {
   const auto windows = model::sample(
       model, 2,
       {.window_tokens = 48, .temperature = 1.2, .seed = 1, .first_token = tokenizer.eos()});
-  for (const auto& window : windows) std::printf("---\n%s\n", tokenizer.decode(window).c_str());
+  for (const auto& window : windows) {
+    const auto text =
+        spectralquant::printable(tokenizer.decode(window), spectralquant::Breaks::kKept);
+    std::printf("---\n%s\n", text.c_str());
+  }
   return 0;
 } catch (const spectralquant::Error& error) {
   std::fprintf(stderr, "%s\n", error.what());

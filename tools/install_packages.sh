@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building needs; prints nothing when all are there.
-#   tools/install_packages.sh [--tests] [--page]      --tests: also those of the test suite; --page: also node and Chromium, for the report's page
+#   tools/install_packages.sh [--tests] [--page]
+#       --tests: also those of the test suite
+#       --page:  also node and Chromium, for the report's page
 set -euo pipefail
 
 packages=(
   g++ cmake ninja-build                 # compiler and build
-  libtorch-dev libgloo-dev libopenblas0-pthread  # the engine, headers of what connects its processes, and a BLAS that is about 100 times faster than the reference one
+  libtorch-dev                          # the engine
+  libgloo-dev                           # headers of what connects its processes
+  libopenblas0-pthread                  # a BLAS about 100 times as fast as the reference one
   libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev
 )
 
 page=
 for option in "$@"; do
   case $option in
-    --tests) packages+=(libgtest-dev libgmock-dev librapidcheck-dev) ;;
+    --tests) packages+=(libgtest-dev libgmock-dev librapidcheck-dev clang-format) ;;
     --page)
       page=yes
       command -v npm >/dev/null || packages+=(nodejs npm)

@@ -2,11 +2,11 @@
 // those files.
 //
 // Against any llama.cpp install with ggml headers:
-//   g++ -std=c++20 -O2 tools/make_codec_golden.cpp -I PREFIX/include -L PREFIX/lib -lggml-base -o
-//   make_codec_golden ./make_codec_golden tests/golden/codec
+//   g++ -std=c++20 -O2 tools/make_codec_golden.cpp -I PREFIX/include -L PREFIX/lib -lggml-base
+//   ./a.out tests/golden/codec
 //
-// Numbers come from an own integer generator, so the same files result everywhere. README.md there
-// says what each holds.
+// The numbers come from a generator of its own, so that the files are the same everywhere.
+// README.md there says what each holds.
 #include <ggml.h>
 
 #include <cmath>

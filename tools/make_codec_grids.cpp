@@ -6,8 +6,8 @@
 // signs, are decoded by ggml and read off.
 //
 // Against any llama.cpp install with ggml headers:
-//   g++ -std=c++20 -O2 tools/make_codec_grids.cpp -I PREFIX/include -L PREFIX/lib -lggml-base -o
-//   make_codec_grids ./make_codec_grids spectralquant/gguf/codec
+//   g++ -std=c++20 -O2 tools/make_codec_grids.cpp -I PREFIX/include -L PREFIX/lib -lggml-base
+//   ./a.out spectralquant/gguf/codec
 #include <ggml.h>
 
 #include <cstdint>

@@ -70,10 +70,10 @@ void gather(const Arguments& arguments, const distribute::Group& group) {
     console.say("wrote      " + arguments.imatrix);
   }
   if (arguments.common.json) {
-    fmt::print("{}\n", nlohmann::json{{"matrices", signals.matrices.size()},
-                                      {"tokens", signals.n_tokens},
-                                      {"text_hash", signals.text_hash}}
-                           .dump(2));
+    const nlohmann::json out = {{"matrices", signals.matrices.size()},
+                                {"tokens", signals.n_tokens},
+                                {"text_hash", signals.text_hash}};
+    print_document(out.dump(2) + "\n");
   }
 }
 
@@ -100,7 +100,8 @@ void add_calibrate(CLI::App& app) {
       ->type_name("FILE");
   add_calibration(*verb, arguments->calibration);
   verb->add_flag("--output-moments", arguments->output_moments,
-                 "also what the output distribution feels of each matrix (one backward pass)");
+                 "also moments of output gradients: how the output distribution depends on each "
+                 "matrix (one backward pass)");
   verb->add_flag("--force", arguments->overwrite, "replace existing files");
   add_common(*verb, arguments->common, true);
   verb->footer(

@@ -55,6 +55,9 @@ void put(fmt::format_string<Parts...> text, Parts&&... parts) {
 
 }  // namespace
 
+// The caller sees at the end whether all of it was written (main.cpp).
+void print_document(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
 Console::Console(bool quiet)
     : quiet_(quiet), terminal_(isatty(STDERR_FILENO)), color_(has_color(STDERR_FILENO)) {}
 
@@ -117,7 +120,8 @@ void Console::draw_bar(const ProgressEvent& event) {
   const std::string head = fmt::format("{:<10} ", event.phase);
   std::string tail = fmt::format(" {:3.0f}%  {}", 100 * share, rate_and_eta(event));
   const int room = width() - static_cast<int>(head.size() + tail.size()) - kCells - 3;
-  if (room > 8 && !event.item.empty()) tail += "  " + std::string(event.item.substr(0, room));
+  if (room > 8 && !event.item.empty())
+    tail += fmt::format("  {}", beginning_of(printable(event.item), room));
   put("\r\x1b[K{}{}{}", head, bar, tail);
   bar_shown_ = true;
 }
@@ -129,7 +133,8 @@ void Console::print_line(const ProgressEvent& event, bool finished) {
         human_seconds(seconds));
   } else {
     put("{:<10} {:3.0f}%  {}  {}\n", event.phase,
-        event.total ? 100.0 * event.done / event.total : 0.0, rate_and_eta(event), event.item);
+        event.total ? 100.0 * event.done / event.total : 0.0, rate_and_eta(event),
+        printable(event.item));
   }
 }
 
@@ -142,7 +147,7 @@ void Console::clear_bar() {
 void Console::say(const std::string& line) {
   if (quiet_) return;
   clear_bar();
-  put("{}\n", line);
+  put("{}\n", printable(line));
 }
 
 void Console::print_error(const Error& error) {

@@ -1,12 +1,37 @@
 #pragma once
+#include <fmt/format.h>
+
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/printable.h"
 #include "spectralquant/core/progress.h"
 
 namespace spectralquant::cli {
+
+/// Writes a result that is complete as it is, JSON or a drawn table, to stdout.
+void print_document(const std::string& text);
+
+/// An argument of print() as it is shown: texts by printable(), all else as it is.
+template <typename Part>
+decltype(auto) shown(const Part& part) {
+  if constexpr (std::is_convertible_v<const Part&, std::string_view>)
+    return printable(part);
+  else
+    return (part);
+}
+
+/// Writes a result to stdout: print("{}: {} blocks\n", name, n).
+///
+/// Names and values from files cannot command the terminal or break lines; the format can.
+template <typename... Parts>
+void print(fmt::format_string<decltype(shown(std::declval<const Parts&>()))...> format,
+           const Parts&... parts) {
+  print_document(fmt::format(format, shown(parts)...));
+}
 
 /// Words for people, on stderr: a bar with rate and ETA on a terminal, plain lines elsewhere.
 class Console {
@@ -18,7 +43,7 @@ class Console {
   /// on the way out.
   Progress progress();
 
-  /// A line of its own; a bar being drawn steps aside.
+  /// A line of its own, printable(); a bar being drawn steps aside.
   void say(const std::string& line);
   void print_error(const Error& error);
 

@@ -64,13 +64,13 @@ void run(Arguments& arguments) {
     console.say("warning    results are not kept for the next run: " + evaluation.cache_problem);
   if (markdown_file) markdown_file->finish({evaluate::to_markdown(evaluation)});
   if (arguments.common.json)
-    fmt::print("{}", evaluate::to_json(evaluation));
+    print_document(evaluate::to_json(evaluation));
   else if (arguments.csv)
-    fmt::print("{}", evaluate::to_csv(evaluation));
+    print_document(evaluate::to_csv(evaluation));
   else if (arguments.markdown)
-    fmt::print("{}", evaluate::to_markdown(evaluation));
+    print_document(evaluate::to_markdown(evaluation));
   else
-    fmt::print("{}", evaluate::to_terminal(evaluation, stdout_width(), stdout_has_color()));
+    print_document(evaluate::to_terminal(evaluation, stdout_width(), stdout_has_color()));
 }
 
 }  // namespace

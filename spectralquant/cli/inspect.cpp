@@ -102,56 +102,54 @@ json to_json(const gguf::File& file, const gguf::Inventory& inventory, const Val
 
 void print_values(const Values& values) {
   if (values.n_not_finite > 0)
-    fmt::print("not finite: {} ({} {} in {} {})\n", values.first, values.n_not_finite,
-               values.n_not_finite == 1 ? "value" : "values", values.n_tensors_not_finite,
-               values.n_tensors_not_finite == 1 ? "tensor" : "tensors");
-  for (const std::string& text : values.zeros) fmt::print("zeros: {}\n", text);
+    print("not finite: {} ({} {} in {} {})\n", values.first, values.n_not_finite,
+          values.n_not_finite == 1 ? "value" : "values", values.n_tensors_not_finite,
+          values.n_tensors_not_finite == 1 ? "tensor" : "tensors");
+  for (const std::string& text : values.zeros) print("zeros: {}\n", text);
 }
 
 void print_verdict(const gguf::Inventory& inventory) {
   const auto type = gguf::traits(inventory.matrix_type).name;
   if (inventory.strict) {
-    fmt::print(
+    print(
         "strict {}: yes, every matrix; {} tensors stay in floating point by rule (norms, conv1d, "
         "biases)\n",
         type, inventory.kept.size());
     return;
   }
-  fmt::print("strict {}: no\n", type);
+  print("strict {}: no\n", type);
   constexpr std::size_t kShown = 12;
   for (std::size_t i = 0; i < std::min(kShown, inventory.violations.size()); ++i)
-    fmt::print("  {}\n", inventory.violations[i]);
+    print("  {}\n", inventory.violations[i]);
   if (inventory.violations.size() > kShown)
-    fmt::print("  and {} more\n", inventory.violations.size() - kShown);
+    print("  and {} more\n", inventory.violations.size() - kShown);
 }
 
 void print_file(const gguf::File& file, const gguf::Inventory& inventory, const Values& values,
                 const Arguments& arguments) {
-  fmt::print("{}\n", file.path());
-  fmt::print("GGUF v{}, {}, {}\n", file.version(),
-             file.architecture().empty() ? "no architecture" : file.architecture(),
-             human_bytes(inventory.file_bytes));
-  if (file.paths().size() > 1) fmt::print("{} files\n", file.paths().size());
-  fmt::print("{} tensors, {} parameters, {:.2f} bits a weight ({:.2f} in matrices)\n\n",
-             file.tensors().size(), inventory.n_values, inventory.file_bpw, inventory.matrix_bpw);
+  print("{}\n", file.path());
+  print("GGUF v{}, {}, {}\n", file.version(),
+        file.architecture().empty() ? "no architecture" : file.architecture(),
+        human_bytes(inventory.file_bytes));
+  if (file.paths().size() > 1) print("{} files\n", file.paths().size());
+  print("{} tensors, {} parameters, {:.2f} bits a weight ({:.2f} in matrices)\n\n",
+        file.tensors().size(), inventory.n_values, inventory.file_bpw, inventory.matrix_bpw);
   for (const auto& [type, per] : inventory.types)
-    fmt::print("{:<8} {:>5} tensors {:>13} parameters {:>12}\n", gguf::traits(type).name,
-               per.n_tensors, per.n_values, human_bytes(per.size_bytes));
-  fmt::print("\n");
+    print("{:<8} {:>5} tensors {:>13} parameters {:>12}\n", gguf::traits(type).name, per.n_tensors,
+          per.n_values, human_bytes(per.size_bytes));
+  print("\n");
   if (arguments.tensors) {
     for (const auto& tensor : file.tensors())
-      fmt::print("{:<36} {:<6} {}\n", tensor.name, gguf::traits(tensor.type).name,
-                 tensor.shape_text());
-    fmt::print("\n");
+      print("{:<36} {:<6} {}\n", tensor.name, gguf::traits(tensor.type).name, tensor.shape_text());
+    print("\n");
   }
   if (arguments.metadata) {
     for (const auto& [key, value] : file.metadata().items())
-      fmt::print("{} = {}\n", key, value.to_display());
-    fmt::print("\n");
+      print("{} = {}\n", key, value.to_display());
+    print("\n");
   }
   print_values(values);
-  for (const std::string& text : load_problems(file))
-    fmt::print("llama.cpp refuses it: {}\n", text);
+  for (const std::string& text : load_problems(file)) print("llama.cpp refuses it: {}\n", text);
   print_verdict(inventory);
 }
 
@@ -182,18 +180,18 @@ void print_difference(const gguf::Difference& difference) {
     return side ? *side : std::string("(absent)");
   };
   for (const auto& key : difference.keys)
-    fmt::print("{}: {} -> {}\n", key.key, text(key.left), text(key.right));
+    print("{}: {} -> {}\n", key.key, text(key.left), text(key.right));
   for (const auto& t : difference.tensors) {
     if (t.same_layout()) {
-      fmt::print("{}: {}, {} of {} blocks differ ({:.2f}%)\n", t.name, *t.left,
-                 t.n_blocks_different, t.n_blocks, 100.0 * t.n_blocks_different / t.n_blocks);
+      print("{}: {}, {} of {} blocks differ ({:.2f}%)\n", t.name, *t.left, t.n_blocks_different,
+            t.n_blocks, 100.0 * t.n_blocks_different / t.n_blocks);
     } else {
-      fmt::print("{}: {} -> {}\n", t.name, text(t.left), text(t.right));
+      print("{}: {} -> {}\n", t.name, text(t.left), text(t.right));
     }
   }
-  fmt::print("{} keys and {} tensors are the same, {} keys and {} tensors differ\n",
-             difference.n_keys_equal, difference.n_tensors_equal, difference.keys.size(),
-             difference.tensors.size());
+  print("{} keys and {} tensors are the same, {} keys and {} tensors differ\n",
+        difference.n_keys_equal, difference.n_tensors_equal, difference.keys.size(),
+        difference.tensors.size());
 }
 
 void run(const Arguments& arguments) {
@@ -208,16 +206,17 @@ void run(const Arguments& arguments) {
     const auto second = gguf::File::open(arguments.files[1]);
     const auto difference = gguf::compare(first, second);
     if (arguments.common.json)
-      fmt::print("{}\n", to_json(difference).dump(2, ' ', false, json::error_handler_t::replace));
+      print_document(to_json(difference).dump(2, ' ', false, json::error_handler_t::replace) +
+                     "\n");
     else
       print_difference(difference);
     return;
   }
   const Values values = look_at_values(first, arguments.common);
   if (arguments.common.json)
-    fmt::print(
-        "{}\n",
-        to_json(first, inventory, values).dump(2, ' ', false, json::error_handler_t::replace));
+    print_document(
+        to_json(first, inventory, values).dump(2, ' ', false, json::error_handler_t::replace) +
+        "\n");
   else
     print_file(first, inventory, values, arguments);
   if (arguments.strict && (!inventory.strict || values.n_not_finite > 0))

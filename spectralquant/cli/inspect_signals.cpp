@@ -21,7 +21,8 @@ void check(const InspectSignals& arguments) {
   };
   if (!arguments.reference.empty()) return;
   if (!arguments.candidates.empty())
-    refuse("files to weigh the errors of, but no original", "add --reference MODEL.gguf");
+    refuse("the errors of files cannot be weighed without the original",
+           "add --reference MODEL.gguf");
   if (!arguments.measure.sources.empty())
     refuse("nothing to measure without an original", "add --reference MODEL.gguf");
 }
@@ -53,7 +54,7 @@ void add_inspect_signals(CLI::App& verb, InspectSignals& arguments) {
                 "with --json: every eigenvalue, not only a curve")
       ->needs(signals)
       ->group(group);
-  verb.add_option("--top", arguments.n_rows, "matrices shown, the dearest first; 0: all")
+  verb.add_option("--top", arguments.n_rows, "matrices shown, most expensive first; 0: all")
       ->capture_default_str()
       ->needs(signals)
       ->group(group);
@@ -84,9 +85,9 @@ void inspect_signals(const InspectSignals& arguments, const CommonOptions& commo
     spectra::measure(report, model, variants, text.windows, text.description, console.progress());
   }
   if (common.json)
-    fmt::print("{}", spectra::to_json(report, arguments.eigenvalues));
+    print_document(spectra::to_json(report, arguments.eigenvalues));
   else
-    fmt::print("{}", spectra::to_terminal(report, arguments.n_rows, stdout_has_color()));
+    print_document(spectra::to_terminal(report, arguments.n_rows, stdout_has_color()));
 }
 
 }  // namespace spectralquant::cli

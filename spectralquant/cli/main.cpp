@@ -7,10 +7,12 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <sstream>
 
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/printable.h"
 #include "spectralquant/core/version.h"
 
 namespace {
@@ -77,7 +79,11 @@ int main(int argc, char** argv) {
     flush_results();
     return kDone;
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
+    // its messages quote arguments, and those can be names of files that others chose
+    std::ostringstream out, words;
+    const int code = app.exit(error, out, words);
+    cli::print_document(out.str());
+    std::fputs(printable(words.str(), Breaks::kKept).c_str(), stderr);
     // a verb that prints its verdict and sets the code
     if (dynamic_cast<const CLI::RuntimeError*>(&error)) return code;
     return code == 0 ? kDone : kWrongUsage;

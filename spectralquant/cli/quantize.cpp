@@ -86,18 +86,18 @@ void print_plan(const Arguments& arguments) {
                                 {"from", gguf::traits(tensor.source->type).name},
                                 {"to", gguf::traits(tensor.type).name}});
     }
-    fmt::print("{}\n", out.dump(2));
+    print_document(out.dump(2) + "\n");
     return;
   }
   for (const auto& tensor : plan.tensors) {
-    fmt::print("{:<34} {:>18}  {:>5} -> {}\n", tensor.source->name, tensor.source->shape_text(),
-               gguf::traits(tensor.source->type).name, gguf::traits(tensor.type).name);
+    print("{:<34} {:>18}  {:>5} -> {}\n", tensor.source->name, tensor.source->shape_text(),
+          gguf::traits(tensor.source->type).name, gguf::traits(tensor.type).name);
   }
-  fmt::print("\noutput       {}, {:.2f} bits a weight in all, {:.2f} in matrices\n",
-             human_bytes(estimate.output_bytes), estimate.file_bpw, estimate.matrix_bpw);
-  fmt::print("calibration  about {} tokens\n", estimate.calibration_tokens);
-  fmt::print("peak memory  about {}\n", human_bytes(estimate.peak_memory_bytes));
-  fmt::print("time         about {}\n", human_seconds(estimate.seconds));
+  print("\noutput       {}, {:.2f} bits a weight in all, {:.2f} in matrices\n",
+        human_bytes(estimate.output_bytes), estimate.file_bpw, estimate.matrix_bpw);
+  print("calibration  about {} tokens\n", estimate.calibration_tokens);
+  print("peak memory  about {}\n", human_bytes(estimate.peak_memory_bytes));
+  print("time         about {}\n", human_seconds(estimate.seconds));
 }
 
 /// "strict Q4_K", or why not.
@@ -157,7 +157,7 @@ void run(Arguments& arguments) {
     const auto report = pipeline::quantize_file(options, console.progress());
     if (!group.leads()) return;
     say_result(console, options, report);
-    if (arguments.common.json) fmt::print("{}\n", pipeline::report_json(options, report));
+    if (arguments.common.json) print_document(pipeline::report_json(options, report) + "\n");
   });
 }
 

@@ -26,15 +26,15 @@ struct Arguments {
 void deliver(const Arguments& arguments, const std::string& text,
              const std::vector<std::string>& inputs) {
   if (arguments.output.empty()) {
-    fmt::print("{}", text);
+    print_document(text);
     return;
   }
   gguf::PartialFile(arguments.output, arguments.overwrite, inputs).finish({text});
   Console(arguments.common.quiet)
       .say(fmt::format("wrote      {}  {}", arguments.output, human_bytes(text.size())));
   if (arguments.common.json)
-    fmt::print("{}\n",
-               nlohmann::json{{"output", arguments.output}, {"bytes", text.size()}}.dump(2));
+    print_document(nlohmann::json{{"output", arguments.output}, {"bytes", text.size()}}.dump(2) +
+                   "\n");
 }
 
 void run_report(const Arguments& arguments) {

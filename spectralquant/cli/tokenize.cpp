@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/cli/common.h"
+#include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/core/error.h"
 #include "spectralquant/gguf/file.h"
@@ -42,11 +43,11 @@ void run(const Arguments& arguments) {
     if (arguments.pieces) {
       for (auto id : ids) out["pieces"].push_back(tokenizer.decode({id}));
     }
-    fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    print_document(out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   } else if (arguments.pieces) {
-    for (auto id : ids) fmt::print("{:7} '{}'\n", id, tokenizer.decode({id}));
+    for (auto id : ids) print("{:7} '{}'\n", id, tokenizer.decode({id}));
   } else {
-    fmt::print("[{}]\n", fmt::join(ids, ", "));
+    print("[{}]\n", fmt::join(ids, ", "));
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "spectralquant/core/printable.h"
+
 namespace spectralquant {
 namespace {
 
@@ -14,19 +16,23 @@ std::string join(const std::string& problem, const std::string& place, const std
 
 }  // namespace
 
+// The texts quote names and values of files: each becomes printable, on one line.
 Error::Error(ErrorCode code, std::string problem, std::string place, std::string fix)
-    : std::runtime_error(join(problem, place, fix)),
+    : std::runtime_error(join(printable(problem), printable(place), printable(fix))),
       code_(code),
-      problem_(std::move(problem)),
-      place_(std::move(place)),
-      fix_(std::move(fix)) {}
+      problem_(printable(problem)),
+      place_(printable(place)),
+      fix_(printable(fix)) {}
 
 Error bad_input(std::string problem, std::string place, std::string fix) {
   return Error(ErrorCode::kBadInput, std::move(problem), std::move(place), std::move(fix));
 }
 
 std::string without_backtrace(const std::string& what) {
-  return what.substr(0, what.find("\nException raised from"));
+  std::string text = what.substr(0, what.find("\nException raised from"));
+  text.erase(text.find_last_not_of('\n') + 1);
+  for (std::size_t at; (at = text.find('\n')) != std::string::npos;) text.replace(at, 1, "; ");
+  return text;
 }
 
 }  // namespace spectralquant

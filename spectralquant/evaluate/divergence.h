@@ -44,8 +44,8 @@ Divergence diverge_fused(const Predictions& p, const Predictions* q, const torch
 
 /// Compares with predictions that were stored in 16 bits, as llama-perplexity does: tokens of
 /// log p ≤ −16 do not count, and probabilities are taken as they are stored, their sum being 1 but
-/// for rounding. Only a slice of q's logits exists at a time. On the CPU by the fused way, elsewhere
-/// by the plain one.
+/// for rounding. Only a slice of q's logits exists at a time. On the CPU by the fused way,
+/// elsewhere by the plain one.
 ///
 /// Shapes   p: one row a position, V levels each; q: logits of V tokens; targets: int64 [n].
 Divergence diverge(const std::vector<StoredRow>& p, const Predictions& q,

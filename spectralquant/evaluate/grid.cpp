@@ -5,6 +5,9 @@
 
 #include <algorithm>
 
+#include "spectralquant/core/markdown_text.h"
+#include "spectralquant/core/printable.h"
+
 namespace spectralquant::evaluate {
 namespace {
 
@@ -23,7 +26,7 @@ std::vector<std::vector<std::string>> starred(const Grid& grid) {
   for (const auto& row : grid.rows) {
     rows.emplace_back();
     for (std::size_t c = 0; c < row.size(); ++c)
-      rows.back().push_back(row[c].text + (row[c].best ? "*" : has_star[c] ? " " : ""));
+      rows.back().push_back(printable(row[c].text) + (row[c].best ? "*" : has_star[c] ? " " : ""));
   }
   return rows;
 }
@@ -37,8 +40,12 @@ std::string aligned(const std::string& text, std::size_t width, bool left) {
 
 std::string draw_terminal(const Grid& grid, int width, bool color) {
   const auto rows = starred(grid);
+  std::vector<std::string> head;
   std::vector<std::size_t> widths;
-  for (const auto& cell : grid.head) widths.push_back(display_width(cell));
+  for (const auto& cell : grid.head) {
+    head.push_back(printable(cell));
+    widths.push_back(display_width(head.back()));
+  }
   for (const auto& row : rows)
     for (std::size_t c = 0; c < row.size(); ++c)
       widths[c] = std::max(widths[c], display_width(row[c]));
@@ -47,7 +54,8 @@ std::string draw_terminal(const Grid& grid, int width, bool color) {
   };
   std::string out;
   if (!grid.title.empty())
-    out += fmt::format("{}{}{}\n", color ? "\x1b[1m" : "", grid.title, color ? "\x1b[0m" : "");
+    out += fmt::format("{}{}{}\n", color ? "\x1b[1m" : "", printable(grid.title),
+                       color ? "\x1b[0m" : "");
   std::size_t first = 1;
   while (first < widths.size()) {
     std::size_t last = first, used = widths[0];
@@ -61,7 +69,7 @@ std::string draw_terminal(const Grid& grid, int width, bool color) {
       text.erase(text.find_last_not_of(' ') + 1);
       return text;
     };
-    out += fmt::format("{}{}{}\n", color ? "\x1b[2m" : "", line(grid.head), color ? "\x1b[0m" : "");
+    out += fmt::format("{}{}{}\n", color ? "\x1b[2m" : "", line(head), color ? "\x1b[0m" : "");
     for (const auto& row : rows) out += line(row) + "\n";
     first = last;
     if (first < widths.size()) out += "\n";
@@ -74,8 +82,10 @@ std::string draw_markdown(const Grid& grid) {
     return fmt::format("| {} |\n", fmt::join(cells, " | "));
   };
   std::string out;
-  if (!grid.title.empty()) out += fmt::format("**{}**\n\n", grid.title);
-  out += line(grid.head);
+  if (!grid.title.empty()) out += fmt::format("**{}**\n\n", markdown_text(grid.title));
+  std::vector<std::string> head;
+  for (const auto& cell : grid.head) head.push_back(markdown_text(cell));
+  out += line(head);
   out += "|---|";
   for (std::size_t c = 1; c < grid.head.size(); ++c)
     out += std::find(grid.left.begin(), grid.left.end(), c) != grid.left.end() ? "---|" : "---:|";
@@ -83,11 +93,7 @@ std::string draw_markdown(const Grid& grid) {
   for (const auto& row : grid.rows) {
     std::vector<std::string> cells;
     for (const auto& cell : row) {
-      std::string text;
-      for (const char c : cell.text) {
-        if (c == '|') text += '\\';
-        text += c;
-      }
+      const std::string text = markdown_text(cell.text);
       cells.push_back(cell.best ? "**" + text + "**" : text);
     }
     out += line(cells);

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "spectralquant/core/markdown_text.h"
+#include "spectralquant/core/printable.h"
+
 namespace spectralquant::evaluate {
 namespace {
 
@@ -153,14 +156,14 @@ std::vector<std::string> notes_of(const Evaluation& e) {
   return lines;
 }
 
-std::string legend(const Evaluation& e) {
+/// `baseline`: its name as the printed form shows names.
+std::string legend(const Evaluation& e, const std::string& baseline) {
   const auto& table = e.table;
   std::string text =
       "loss: mean nats per token. KLD: mean KL(reference ‖ model) in nats per token. BPW: bits per "
       "weight of the whole file.";
-  if (!table.baseline.empty())
-    text +=
-        fmt::format(" Gap recovery: ({0} − model) / ({0} − reference) in loss.", table.baseline);
+  if (!baseline.empty())
+    text += fmt::format(" Gap recovery: ({0} − model) / ({0} − reference) in loss.", baseline);
   text += " Intervals: 95 % bootstrap over documents or windows.";
   const auto is_below = [](const Row& row) {
     return std::any_of(row.scores.begin(), row.scores.end(),
@@ -171,8 +174,9 @@ std::string legend(const Evaluation& e) {
   return text + "\n";
 }
 
-std::string csv_cell(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+std::string csv_cell(const std::string& name) {
+  const std::string text = printable(name);
+  if (text.find_first_of(",\"") == std::string::npos) return text;
   std::string out = "\"";
   for (char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
   return out + "\"";
@@ -183,9 +187,9 @@ std::string csv_cell(const std::string& text) {
 std::string to_terminal(const Evaluation& e, int width, bool color) {
   std::string out;
   for (const auto& grid : grids_of(e)) out += draw_terminal(grid, width, color) + "\n";
-  for (const auto& line : verdicts_of(e)) out += line + "\n\n";
-  for (const auto& line : notes_of(e)) out += line + "\n\n";
-  return out + "* best candidate of a column. " + legend(e);
+  for (const auto& line : verdicts_of(e)) out += printable(line) + "\n\n";
+  for (const auto& line : notes_of(e)) out += printable(line) + "\n\n";
+  return out + "* best candidate of a column. " + legend(e, printable(e.table.baseline));
 }
 
 std::string to_markdown(const Evaluation& e) {
@@ -193,9 +197,9 @@ std::string to_markdown(const Evaluation& e) {
   for (const auto& grid : grids_of(e)) out += draw_markdown(grid) + "\n";
   auto lines = verdicts_of(e);
   for (auto& line : notes_of(e)) lines.push_back(std::move(line));
-  for (const auto& line : lines) out += "- " + line + "\n";
+  for (const auto& line : lines) out += "- " + markdown_text(line) + "\n";
   if (!lines.empty()) out += "\n";
-  return out + "Bold: best candidate of a column. " + legend(e);
+  return out + "Bold: best candidate of a column. " + legend(e, markdown_text(e.table.baseline));
 }
 
 std::string to_csv(const Evaluation& e) {

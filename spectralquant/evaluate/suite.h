@@ -61,8 +61,8 @@ struct Suite {
 /// "document" or "window": what a unit of the bootstrap is.
 std::string_view unit_name(Protocol protocol);
 
-/// Windows of n tokens as llama-perplexity scores them. It puts BOS over the first token of each, if
-/// the model adds one, and counts the predictions made at positions n/2 to n − 2, that is of the
+/// Windows of n tokens as llama-perplexity scores them. It puts BOS over the first token of each,
+/// if the model adds one, and counts the predictions made at positions n/2 to n − 2, that is of the
 /// tokens n/2 + 1 to n − 1.
 std::vector<Item> as_stock_windows(std::vector<std::vector<text::TokenId>> windows,
                                    const text::Tokenizer& tokenizer);

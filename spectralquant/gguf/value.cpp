@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/utf8.h"
 
 namespace spectralquant::gguf {
 namespace {
@@ -154,21 +155,10 @@ ValueExtent find_extent(ValueType type, std::string_view bytes) {
 }
 
 bool is_utf8(std::string_view text) {
-  const auto* p = reinterpret_cast<const unsigned char*>(text.data());
-  for (std::size_t i = 0; i < text.size();) {
-    const unsigned char lead = p[i];
-    const std::size_t n = lead < 0x80                   ? 1
-                          : lead >= 0xc2 && lead < 0xe0 ? 2
-                          : (lead & 0xf0) == 0xe0       ? 3
-                          : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                        : 0;
-    if (n == 0 || n > text.size() - i) return false;
-    for (std::size_t k = 1; k < n; ++k)
-      if ((p[i + k] & 0xc0) != 0x80) return false;
-    // Over-long forms, surrogates, and code points beyond U+10FFFF.
-    if ((lead == 0xe0 && p[i + 1] < 0xa0) || (lead == 0xed && p[i + 1] > 0x9f)) return false;
-    if ((lead == 0xf0 && p[i + 1] < 0x90) || (lead == 0xf4 && p[i + 1] > 0x8f)) return false;
-    i += n;
+  while (!text.empty()) {
+    const std::size_t n = utf8_sequence(text);
+    if (n == 0) return false;
+    text.remove_prefix(n);
   }
   return true;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/shell_word.h"
 #include "spectralquant/format/formats.h"
 #include "spectralquant/pipeline/provenance.h"
 
@@ -15,16 +16,6 @@ namespace spectralquant::pipeline {
 namespace {
 
 using nlohmann::json;
-
-/// A word as a POSIX shell reads it.
-std::string quoted(const std::string& word) {
-  constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,+@%";
-  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
-  std::string out = "'";
-  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
 
 /// Names of the texts in a description "a.jsonl+b.txt+self:65536".
 std::vector<std::string> texts_of(const std::string& description) {
@@ -108,13 +99,14 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
   const QuantizeOptions defaults;
   Options options(std::move(values), metadata.place);
   std::string command =
-      fmt::format("spectralquant quantize {} -o {}", quoted(input), quoted(output));
+      fmt::format("spectralquant quantize {} -o {}", shell_path(input), shell_path(output));
   const auto method = options.take<std::string>("method", "");
-  if (method != name_of(defaults.method)) command += fmt::format(" --method {}", method);
+  if (method != name_of(defaults.method))
+    command += fmt::format(" --method {}", shell_word(method));
 
   const std::string usual_type = format::name_of(format::grid_of(defaults.plan.type));
   if (const auto type = options.take<std::string>("type", usual_type); type != usual_type)
-    command += fmt::format(" --type {}", type);
+    command += fmt::format(" --type {}", shell_word(type));
 
   const bool from_signals = options.take("signals", false);
   const auto self_tokens = options.take<std::int64_t>("self_tokens", 0);
@@ -124,7 +116,7 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
     command += " --calibration";
     for (const auto& name :
          texts_of(std::string(metadata.string_or("spectralquant.calibration", ""))))
-      command += fmt::format(" {}", quoted(name));
+      command += fmt::format(" {}", shell_path(name));
     if (self_tokens > 0) command += fmt::format(" self:{}", self_tokens);
   }
   const auto number = [&](const char* key, std::int64_t usual, const char* flag) {
@@ -141,7 +133,7 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
   if (const auto moments =
           options.take<std::string>("moments", std::string(name_of(defaults.moments)));
       moments != name_of(defaults.moments) && !from_signals)
-    command += fmt::format(" --moments {}", moments);
+    command += fmt::format(" --moments {}", shell_word(moments));
   if (!options.take("two_sided", true)) command += " --effort fast";
   std::vector<std::string> without;
   if (options.take("drift_correction", defaults.drift_correction) == 0) without.push_back("drift");
@@ -162,10 +154,10 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
     command += tuning_flags(taken);
   }
   if (const auto fallback = options.take<std::string>("fallback", ""); !fallback.empty())
-    command += fmt::format(" --fallback {}", fallback);
+    command += fmt::format(" --fallback {}", shell_word(fallback));
   if (const auto device = options.take<std::string>("device", defaults.device);
       device != defaults.device)
-    command += fmt::format(" --device {}", device);
+    command += fmt::format(" --device {}", shell_word(device));
   if (const auto seed = metadata.int_or("spectralquant.seed", 0); seed != 0)
     command += fmt::format(" --seed {}", seed);
   if (const auto threads = metadata.int_or("spectralquant.threads", 0); threads != 0)

@@ -13,6 +13,9 @@
 #include <set>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/markdown_text.h"
+#include "spectralquant/core/printable.h"
+#include "spectralquant/core/shell_word.h"
 #include "spectralquant/evaluate/report_json.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/pipeline/quantize_command.h"
@@ -66,36 +69,8 @@ std::string shown(double x, int digits, const char* unit = "") {
   return std::isfinite(x) ? fmt::format("{:.{}f}{}", x, digits, unit) : std::string("–");
 }
 
-/// A YAML scalar; JSON strings are YAML.
-std::string yaml(const std::string& text) {
-  return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-/// Text between Markdown's own signs: names come from files. An underscore inside a word is none of
-/// them.
-std::string plain(const std::string& text) {
-  const auto in_word = [&](std::size_t i) {
-    return i < text.size() && std::isalnum(static_cast<unsigned char>(text[i])) != 0;
-  };
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    const bool is_sign = std::string_view("\\`*_{}[]<>|#").find(c) != std::string_view::npos;
-    if (is_sign && !(c == '_' && i > 0 && in_word(i - 1) && in_word(i + 1))) out += '\\';
-    out += c == '\n' || c == '\r' ? ' ' : c;
-  }
-  return out;
-}
-
-/// A code span inside a table.
-std::string code(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '|') out += '\\';
-    out += c == '`' ? '\'' : c == '\n' || c == '\r' ? ' ' : c;
-  }
-  return fmt::format("`{}`", out);
-}
+/// A YAML scalar on one line; JSON strings of printable text are YAML.
+std::string yaml(const std::string& text) { return json(printable(text)).dump(); }
 
 /// OWNER/NAME out of https://HOST/OWNER/NAME.
 std::string repository_of(std::string url) {
@@ -159,9 +134,9 @@ std::string counted(std::uint64_t n, const char* one, const char* many) {
 std::string what_it_is(const Facts& facts) {
   const auto& inventory = facts.inventory;
   const auto name = meta(facts, "general.name");
-  std::string out = fmt::format("\n# {}\n\n", plain(facts.stem));
-  out += fmt::format("{} as GGUF for llama.cpp and everything built on it",
-                     name.empty() ? plain(facts.original) : plain(name));
+  std::string out = fmt::format("\n# {}\n\n", markdown_text(facts.stem));
+  out += fmt::format("This is {} as GGUF for llama.cpp and everything built on it",
+                     name.empty() ? markdown_text(facts.original) : markdown_text(name));
   const gguf::Type type = inventory.matrix_type;
   const auto type_name = gguf::traits(type).name;
   const std::uint64_t n_matrices =
@@ -177,24 +152,25 @@ std::string what_it_is(const Facts& facts) {
         fmt::format(", in {} with exceptions: {} not {}.\n", file_type_name(type),
                     counted(inventory.violations.size(), "matrix is", "matrices are"), type_name);
     for (const auto& violation : inventory.violations)
-      out += fmt::format("- {}\n", plain(violation));
+      out += fmt::format("- {}\n", markdown_text(violation));
   }
   out += "\n| | |\n|---|---|\n";
-  out += fmt::format("| file | `{}` |\n", facts.file_name);
+  out += fmt::format("| file | {} |\n", markdown_code(facts.file_name));
   out +=
       fmt::format("| size | {:.2f} MiB, {:.2f} bits a weight over all {} weights |\n",
                   inventory.file_bytes / double(1 << 20), inventory.file_bpw, inventory.n_values);
-  out += fmt::format(
-      "| architecture | {}, {} kept in floating point (norms and other small ones) |\n",
-      plain(facts.file.architecture()), counted(inventory.kept.size(), "tensor", "tensors"));
-  return out + fmt::format("| XXH3-128 | `{}` |\n", (*facts.row)["hash"].get<std::string>());
+  out +=
+      fmt::format("| architecture | {}, {} kept in floating point (norms and other small ones) |\n",
+                  markdown_text(facts.file.architecture()),
+                  counted(inventory.kept.size(), "tensor", "tensors"));
+  return out + fmt::format("| XXH3-128 | {} |\n", markdown_code(facts.file.hash()));
 }
 
 /// One row a file, smallest first, all suites side by side.
 std::string table(const Facts& facts) {
   std::string head = "| file | BPW | MiB |", rule = "|---|---:|---:|";
   for (const auto& suite : facts.results["suites"]) {
-    head += fmt::format(" {} KLD | 99 % | same top | loss |", plain(suite["name"]));
+    head += fmt::format(" {} KLD | 99 % | same top | loss |", markdown_text(suite["name"]));
     rule += "---:|---:|---:|---:|";
   }
   std::vector<const json*> models;
@@ -207,7 +183,7 @@ std::string table(const Facts& facts) {
   std::string out = head + "\n" + rule + "\n";
   for (const json* model : models) {
     const bool is_reference = flag(*model, "reference");
-    const std::string name = plain((*model)["name"]);
+    const std::string name = markdown_text((*model)["name"]);
     out += fmt::format("| {} | {} | {} |", model == facts.row ? fmt::format("**{}**", name) : name,
                        shown(number(*model, "file_bpw"), 2), shown(number(*model, "mebibytes"), 2));
     for (const auto& suite : facts.results["suites"]) {
@@ -236,7 +212,7 @@ std::string scores(const Facts& facts) {
     out += fmt::format(
         "- {}: KL divergence to the original {:.4f} nats a token (95 %: {} to {}); the same token "
         "first at {} of {:.0f} positions.\n",
-        plain(suite["name"]), mean, shown(figure(*facts.row, suite, {"kld", "low"}), 4),
+        markdown_text(suite["name"]), mean, shown(figure(*facts.row, suite, {"kld", "low"}), 4),
         shown(figure(*facts.row, suite, {"kld", "high"}), 4),
         shown(100 * figure(*facts.row, suite, {"same_top", "mean"}), 1, " %"),
         figure(*facts.row, suite, {"tokens"}));
@@ -266,15 +242,16 @@ std::string sources(const Facts& facts) {
     out += fmt::format("| {} | {} | {:.0f} % |\n", what, n, 100.0 * n / tokens);
   };
   if (!texts.empty())
-    line(plain(fmt::format("{}", fmt::join(texts, ", "))), tokens - std::min(own, tokens));
+    line(markdown_text(fmt::format("{}", fmt::join(texts, ", "))), tokens - std::min(own, tokens));
   if (own > 0) line("text the model wrote itself", own);
   return out;
 }
 
 std::string how_it_was_made(const Facts& facts) {
   const auto method = meta(facts, "spectralquant.method");
-  std::string out = fmt::format("\n## How it was made\n\nBy SpectralQuant {}, method `{}`. ",
-                                plain(meta(facts, "spectralquant.version")), method);
+  std::string out =
+      fmt::format("\n## How it was made\n\nBy SpectralQuant {}, method {}. ",
+                  markdown_text(meta(facts, "spectralquant.version")), markdown_code(method));
   if (method == "spectral")
     out +=
         "The rounding error of every matrix is shaped so that it falls where the original's output "
@@ -285,33 +262,50 @@ std::string how_it_was_made(const Facts& facts) {
   for (const auto& [key, value] : facts.metadata.items())
     if (key.starts_with("spectralquant.")) {
       const auto text = value.as_string() ? std::string(*value.as_string()) : value.to_display();
-      out += fmt::format("| {} | {} |\n", code(key), code(text));
+      out += fmt::format("| {} | {} |\n", markdown_code(key), markdown_code(text));
     }
   return out;
 }
 
-std::string fenced(const std::string& language, const std::string& lines) {
-  return fmt::format("```{}\n{}```\n", language, lines);
+/// A name that Ollama takes: letters, digits, dots and dashes.
+std::string ollama_name(const std::string& stem) {
+  std::string out;
+  for (const char c : stem) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool kept = byte < 0x80 && (std::isalnum(byte) || c == '.' || c == '_' || c == '-');
+    const char next = kept ? c : '-';
+    if (next == '-' && (out.empty() || out.back() == '-')) continue;
+    if (out.empty() && !std::isalnum(byte)) continue;
+    out += next;
+  }
+  while (out.ends_with('-')) out.pop_back();
+  return out.empty() ? "model" : out;
+}
+
+/// An option with its value, which may begin with a dash.
+std::string option_of(const std::string& name, const std::string& value) {
+  return value.starts_with('-') ? shell_word(fmt::format("{}={}", name, value))
+                                : fmt::format("{} {}", name, shell_word(value));
 }
 
 std::string how_to_run(const Facts& facts) {
   const auto context = facts.metadata.int_or(facts.file.architecture() + ".context_length", 0);
   const bool chats = !meta(facts, "tokenizer.chat_template").empty();
-  const auto& file = facts.file_name;
+  const auto file = shell_path(facts.file_name), name = shell_word(ollama_name(facts.stem));
   std::string out = "\n## How to run it\n\n";
   if (context > 0)
     out += fmt::format("The model was made for up to {} tokens of context.{}\n\n", context,
                        chats ? "" : " The file holds no chat template: it continues text.");
   out += "llama.cpp:\n\n";
-  out += fenced("sh", fmt::format("llama-cli -m '{0}'{1}\nllama-server -m '{0}' --port 8080\n",
-                                  file, chats ? "" : " -p 'Once upon a time' -n 128"));
+  out += markdown_fence("sh", fmt::format("llama-cli -m {0}{1}\nllama-server -m {0} --port 8080\n",
+                                          file, chats ? "" : " -p 'Once upon a time' -n 128"));
   out += "\nOllama, with a file named `Modelfile`:\n\n";
-  out += fenced("", fmt::format("FROM ./{}\n", file));
+  out += markdown_fence("", fmt::format("FROM ./{}\n", printable(facts.file_name)));
   out += "\n";
   out +=
-      fenced("sh", fmt::format("ollama create '{0}' -f Modelfile\nollama run '{0}'\n", facts.stem));
+      markdown_fence("sh", fmt::format("ollama create {0} -f Modelfile\nollama run {0}\n", name));
   out += "\nLM Studio:\n\n";
-  out += fenced("sh", fmt::format("lms import '{}'\n", file));
+  out += markdown_fence("sh", fmt::format("lms import {}\n", file));
   return out;
 }
 
@@ -327,7 +321,7 @@ std::string limits(const Facts& facts) {
         "- On {}, {} of the positions have another token first than the original; one token in a "
         "hundred has a KL divergence above {:.3f}, "
         "the worst {}.\n",
-        plain(suite["name"]),
+        markdown_text(suite["name"]),
         shown(100 * (1 - figure(*facts.row, suite, {"same_top", "mean"})), 1, " %"), p99,
         shown(figure(*facts.row, suite, {"kld_max"}), 2));
   }
@@ -338,9 +332,10 @@ std::string limits(const Facts& facts) {
       if (const auto label = overlap["label"].get<std::string>();
           label != "never seen" && said.insert(overlap["suite"]).second)
         out += fmt::format(
-            "- The suite {} is no independent text: {} ({}).\n", plain(overlap["suite"]),
-            plain(label),
-            plain(std::filesystem::path(overlap["calibration"].get<std::string>()).filename()));
+            "- The suite {} is no independent text: {} ({}).\n", markdown_text(overlap["suite"]),
+            markdown_text(label),
+            markdown_text(
+                std::filesystem::path(overlap["calibration"].get<std::string>()).filename()));
   }
   return out +
          "- Scores are computed in float32 on the file's decoded weights. llama.cpp rounds "
@@ -359,31 +354,34 @@ std::string eval_command(const Facts& facts) {
   for (const auto& model : facts.results["models"])
     if (flag(model, "stored")) stored = &model;
   std::string command =
-      stored ? fmt::format("spectralquant eval --reference-logits {}", name((*stored)["path"]))
-             : fmt::format("spectralquant eval --reference {}", facts.original);
+      stored ? fmt::format("spectralquant eval --reference-logits {}",
+                           shell_path(name((*stored)["path"])))
+             : fmt::format("spectralquant eval --reference {}", shell_path(facts.original));
   for (const auto& model : facts.results["models"])
-    if (!flag(model, "reference")) command += fmt::format(" {}", name(model["path"]));
+    if (!flag(model, "reference")) command += fmt::format(" {}", shell_path(name(model["path"])));
   if (const auto baseline = facts.results.value("baseline", ""); !baseline.empty())
-    command += fmt::format(" --baseline {}", baseline);
+    command += fmt::format(" {}", option_of("--baseline", baseline));
   if (stored) return command + "\n";
   for (const auto& suite : facts.results["suites"]) {
     const std::string protocol = suite["protocol"];
-    command += fmt::format(" \\\n    --suite {}={}{}", suite["name"].get<std::string>(),
-                           name(suite["file"]),
-                           protocol == "documents" ? "" : fmt::format(":{}", protocol));
+    const std::string spec =
+        fmt::format("{}={}{}", suite["name"].get<std::string>(), name(suite["file"]),
+                    protocol == "documents" ? "" : fmt::format(":{}", protocol));
+    command += fmt::format(" \\\n    {}", option_of("--suite", spec));
   }
   return command + "\n";
 }
 
 std::string how_to_reproduce(const Facts& facts) {
   std::string out = "\n## How to make it again\n\n";
-  out += fenced("sh",
-                pipeline::quantize_command(facts.metadata, facts.original, facts.file_name) + "\n");
-  out += fmt::format("\nThe original has XXH3-128 `{}`", meta(facts, "spectralquant.model_hash"));
+  out += markdown_fence(
+      "sh", pipeline::quantize_command(facts.metadata, facts.original, facts.file_name) + "\n");
+  out += fmt::format("\nThe original has XXH3-128 {}",
+                     markdown_code(meta(facts, "spectralquant.model_hash")));
   if (const auto hash = meta(facts, "spectralquant.calibration_hash"); !hash.empty())
-    out += fmt::format(", the tokens calibrated on `{}`", hash);
+    out += fmt::format(", the tokens calibrated on {}", markdown_code(hash));
   out += ". The same bytes come out on the same build and kind of processor. The table:\n\n";
-  return out + fenced("sh", eval_command(facts));
+  return out + markdown_fence("sh", eval_command(facts));
 }
 
 const json* find_candidate(const json& results, const std::string& hash) {
@@ -414,7 +412,7 @@ std::string to_card(const gguf::File& model, const Source& results_source,
         fmt::format("the results have no scores of this file ({})", model.hash()),
         results_source.place,
         fmt::format("score it: spectralquant eval --reference ORIGINAL.gguf {} --suite ... --json",
-                    model.path()));
+                    shell_path(model.path())));
   }
   for (const auto& entry : facts.results["models"])
     if (flag(entry, "reference"))

@@ -17,9 +17,10 @@ struct CardOptions {
 /// made, how to run it, limits, how to make it again.
 ///
 /// Every figure comes from the file's own bytes and metadata or from the results of `eval --json`;
-/// what neither of them says is left open by name.
-/// Errors   those of evaluate::parse_results(); Error(kBadInput) if the file was not made by
-///          `spectralquant quantize`, or if the results have no scores of a file with its hash.
+/// what neither of them says is left open, and named. Names and values of files are text in it, and
+/// its commands can be pasted into bash.
+/// Errors   those of evaluate::parse_results(); Error(kBadInput) if `spectralquant quantize` did
+///          not make the file, or if the results have no scores of a file with its hash.
 std::string to_card(const gguf::File& model, const Source& results,
                     const CardOptions& options = {});
 

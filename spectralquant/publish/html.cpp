@@ -9,6 +9,7 @@
 #include <set>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/printable.h"
 #include "spectralquant/evaluate/report_json.h"
 #include "spectralquant/publish/spectra_json.h"
 
@@ -29,19 +30,27 @@ double rounded(double x) {
   return std::strtod(fmt::format("{:.6g}", x).c_str(), nullptr);
 }
 
-void make_compact(json& value) {
-  if (value.is_number_float()) value = rounded(value.get<double>());
+/// Numbers of six digits, paths without folders, texts and keys printable(). Texts keep their line
+/// breaks: passages to browse have several lines.
+json compact(const json& value) {
+  if (value.is_number_float()) return rounded(value.get<double>());
+  if (value.is_string()) return printable(value.get<std::string>(), Breaks::kKept);
   if (value.is_object()) {
-    value.erase("eigenvalues");  // the curve holds what is drawn
-    for (auto& [key, child] : value.items()) {
-      if (child.is_string() && kPathKeys.contains(key))
-        child = file_name(child.get<std::string>());
-      else
-        make_compact(child);
+    json out = json::object();
+    for (const auto& [key, child] : value.items()) {
+      if (key == "eigenvalues") continue;  // the curve holds what is drawn
+      const bool is_path = child.is_string() && kPathKeys.contains(key);
+      out[printable(key, Breaks::kKept)] =
+          compact(is_path ? json(file_name(child.get<std::string>())) : child);
     }
-  } else if (value.is_array()) {
-    for (auto& child : value) make_compact(child);
+    return out;
   }
+  if (value.is_array()) {
+    json out = json::array();
+    for (const auto& child : value) out.push_back(compact(child));
+    return out;
+  }
+  return value;
 }
 
 /// JSON that may stand inside a script element: nothing in it can end the element or begin a
@@ -139,10 +148,8 @@ std::string filled(std::string_view page, const std::map<std::string_view, std::
 }  // namespace
 
 std::string to_html(const Source& results_source, const Source* spectra_source) {
-  json results = evaluate::parse_results(results_source.text, results_source.place);
-  json spectra = spectra_source ? parse_spectra(*spectra_source) : json(nullptr);
-  make_compact(results);
-  make_compact(spectra);
+  const json results = compact(evaluate::parse_results(results_source.text, results_source.place));
+  const json spectra = spectra_source ? compact(parse_spectra(*spectra_source)) : json(nullptr);
   const std::string title = escaped(title_of(results)), spectra_text = embedded(spectra);
   constexpr std::array<std::pair<std::size_t, std::size_t>, 6> kDetails = {
       {{8, 40}, {4, 40}, {2, 30}, {1, 20}, {1, 8}, {0, 0}}};

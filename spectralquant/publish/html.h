@@ -13,8 +13,9 @@ constexpr std::size_t kMaxPageBytes = 3'000'000;
 /// One self-contained page: scripts, styles and data in one file that loads nothing. Sections
 /// without data are left out.
 ///
-/// The data are made compact on the way: numbers keep six digits, paths only their file name (a
-/// report may be posted), and of texts to browse only as many as fit into kMaxPageBytes.
+/// The data are made compact: numbers keep six digits, paths only their file name (a report may be
+/// posted), and only as many texts to browse are kept as fit into kMaxPageBytes. Texts are
+/// printable.
 ///
 /// `spectra` may be null.
 /// Errors   those of evaluate::parse_results() and parse_spectra(); Error(kBadInput) if it is too

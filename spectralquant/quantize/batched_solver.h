@@ -13,8 +13,8 @@ namespace spectralquant::quantize {
 /// Candidates, their order and the roundings it begins with are those of solve(). It differs in two
 /// things (docs/method.md, section 4, says what they cost): rows coupled by G are proposed in
 /// interleaved groups, and one stands where the objective falls given the others of its group;
-/// frequencies of a tied embedding are rounded to powers of √2, so that rows share factors. With the
-/// device "cpu" the same code runs on the host, to be tested.
+/// frequencies of a tied embedding are rounded to powers of √2, so that rows share factors. With
+/// the device "cpu" the same code runs on the host, to be tested.
 ///
 /// Returns  what solve() returns; never worse, as a whole, than llama.cpp's roundings. Moments
 ///          may be on any device.

@@ -36,8 +36,8 @@ struct Plan {
   std::int64_t largest_cols = 0;       ///< of the matrices that are quantized
 };
 
-/// Errors   Error(kBadInput): a matrix cannot be quantized and no fallback is given (names the first one
-///          and how many), the input is quantized already, it has no matrix at all.
+/// Errors   Error(kBadInput): a matrix cannot be quantized and no fallback is given (names the
+///          first one and how many), the input is quantized already, it has no matrix at all.
 ///          Error(kBadUsage): another type or fallback type.
 Plan make_plan(const gguf::File& file, const PlanOptions& options = {});
 

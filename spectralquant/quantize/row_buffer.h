@@ -7,8 +7,8 @@
 
 namespace spectralquant::quantize {
 
-/// One row of a GridMatrix taken out for work: cells as the kernels of format F want them, and room for the
-/// gradient.
+/// One row of a GridMatrix taken out for work: cells as the kernels of format F want them, and room
+/// for the gradient.
 template <class F>
 class RowBuffer {
  public:

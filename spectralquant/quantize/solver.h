@@ -49,8 +49,8 @@ struct Solution {
 ///
 /// Never worse, in the given objective, than format::round_like_llama() with and without diag(H) as
 /// importance. Rows in parallel; the same bytes for any n_threads.
-/// Errors   Error(kBadInput) for shapes that do not fit, columns that are no whole super-blocks, NaN or infinity in target or
-///          moments.
+/// Errors   Error(kBadInput) for shapes that do not fit, columns that are no whole super-blocks,
+///          NaN or infinity in target or moments.
 Solution solve(const Problem& problem, const SolverOptions& options = {},
                const Progress& progress = {});
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "spectralquant/core/printable.h"
 #include "spectralquant/spectra/report.h"
 
 namespace spectralquant::spectra {
@@ -23,7 +24,9 @@ std::size_t display_width(const std::string& text) {
 
 /// Rows of cells under each other; the first `n_left` columns aligned left, the others right. Rows
 /// may be shorter than others.
-std::string align(const std::vector<Cells>& rows, std::size_t n_left) {
+std::string align(std::vector<Cells> rows, std::size_t n_left) {
+  for (Cells& row : rows)
+    for (std::string& cell : row) cell = printable(cell);
   std::vector<std::size_t> widths;
   for (const Cells& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
@@ -81,7 +84,7 @@ void add_spectrum(Cells& row, const std::optional<Spectrum>& spectrum) {
                          known ? percent(spectrum->share_of_top(count)) : "–"});
 }
 
-/// Indices of matrices, the dearest first: by the last variant, which is a file if there is one.
+/// Indices of matrices, most expensive first: by the last variant, which is a file if there is one.
 std::vector<std::size_t> order_of(const Report& report) {
   std::vector<std::size_t> order(report.matrices.size());
   std::iota(order.begin(), order.end(), 0);
@@ -237,19 +240,20 @@ std::string to_terminal(const Report& report, std::size_t n_rows, bool color) {
   order.resize(order.size() - n_hidden);
   const std::string more = n_hidden ? fmt::format("and {} more: --top 0\n", n_hidden) : "";
   std::string out = fmt::format("signals of {} tokens of {}, {} matrices\n", report.signals_tokens,
-                                report.signals_text, report.matrices.size());
+                                printable(report.signals_text), report.matrices.size());
   out += title(
       "Spectra: eigenvalues from the largest to the smallest (log ranks, six decades high), "
       "effective rank, share of the top 5 %",
       color);
   out += spectra_table(report, order) + more;
   if (report.variants.empty() || order.empty()) return out;
-  out += title("What errors cost: KL in millinats per token" +
-                   std::string(report.measured_text.empty()
-                                   ? ""
-                                   : fmt::format("; alone: measured on {} tokens of {}",
-                                                 report.measured_tokens, report.measured_text)),
-               color);
+  out += title(
+      "What errors cost: KL in millinats per token" +
+          std::string(report.measured_text.empty()
+                          ? ""
+                          : fmt::format("; alone: measured on {} tokens of {}",
+                                        report.measured_tokens, printable(report.measured_text))),
+      color);
   out += cost_table(report, order) + more;
   out += title("Where errors lie: share of ‖E‖² in the top directions, mean over matrices", color) +
          shares_table(report);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "spectralquant/core/utf8.h"
+
 namespace spectralquant::text {
 namespace {
 
@@ -78,14 +80,9 @@ void append_utf8(std::string& out, char32_t c) {
 
 std::size_t find_invalid_utf8(std::string_view text) {
   for (std::size_t position = 0; position < text.size();) {
-    if (static_cast<unsigned char>(text[position]) < 0x80) {
-      ++position;
-      continue;
-    }
-    const std::size_t start = position;
-    const char32_t c = next_code_point(text, position);
-    const bool is_bad_byte = position - start == 1;  // a written U+FFFD is three
-    if (is_bad_byte || (c >= 0xD800 && c < 0xE000)) return start;
+    const std::size_t length = utf8_sequence(text.substr(position));
+    if (length == 0) return position;
+    position += length;
   }
   return std::string_view::npos;
 }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "spectralquant/core/printable.h"
 #include "spectralquant/evaluate/report.h"
 #include "spectralquant/evaluate/report_json.h"
 
@@ -295,6 +296,20 @@ TEST(TableTest, CsvHasOneLineAModelAndSuite) {
 TEST(TableTest, ColorIsOnlyThereWhenAskedFor) {
   EXPECT_THAT(to_terminal(make_table(), 80, false), Not(HasSubstr("\x1b")));
   EXPECT_THAT(to_terminal(make_table(), 80, true), HasSubstr("\x1b[1m"));
+}
+
+TEST(Report, NamesCommandNothing) {
+  auto evaluation = make_table();
+  evaluation.table.rows[1].name = evaluation.table.baseline = "a\x1b]0;t\x07|b\n| c <img>";
+  evaluation.table.suites[0].name = "held\u202e[x](y)";
+  for (const auto& text : {to_terminal(evaluation, 200, false), to_markdown(evaluation)}) {
+    EXPECT_EQ(printable(text, Breaks::kKept), text);
+    EXPECT_THAT(text, HasSubstr("held\\"));
+  }
+  EXPECT_THAT(to_terminal(evaluation, 200, false), HasSubstr("a\\x1b]0;t\\x07|b\\n| c <img>"));
+  EXPECT_THAT(to_markdown(evaluation), HasSubstr("a\\\\x1b\\]0;t\\\\x07\\|b\\\\n\\| c \\<img\\>"));
+  EXPECT_THAT(to_markdown(evaluation), HasSubstr("\\[x\\](y)"));
+  EXPECT_THAT(to_csv(evaluation), HasSubstr("\na\\x1b]0;t\\x07|b\\n| c <img>,"));
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <nlohmann/json.hpp>
 
+#include "bash_words.h"
 #include "pipeline/pipeline_fixture.h"
 #include "spectralquant/pipeline/provenance.h"
 #include "spectralquant/pipeline/quantize_command.h"
@@ -87,6 +89,21 @@ TEST(QuantizeCommand, RefusesWhatItDoesNotKnow) {
     EXPECT_THAT(refusal([&] { quantize_command(metadata, "a", "b"); }),
                 HasSubstr("an option that this version does not know"));
   }
+}
+
+TEST(QuantizeCommand, ValuesOfTheFileAreWords) {
+  auto metadata = metadata_of({}, "it's $(touch owned).txt+-x");
+  auto options = nlohmann::json::parse(*metadata.find("spectralquant.options")->as_string());
+  options["method"] = "imatrix; touch owned";
+  options["device"] = "`touch owned`";
+  metadata.set("spectralquant.options", gguf::Value::of_string(options.dump()));
+  const auto commands =
+      test::bash_words(quantize_command(metadata, "-in $x.gguf", "the\nout.gguf"));
+  ASSERT_EQ(commands.size(), 1u);
+  EXPECT_EQ(commands[0], (test::Words{"spectralquant", "quantize", "./-in $x.gguf", "-o",
+                                      "the\nout.gguf", "--method", "imatrix; touch owned",
+                                      "--calibration", "it's $(touch owned).txt", "./-x",
+                                      "--device", "`touch owned`", "--threads", "2"}));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <rapidcheck/gtest.h>
 
 #include "sample_results.h"
+#include "spectralquant/core/printable.h"
 #include "spectralquant/publish/html.h"
 
 namespace spectralquant::publish {
@@ -73,11 +74,21 @@ TEST(Html, NamesAreNoPlacesToFill) {
   EXPECT_EQ(embedded(page, "results")["models"][2]["name"], "{{spectra}}{{title}}");
 }
 
+TEST(Html, NamesCommandNothing) {
+  json results = named("a\x1b[2J\u202eb\nc");
+  results["suites"][0]["name"] = "held\x07";
+  for (auto& model : results["models"]) model["scores"] = {{"held\x07", score(0.1)}};
+  const auto page = to_html(source(results), nullptr);
+  EXPECT_EQ(embedded(page, "results")["models"][2]["name"], "a\\x1b[2J\\u202eb\nc");
+  EXPECT_EQ(embedded(page, "results")["suites"][0]["name"], "held\\x07");
+  EXPECT_TRUE(embedded(page, "results")["models"][2]["scores"].contains("held\\x07"));
+}
+
 RC_GTEST_PROP(Html, AnyNameComesBack, ()) {
   const auto name = *rc::gen::container<std::string>(
       rc::gen::elementOf(std::string("<>&\"'\\/{}!-\n\t aZ09\x01\x7f")));
   RC_ASSERT(embedded(to_html(source(named(name)), nullptr), "results")["models"][2]["name"] ==
-            name);
+            printable(name, Breaks::kKept));
 }
 
 TEST(Html, BytesThatAreNoTextBecomeReplacementCharacters) {

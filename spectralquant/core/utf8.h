@@ -1,0 +1,12 @@
+#pragma once
+#include <cstddef>
+#include <string_view>
+
+namespace spectralquant {
+
+/// Bytes of the UTF-8 sequence at the beginning of `text`: 1 to 4; 0 if there is none.
+///
+/// Strict: overlong forms, surrogates and code points above U+10FFFF are no sequences.
+std::size_t utf8_sequence(std::string_view text);
+
+}  // namespace spectralquant
