@@ -10,7 +10,7 @@ packages=(
   libtorch-dev                          # the engine
   libgloo-dev                           # headers of what connects its processes
   libopenblas0-pthread                  # a BLAS about 100 times as fast as the reference one
-  libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev
+  libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev zlib1g-dev
 )
 
 page=

@@ -174,6 +174,7 @@ Suite load_suite(const SuiteSpec& spec, const text::Tokenizer& tokenizer,
   const auto corpus = load_text(spec, chat);
   Suite suite;
   suite.spec = spec;
+  suite.notes = corpus.notes;
   // Around a text of kChat the frame holds the BOS.
   const bool add_special = spec.protocol != Protocol::kChat;
   const auto documents =

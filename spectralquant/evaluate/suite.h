@@ -56,6 +56,7 @@ struct Suite {
   std::string hash;           ///< of tokens and scored positions
   /// special tokens whose text stands in plain text, where it is read as letters
   std::int64_t n_unparsed_special = 0;
+  std::vector<std::string> notes = {};  ///< of its corpus: what was left out of which file
 };
 
 /// "document" or "window": what a unit of the bootstrap is.
