@@ -11,8 +11,6 @@
 
 namespace spectralquant::calibrate {
 
-std::string block_prefix(std::int64_t block) { return fmt::format("blk.{}.", block); }
-
 void require_windows(const Windows& windows) {
   if (windows.empty() || windows[0].empty())
     throw Error(ErrorCode::kBadUsage, "there is no calibration text", {},
@@ -57,10 +55,29 @@ Streams Streams::embed(model::Model& model, const Windows& windows, std::int64_t
     const std::size_t first = i * static_cast<std::size_t>(batch),
                       count = std::min(windows.size() - first, static_cast<std::size_t>(batch));
     streams.pieces.emplace_back();
-    streams.put(streams.pieces.size() - 1,
-                model.embed(model::to_tensor(windows, first, count, model.device())));
+    streams.tokens.push_back(model::to_tensor(windows, first, count, torch::kCPU));
+    streams.put(streams.pieces.size() - 1, model.embed(streams.tokens.back().to(model.device())));
   }
   return streams;
+}
+
+Streams Streams::draft(model::Model& model, std::int64_t block) const {
+  torch::NoGradGuard no_grad;
+  Streams out;
+  out.tokens = tokens;
+  out.home = home;
+  out.pieces.resize(pieces.size());
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    out.put(i, model.draft_input(block, tokens[i], model.final_norm(on_device(i, model))));
+  return out;
+}
+
+std::vector<std::int64_t> draft_blocks(const model::Architecture& architecture,
+                                       const Windows& windows) {
+  std::vector<std::int64_t> blocks;
+  for (std::int64_t i = 0; windows[0].size() > 1 && i < architecture.n_draft_blocks(); ++i)
+    blocks.push_back(architecture.n_blocks() + i);
+  return blocks;
 }
 
 std::int64_t Streams::n_tokens() const {
@@ -68,6 +85,49 @@ std::int64_t Streams::n_tokens() const {
   for (const auto& piece : pieces) n += piece.size(0) * piece.size(1);
   return n;
 }
+
+namespace {
+
+std::vector<model::Stage> stages_of(const model::Architecture& architecture, std::int64_t block) {
+  std::vector<model::Stage> stages;
+  for (const model::Part& part : architecture.parts(block))
+    stages.insert(stages.end(), part.stages.begin(), part.stages.end());
+  return stages;
+}
+
+/// Moves the streams behind a block; with `signals`, H of its matrices is gathered on the way.
+/// `tell` is called once a piece.
+template <typename Tell>
+void pass_block(model::Model& model, std::int64_t block, Streams& x, Signals* signals,
+                const distribute::Group& group, const Tell& tell) {
+  const auto stages =
+      signals ? stages_of(model.architecture(), block) : std::vector<model::Stage>{};
+  std::vector<Moment> moments(stages.size());
+  model::for_each_in_order(x.pieces.size(), model.device(), [&](std::size_t i) {
+    std::vector<MomentPart> parts(stages.size());
+    const model::Tap tap = [&](std::string_view name, const torch::Tensor& input,
+                               const torch::Tensor&) {
+      for (std::size_t s = 0; s < stages.size(); ++s) {
+        // the others of the stage read the same input
+        if (name == stages[s].front()) parts[s] = MomentPart(input);
+      }
+    };
+    const torch::Tensor y = model.block(block, x.on_device(i, model), signals ? &tap : nullptr);
+    return [&, i, parts, y] {
+      for (std::size_t s = 0; s < stages.size(); ++s) moments[s].add(parts[s]);
+      x.put(i, y);
+      tell(i);
+    };
+  });
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    moments[s].sum_over(group, model.device());
+    const torch::Tensor h = moments[s].mean();
+    for (const std::string& name : stages[s]) signals->matrices[name].h = h;
+  }
+  model.weights().release(model::block_prefix(block));
+}
+
+}  // namespace
 
 Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options,
                 const Progress& progress) {
@@ -79,38 +139,19 @@ Signals collect(model::Model& model, const Windows& windows, const CollectOption
       Streams::embed(model, windows, batch_windows(options.batch, windows, model), options.group);
   Signals signals;
   signals.n_tokens = static_cast<std::int64_t>(windows.size() * windows[0].size());
+  const auto drafts =
+      options.only_head ? std::vector<std::int64_t>{} : draft_blocks(architecture, windows);
   const std::uint64_t n_pieces = x.pieces.size(),
-                      total = n_pieces * static_cast<std::uint64_t>(architecture.n_blocks());
-
-  for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
-    const auto stages =
-        options.only_head ? std::vector<std::vector<std::string>>{} : architecture.stages(block);
-    std::vector<Moment> moments(stages.size());
-    model::for_each_in_order(n_pieces, model.device(), [&](std::size_t i) {
-      std::vector<MomentPart> parts(stages.size());
-      const model::Tap tap = [&](std::string_view name, const torch::Tensor& input,
-                                 const torch::Tensor&) {
-        for (std::size_t s = 0; s < stages.size(); ++s) {
-          // the others of the stage read the same input
-          if (name == stages[s].front()) parts[s] = MomentPart(input);
-        }
-      };
-      const torch::Tensor y =
-          model.block(block, x.on_device(i, model), stages.empty() ? nullptr : &tap);
-      return [&, i, parts, y] {
-        for (std::size_t s = 0; s < stages.size(); ++s) moments[s].add(parts[s]);
-        x.put(i, y);
-        report(progress, {"collect", block_prefix(block),
-                          static_cast<std::uint64_t>(block) * n_pieces + i + 1, total, "batches"});
-      };
-    });
-    for (std::size_t s = 0; s < stages.size(); ++s) {
-      moments[s].sum_over(options.group, model.device());
-      const torch::Tensor h = moments[s].mean();
-      for (const std::string& name : stages[s]) signals.matrices[name].h = h;
-    }
-    model.weights().release(block_prefix(block));
-  }
+                      n_blocks = static_cast<std::uint64_t>(architecture.n_blocks());
+  const auto run = [&](std::int64_t block, Streams& streams) {
+    pass_block(model, block, streams, options.only_head ? nullptr : &signals, options.group,
+               [&](std::size_t piece) {
+                 report(progress, {"collect", model::block_prefix(block),
+                                   static_cast<std::uint64_t>(block) * n_pieces + piece + 1,
+                                   n_pieces * (n_blocks + drafts.size()), "batches"});
+               });
+  };
+  for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) run(block, x);
   Moment head;
   model::for_each_in_order(n_pieces, model.device(), [&](std::size_t i) {
     const MomentPart part(model.final_norm(x.on_device(i, model)));
@@ -118,6 +159,10 @@ Signals collect(model::Model& model, const Windows& windows, const CollectOption
   });
   head.sum_over(options.group, model.device());
   signals.matrices[architecture.head_name()].h = head.mean();
+  for (const std::int64_t block : drafts) {
+    Streams draft = x.draft(model, block);
+    run(block, draft);
+  }
   return signals;
 }
 

@@ -29,7 +29,8 @@ struct CollectOptions {
 
 /// Static signals: moments of the model as it is, block by block; memory is that of one block and
 /// of the residual streams of all windows. With output_moments the whole model and the activations
-/// of one batch are in memory.
+/// of one batch are in memory. Draft blocks (MTP) get H, never G: what they put out is not the
+/// model's distribution.
 ///
 /// G comes from a sketch of the softmax Fisher: per token e ∈ {−1,+1}^V, z = √p∘e − p(√p·e) is sent
 /// back through the logits, E[z zᵀ] = diag(p) − p pᵀ, so no labels are needed. The head's own G is
@@ -43,13 +44,13 @@ Signals collect(model::Model& model, const Windows& windows, const CollectOption
 /// What the drift-aware walk knows of one stage (a group of matrices that read the same input) when
 /// it is solved. x_q, x_f: that input in the quantized-so-far and in the original model.
 struct StageMoments {
-  std::int64_t block = 0;
-  std::vector<std::string> names;  ///< matrices of the stage
-  torch::Tensor h;                 ///< E[x_q x_qᵀ], [cols, cols]
-  /// E[(x_f − x_q) x_qᵀ], [cols, cols]: of matrices that read the residual stream
+  std::int64_t block = 0;  ///< −1: the head
+  model::Stage names;      ///< matrices of the stage
+  torch::Tensor h;         ///< E[x_q x_qᵀ], [cols, cols]
+  /// E[(x_f − x_q) x_qᵀ], [cols, cols]: of matrices whose product goes on into the block
   torch::Tensor input_drift;
-  /// E[(W x_f + r_f − W x_q − r_q) x_qᵀ], [D, cols]: of output projections; r: residual stream
-  /// before it
+  /// E[(W x_f + r_f − W x_q − r_q) x_qᵀ], [D, cols]: of one whose product is added to the residual
+  /// stream r as it is
   torch::Tensor output_drift;
   std::int64_t n_tokens = 0;
 };
@@ -65,14 +66,15 @@ struct WalkOptions {
   std::uint64_t keep_bytes = std::uint64_t{4} << 30;
   /// Whether the moments of a stage are wanted; where they are not (its matrices are solved
   /// already), `solve` gets undefined ones.
-  std::function<bool(const std::vector<std::string>& names)> wanted;
+  std::function<bool(const model::Stage& names)> wanted;
 };
 
 /// Walks the model block by block, stage by stage, with everything in front already quantized.
 ///
 /// `solve` gets the moments of a stage and puts the quantized weights in place with
 /// model.weights().set() before it returns; the walk then goes on with them. The embedding must be
-/// in place before; a head of its own comes last, as a stage of block −1.
+/// in place before; a head of its own comes behind the blocks, as a stage of block −1, then draft
+/// blocks (MTP).
 ///
 /// Memory   residual streams of all windows (twice with drift), one block of weights (twice with
 ///          drift: the original runs as a second Model on the same file), keep_bytes. What was

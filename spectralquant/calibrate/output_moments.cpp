@@ -160,15 +160,20 @@ Signals collect_output_moments(model::Model& model, const Windows& windows,
   std::map<std::string, std::size_t, std::less<>> stage_of;
   std::map<std::string, bool, std::less<>> leads;
   std::size_t n_stages = 0;
-  for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
-    for (const auto& stage : architecture.stages(block)) {
-      for (const std::string& name : stage) {
-        stage_of[name] = n_stages;
-        leads[name] = name == stage.front();
+  const auto drafts = draft_blocks(architecture, windows);
+  const auto add_stages = [&](std::int64_t block) {
+    for (const model::Part& part : architecture.parts(block)) {
+      for (const model::Stage& stage : part.stages) {
+        for (const std::string& name : stage) {
+          stage_of[name] = n_stages;
+          leads[name] = name == stage.front();
+        }
+        ++n_stages;
       }
-      ++n_stages;
     }
-  }
+  };
+  for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) add_stages(block);
+  for (const std::int64_t block : drafts) add_stages(block);
   std::vector<Moment> inputs(n_stages);
   std::map<std::string, Moment, std::less<>> outputs;
   for (const auto& [name, stage] : stage_of) outputs[name];
@@ -217,6 +222,10 @@ Signals collect_output_moments(model::Model& model, const Windows& windows,
             sketch_gradient(model, hidden, generator, head_output, first_token, part.head_output);
         part.embedding_output =
             MomentPart(torch::autograd::grad({hidden}, {embedded}, {gradient})[0]);
+        for (const std::int64_t block : drafts) {
+          torch::NoGradGuard no_grad;
+          model.block(block, model.draft_input(block, tokens, hidden.detach()), &tap);
+        }
         const torch::Tensor flat = tokens.flatten().to(torch::kCPU);
         return [&, part, flat, done = first + count] {
           for (std::size_t s = 0; s < n_stages; ++s) inputs[s].add(part.inputs[s]);

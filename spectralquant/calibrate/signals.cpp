@@ -190,8 +190,8 @@ void require_fit(const Signals& signals, const std::map<std::string, MatrixSize>
     const auto [rows, cols, n_matrices] = size;
     const auto it = signals.matrices.find(name);
     if (it == signals.matrices.end())
-      throw bad_input(fmt::format("no signal for {}: these signals are of another model", name),
-                      place, fix);
+      throw bad_input(fmt::format("no signal for {}, which the model multiplies by", name), place,
+                      fix);
     const MatrixSignal& signal = it->second;
     const auto check = [&](const torch::Tensor& tensor, const char* what, std::int64_t expected) {
       if (!tensor.defined() || tensor.size(-1) == expected) return;

@@ -77,8 +77,7 @@ struct MatrixSize {
   std::int64_t rows = 0, cols = 0, n_matrices = 1;
 };
 
-/// Errors   Error(kBadInput) if a matrix of the model has no signal, or one of another size:
-///          "these signals are of another model".
+/// Errors   Error(kBadInput) if one of these matrices has no signal, or one of another size.
 void require_fit(const Signals& signals, const std::map<std::string, MatrixSize>& sizes,
                  const std::string& place);
 

@@ -15,11 +15,14 @@ namespace spectralquant::calibrate {
 ///          else on the CPU.
 struct Streams {
   std::vector<torch::Tensor> pieces;
+  std::vector<torch::Tensor> tokens;  ///< of the pieces, int64 [≤ batch, T]
   torch::Device home = torch::kCPU;
 
   /// The share of the group's process: whole batches, counted over all windows.
   static Streams embed(model::Model& model, const Windows& windows, std::int64_t batch,
                        const distribute::Group& group);
+  /// What draft block `block` starts from; these streams are behind the last of the other blocks.
+  Streams draft(model::Model& model, std::int64_t block) const;
   torch::Tensor on_device(std::size_t piece, model::Model& model) const {
     return pieces[piece].to(model.device(), model.dtype());
   }
@@ -38,8 +41,9 @@ std::size_t n_batches(const Windows& windows, std::int64_t batch);
 /// Errors   Error(kBadUsage) if there are no windows or they differ in length.
 void require_windows(const Windows& windows);
 
-/// "blk.3.": what the names of a block's weights begin with.
-std::string block_prefix(std::int64_t block);
+/// The draft blocks that windows of this length reach: none if a window has no second token.
+std::vector<std::int64_t> draft_blocks(const model::Architecture& architecture,
+                                       const Windows& windows);
 
 /// Fills signals with H and G of every matrix by whole backward passes; see collect().
 Signals collect_output_moments(model::Model& model, const Windows& windows,

@@ -27,26 +27,14 @@ class Walk {
   }
 
   void block(std::int64_t block) {
-    const auto stages = model_.architecture().stages(block);
-    for (int half = 0; half < 2; ++half) {
-      reading_stage(block, half, stages[2 * half]);
-      const std::vector<torch::Tensor> kept = output_stage(block, half, stages[2 * half + 1]);
-      const std::string& output = stages[2 * half + 1].front();
-      for_each_piece([&](std::size_t i) {
-        const torch::Tensor x = quantized_.on_device(i, model_);
-        const torch::Tensor y = kept.empty()
-                                    ? model_.half(block, half, x)
-                                    : x + torch::linear(kept[i].to(x.device(), x.scalar_type()),
-                                                        model_.weights().get(output));
-        return [this, i, y] { quantized_.put(i, y); };
-      });
-    }
-    model_.weights().release(block_prefix(block));
-    if (original_model_) original_model_->weights().release(block_prefix(block));
+    const auto parts = model_.architecture().parts(block);
+    for (std::size_t i = 0; i < parts.size(); ++i) part(block, i, parts[i]);
+    model_.weights().release(model::block_prefix(block));
+    if (original_model_) original_model_->weights().release(model::block_prefix(block));
   }
 
   void head() {
-    const std::vector<std::string> names{model_.architecture().head_name()};
+    const model::Stage names{model_.architecture().head_name()};
     Moment h, drift;
     if (!moments_wanted(names)) return solve_({-1, names, {}, {}, {}, 0});
     for_each_piece([&](std::size_t i) {
@@ -64,6 +52,17 @@ class Walk {
     solve_({-1, names, h.mean(), drift.mean(), {}, h.count()});
   }
 
+  /// Leaves the streams behind the last block for those of a draft block, and walks that.
+  void draft(std::int64_t index) {
+    const Streams behind = std::move(quantized_), original_behind = std::move(original_);
+    quantized_ = behind.draft(model_, index);
+    if (original_model_) original_ = original_behind.draft(*original_model_, index);
+    block(index);
+    quantized_ = behind;
+    original_ = original_behind;
+    if (original_model_) original_model_->weights().release(model_.architecture().embedding_name());
+  }
+
  private:
   template <typename Work>
   void for_each_piece(const Work& work) {
@@ -75,12 +74,40 @@ class Walk {
     drift.sum_over(options_.group, model_.device());
   }
 
-  bool moments_wanted(const std::vector<std::string>& names) const {
+  bool moments_wanted(const model::Stage& names) const {
     return !options_.wanted || options_.wanted(names);
   }
 
-  /// What reads the residual stream. Moves the original's stream behind this half.
-  void reading_stage(std::int64_t block, int half, const std::vector<std::string>& names) {
+  void part(std::int64_t block, std::size_t index, const model::Part& part) {
+    const std::size_t n_inner = part.stages.size() - (part.adds_last_product ? 1 : 0);
+    for (std::size_t s = 0; s < n_inner; ++s)
+      inner_stage(block, index, part.stages[s], /*is_last=*/s + 1 == n_inner);
+    if (n_inner == 0) move_original(block, index);
+    std::vector<torch::Tensor> kept;
+    if (part.adds_last_product) kept = output_stage(block, index, part.stages.back());
+    for_each_piece([&](std::size_t i) {
+      const torch::Tensor x = quantized_.on_device(i, model_);
+      const torch::Tensor y = kept.empty()
+                                  ? model_.part(block, index, x)
+                                  : x + torch::linear(kept[i].to(x.device(), x.scalar_type()),
+                                                      model_.weights().get(part.stages.back()[0]));
+      return [this, i, y] { quantized_.put(i, y); };
+    });
+  }
+
+  /// Moves the original's stream behind this part.
+  void move_original(std::int64_t block, std::size_t index) {
+    if (!original_model_) return;
+    for_each_piece([&](std::size_t i) {
+      const torch::Tensor y =
+          original_model_->part(block, index, original_.on_device(i, *original_model_));
+      return [this, i, y] { original_.put(i, y); };
+    });
+  }
+
+  /// Matrices whose product goes on into the part. The last of them takes the original's stream
+  /// along: the pass that gives their inputs goes on to the end of the part.
+  void inner_stage(std::int64_t block, std::size_t index, const model::Stage& names, bool is_last) {
     Moment h, drift;
     const bool wanted = moments_wanted(names);
     for_each_piece([&](std::size_t i) {
@@ -88,15 +115,20 @@ class Walk {
       torch::Tensor x_q, behind;
       if (wanted) {
         x_q =
-            to_float(model_.input_of(names.front(), block, half, quantized_.on_device(i, model_)));
+            to_float(model_.input_of(names.front(), block, index, quantized_.on_device(i, model_)));
         h_part = MomentPart(x_q);
       }
-      if (original_model_) {
+      if (original_model_ && is_last) {
         const model::Tap tap = [&](std::string_view name, const torch::Tensor& x_f,
                                    const torch::Tensor&) {
           if (wanted && name == names.front()) drift_part = {to_float(x_f) - x_q, x_q};
         };
-        behind = original_model_->half(block, half, original_.on_device(i, *original_model_), &tap);
+        behind =
+            original_model_->part(block, index, original_.on_device(i, *original_model_), &tap);
+      } else if (original_model_ && wanted) {
+        const torch::Tensor x_f = original_model_->input_of(
+            names.front(), block, index, original_.on_device(i, *original_model_));
+        drift_part = {to_float(x_f) - x_q, x_q};
       }
       return [this, i, &h, &drift, h_part, drift_part, behind] {
         if (h_part.count) h.add(h_part);
@@ -108,10 +140,10 @@ class Walk {
     solve_({block, names, h.mean(), drift.mean(), {}, h.count()});
   }
 
-  /// The output projection. Returns its inputs, [piece] of [B, T, cols], or nothing if they take
-  /// more than keep_bytes.
-  std::vector<torch::Tensor> output_stage(std::int64_t block, int half,
-                                          const std::vector<std::string>& names) {
+  /// The matrix whose product is added to the stream. Returns its inputs, [piece] of [B, T, cols],
+  /// or nothing if they take more than keep_bytes.
+  std::vector<torch::Tensor> output_stage(std::int64_t block, std::size_t index,
+                                          const model::Stage& names) {
     const std::string& name = names.front();
     const std::uint64_t bytes = model_.weights().file().require(name).n_cols() *
                                 static_cast<std::uint64_t>(quantized_.n_tokens()) * sizeof(float);
@@ -120,7 +152,7 @@ class Walk {
     const bool wanted = moments_wanted(names);
     for_each_piece([&](std::size_t i) {
       const torch::Tensor stream = quantized_.on_device(i, model_),
-                          x_q = model_.input_of(name, block, half, stream);
+                          x_q = model_.input_of(name, block, index, stream);
       MomentPart h_part, drift_part;
       if (wanted) h_part = MomentPart(x_q);
       if (wanted && original_model_) {
@@ -142,7 +174,7 @@ class Walk {
   const WalkOptions& options_;
   const std::function<void(const StageMoments&)>& solve_;
   std::int64_t batch_;
-  /// residual streams; behind the present half of the original, in front of it in the quantized
+  /// residual streams; behind the present part of the original, in front of it in the quantized
   /// model
   Streams quantized_, original_;
   std::optional<model::Model> original_model_;
@@ -155,13 +187,21 @@ void walk(model::Model& model, const Windows& windows, const WalkOptions& option
   require_windows(windows);
   torch::NoGradGuard no_grad;
   const auto n_blocks = model.architecture().n_blocks();
+  const auto drafts = draft_blocks(model.architecture(), windows);
   Walk walk(model, windows, options, solve);
+  const auto tell = [&](std::int64_t block) {
+    report(progress, {"walk", model::block_prefix(block), static_cast<std::uint64_t>(block),
+                      static_cast<std::uint64_t>(n_blocks) + drafts.size(), "blocks"});
+  };
   for (std::int64_t block = 0; block < n_blocks; ++block) {
-    report(progress, {"walk", block_prefix(block), static_cast<std::uint64_t>(block),
-                      static_cast<std::uint64_t>(n_blocks), "blocks"});
+    tell(block);
     walk.block(block);
   }
   if (!model.architecture().tied()) walk.head();
+  for (const std::int64_t block : drafts) {
+    tell(block);
+    walk.draft(block);
+  }
 }
 
 }  // namespace spectralquant::calibrate

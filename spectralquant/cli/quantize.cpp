@@ -131,6 +131,13 @@ void say_result(Console& console, const pipeline::QuantizeOptions& options,
                     "the next layer feels, summed over matrices)",
                     100 * ours / plain, 100 * ours / imatrix));
   }
+  if (const auto& names = report.without_signal; !names.empty()) {
+    console.say(fmt::format(
+        "no signal  {} of the matrices are rounded for the least squared error: {}{}", names.size(),
+        fmt::join(names.begin(), names.begin() + std::min<std::ptrdiff_t>(3, std::ssize(names)),
+                  ", "),
+        names.size() > 3 ? ", ..." : ""));
+  }
   if (report.tuning) {
     const auto& t = *report.tuning;
     console.say(

@@ -57,15 +57,18 @@ torch::Tensor pad(const Suite& suite, const std::vector<std::size_t>& batch, tor
   return tokens.to(device);
 }
 
-/// Hidden states of the scored positions, one [n, D] an item of the batch. The feed-forward half of
-/// the last block works position by position and feeds nothing but the head, so it is computed for
-/// those positions only.
+/// Hidden states of the scored positions, one [n, D] an item of the batch. What works position by
+/// position at the end of the last block feeds nothing but the head, so it is computed for those
+/// positions only.
 std::vector<torch::Tensor> scored_hidden(model::Model& model, const Suite& suite,
                                          const std::vector<std::size_t>& batch) {
   const std::int64_t last = model.architecture().n_blocks() - 1;
+  const auto parts = model.architecture().parts(last);
+  std::size_t n_mixing = parts.size();
+  while (n_mixing > 0 && !parts[n_mixing - 1].mixes_tokens) --n_mixing;
   auto x = model.embed(pad(suite, batch, model.device()));
   for (std::int64_t i = 0; i < last; ++i) x = model.block(i, x);
-  x = model.half(last, 0, x);
+  for (std::size_t i = 0; i < n_mixing; ++i) x = model.part(last, i, x);
   std::vector<torch::Tensor> rows;
   std::vector<std::int64_t> sizes;
   for (std::size_t b = 0; b < batch.size(); ++b) {
@@ -74,9 +77,9 @@ std::vector<torch::Tensor> scored_hidden(model::Model& model, const Suite& suite
         0, item.first_scored - 1, static_cast<std::int64_t>(item.tokens.size()) - 1));
     sizes.push_back(rows.back().size(0));
   }
-  return model.final_norm(model.half(last, 1, torch::cat(rows).unsqueeze(0)))
-      .squeeze(0)
-      .split_with_sizes(sizes);
+  x = torch::cat(rows).unsqueeze(0);
+  for (std::size_t i = n_mixing; i < parts.size(); ++i) x = model.part(last, i, x);
+  return model.final_norm(x).squeeze(0).split_with_sizes(sizes);
 }
 
 torch::Tensor scored_targets(const Suite& suite, const std::vector<std::size_t>& batch,

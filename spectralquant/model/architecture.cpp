@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <vector>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/model/layers.h"
 
 namespace spectralquant::model {
 namespace {
@@ -17,10 +19,18 @@ struct Entry {
   std::unique_ptr<Architecture> (*make)(const gguf::File&);
 };
 
-// One line per architecture_NAME.cpp.
+// One line per architecture.
 constexpr std::array kArchitectures{
+    Entry{"llama", make_dense},
+    Entry{"qwen2", make_dense},
+    Entry{"qwen3", make_dense},
     Entry{"qwen35", make_qwen35},
 };
+
+/// What can be done for a model that llama.cpp runs and this program does not.
+constexpr const char* kRoundOnly =
+    "round it without running it: --method plain, or --method imatrix with --signals of "
+    "llama-imatrix";
 
 }  // namespace
 
@@ -37,6 +47,11 @@ std::unique_ptr<Architecture> make_architecture(const gguf::File& file) {
                   fmt::format("supported: {}", fmt::join(supported, ", ")));
 }
 
+bool is_supported(const gguf::File& file) {
+  return std::any_of(kArchitectures.begin(), kArchitectures.end(),
+                     [&](const Entry& entry) { return entry.name == file.architecture(); });
+}
+
 std::int64_t HyperParameters::count(std::string_view key) const {
   const auto value = file_.metadata().require_int(name(key));
   require(value >= 1, key, "which must be at least 1");
@@ -50,10 +65,28 @@ std::int64_t HyperParameters::count_or(std::string_view key, std::int64_t fallba
   return value;
 }
 
-double HyperParameters::positive(std::string_view key) const {
-  const auto value = file_.metadata().require_number(name(key));
-  require(value > 0, key, "which must be above 0");
-  return value;
+std::int64_t HyperParameters::count_of_blocks(std::string_view key) const {
+  const auto* value = find(key);
+  if (!value || !value->is_array()) return count(key);
+  const auto counts = value->numbers();
+  require(!counts.empty() && counts.front() >= 1, key, "which must be at least 1");
+  require_supported(
+      std::all_of(counts.begin(), counts.end(), [&](double n) { return n == counts.front(); }), key,
+      "which differs from block to block");
+  return static_cast<std::int64_t>(counts.front());
+}
+
+std::int64_t HyperParameters::count_of_blocks_or(std::string_view key,
+                                                 std::int64_t fallback) const {
+  return find(key) ? count_of_blocks(key) : fallback;
+}
+
+double HyperParameters::number(std::string_view key) const {
+  return file_.metadata().require_number(name(key));
+}
+
+double HyperParameters::number_or(std::string_view key, double fallback) const {
+  return find(key) ? number(key) : fallback;
 }
 
 const gguf::Value* HyperParameters::find(std::string_view key) const {
@@ -69,6 +102,15 @@ void HyperParameters::require(bool ok, std::string_view key, const std::string& 
       "the file is damaged or was converted wrongly: convert the original checkpoint again");
 }
 
+void HyperParameters::require_supported(bool ok, std::string_view key,
+                                        const std::string& why) const {
+  if (ok) return;
+  const auto* value = find(key);
+  throw bad_input(fmt::format("{} is {}, {}: this program cannot run the model", name(key),
+                              value ? value->to_display() : "missing", why),
+                  file_.path(), kRoundOnly);
+}
+
 void require_shape(const gguf::File& file, const std::string& name,
                    std::initializer_list<std::int64_t> shape) {
   const auto& tensor = file.require(name);
@@ -80,6 +122,94 @@ void require_shape(const gguf::File& file, const std::string& name,
                   tensor.shape_text(), fmt::join(shape, ", ")),
       file.path(),
       "the file is damaged or was converted wrongly: convert the original checkpoint again");
+}
+
+void require_known_tensors(const gguf::File& file,
+                           std::initializer_list<std::string_view> unsupported) {
+  for (const auto& tensor : file.tensors()) {
+    const bool factor = block_of(tensor.name) >= 0 && tensor.name.ends_with(".scale");
+    if (!factor &&
+        std::find(unsupported.begin(), unsupported.end(), tensor.name) == unsupported.end())
+      continue;
+    throw bad_input(
+        fmt::format("{} changes what a product gives: this program cannot run the model",
+                    tensor.name),
+        file.path(), kRoundOnly);
+  }
+}
+
+std::string weight_name(std::int64_t block, std::string_view part) {
+  return fmt::format("blk.{}.{}.weight", block, part);
+}
+
+torch::Tensor biased_product(const Pass& pass, std::int64_t block, std::string_view part,
+                             const torch::Tensor& x) {
+  const auto y = pass.linear(weight_name(block, part), x);
+  const auto bias = fmt::format("blk.{}.{}.bias", block, part);
+  return pass.weights.has(bias) ? y + pass.weights.get(bias).to(y.scalar_type()) : y;
+}
+
+void check_bias(const gguf::File& file, std::int64_t block, std::string_view part,
+                std::int64_t size) {
+  const auto name = fmt::format("blk.{}.{}.bias", block, part);
+  if (file.find(name)) require_shape(file, name, {size});
+}
+
+torch::Tensor cached_attention(const torch::Tensor& q, const torch::Tensor& k,
+                               const torch::Tensor& v, BlockState* state) {
+  auto keys = k.transpose(1, 2), values = v.transpose(1, 2);
+  if (state) {
+    keys = state->append("k", keys);
+    values = state->append("v", values);
+    state->n_past += q.size(1);
+  }
+  return causal_attention(q, keys, values);
+}
+
+torch::Tensor Architecture::draft_input(std::int64_t block, const torch::Tensor&,
+                                        const torch::Tensor&, const Pass& pass) const {
+  throw bad_input(fmt::format("block {} drafts no tokens", block), pass.weights.file().path());
+}
+
+namespace {
+
+std::vector<std::string> weights_of_blocks(const Architecture& architecture, std::int64_t first,
+                                           std::int64_t last) {
+  std::vector<std::string> names;
+  for (std::int64_t block = first; block < last; ++block) {
+    for (const Part& part : architecture.parts(block)) {
+      for (const Stage& stage : part.stages) names.insert(names.end(), stage.begin(), stage.end());
+    }
+  }
+  return names;
+}
+
+}  // namespace
+
+std::vector<std::string> multiplied_weights(const Architecture& architecture) {
+  auto names = weights_of_blocks(architecture, 0, architecture.n_blocks());
+  names.push_back(architecture.head_name());
+  return names;
+}
+
+std::set<std::string> gathered_weights(const Architecture& architecture) {
+  const auto n = architecture.n_blocks();
+  const auto names = multiplied_weights(architecture),
+             drafts = weights_of_blocks(architecture, n, n + architecture.n_draft_blocks());
+  std::set<std::string> all(names.begin(), names.end());
+  all.insert(drafts.begin(), drafts.end());
+  return all;
+}
+
+std::string block_prefix(std::int64_t block) { return fmt::format("blk.{}.", block); }
+
+std::int64_t block_of(std::string_view tensor_name) {
+  constexpr std::string_view kPrefix = "blk.";
+  std::int64_t block = -1;
+  if (tensor_name.starts_with(kPrefix))
+    std::from_chars(tensor_name.data() + kPrefix.size(), tensor_name.data() + tensor_name.size(),
+                    block);
+  return block;
 }
 
 }  // namespace spectralquant::model

@@ -15,24 +15,6 @@ torch::Tensor l2_norm(const torch::Tensor& x, double eps) {
   return wide * torch::rsqrt(wide.square().sum(-1, /*keepdim=*/true).clamp_min(eps * eps));
 }
 
-torch::Tensor rotate(const torch::Tensor& x, const Rope& rope, std::int64_t first_position) {
-  const auto options = torch::TensorOptions().device(x.device()).dtype(torch::kFloat32);
-  const auto n_tokens = x.size(1);
-  const auto half = rope.n_dims / 2;
-  const auto frequency = torch::pow(
-      rope.base, torch::arange(0, half, options) * (-2.0 / static_cast<double>(rope.n_dims)));
-  const auto position = torch::arange(first_position, first_position + n_tokens, options);
-  const auto angle = (position.unsqueeze(-1) * frequency).unsqueeze(1);  // [T, 1, half]
-  const auto cos = angle.cos(), sin = angle.sin();
-  const auto a = x.narrow(-1, 0, half).to(torch::kFloat32);
-  const auto b = x.narrow(-1, half, half).to(torch::kFloat32);
-  const auto type = x.scalar_type();
-  const auto rotated_a = (a * cos - b * sin).to(type), rotated_b = (b * cos + a * sin).to(type);
-  if (rope.n_dims == x.size(-1)) return torch::cat({rotated_a, rotated_b}, -1);
-  return torch::cat({rotated_a, rotated_b, x.narrow(-1, rope.n_dims, x.size(-1) - rope.n_dims)},
-                    -1);
-}
-
 torch::Tensor causal_conv(const torch::Tensor& x, const torch::Tensor& weight,
                           torch::Tensor* state) {
   const auto n_tokens = x.size(1), n_channels = x.size(2), width = weight.size(1);

@@ -17,16 +17,6 @@ torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, doub
 /// Source  ggml_l2_norm: eps bounds the norm, it is not added to its square.
 torch::Tensor l2_norm(const torch::Tensor& x, double eps);
 
-struct Rope {
-  /// leading dimensions of a head that rotate, even; the others pass through
-  std::int64_t n_dims = 0;
-  double base = 10000.0;
-};
-
-/// Rotary position embedding in pairs (i, i + n_dims/2), as GPT-NeoX has them. Shapes  x: [B, T, H,
-/// D], T positions from first_position on.
-torch::Tensor rotate(const torch::Tensor& x, const Rope& rope, std::int64_t first_position);
-
 /// softmax(q kᵀ / sqrt(D), causal) v. Query head h reads key head h / (H / G); keys are never
 /// repeated in memory, and scores exist for a tile of queries at a time (with gradients, autograd
 /// keeps them all).

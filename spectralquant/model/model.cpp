@@ -97,22 +97,32 @@ torch::Tensor Model::embed(const torch::Tensor& tokens) {
 torch::Tensor Model::block(std::int64_t index, const torch::Tensor& x, const Tap* tap,
                            BlockState* state) {
   const Pass pass{weights_, tap, state, {}};
-  return architecture_->half(index, 1, architecture_->half(index, 0, x, pass), pass);
+  torch::Tensor y = x;
+  for (std::size_t i = 0; i < architecture_->parts(index).size(); ++i)
+    y = architecture_->part(index, i, y, pass);
+  return y;
 }
 
-torch::Tensor Model::half(std::int64_t index, int half, const torch::Tensor& x, const Tap* tap) {
-  return architecture_->half(index, half, x, Pass{weights_, tap, nullptr, {}});
+torch::Tensor Model::part(std::int64_t block, std::size_t index, const torch::Tensor& x,
+                          const Tap* tap) {
+  return architecture_->part(block, index, x, Pass{weights_, tap, nullptr, {}});
 }
 
-torch::Tensor Model::input_of(const std::string& weight_name, std::int64_t index, int half,
+torch::Tensor Model::input_of(const std::string& weight_name, std::int64_t block, std::size_t index,
                               const torch::Tensor& x) {
   try {
-    architecture_->half(index, half, x, Pass{weights_, nullptr, nullptr, weight_name});
+    architecture_->part(block, index, x, Pass{weights_, nullptr, nullptr, weight_name});
   } catch (Stopped& stopped) {
     return std::move(stopped.input);
   }
-  throw bad_input(fmt::format("half {} of block {} never reads {}", half, index, weight_name),
+  throw bad_input(fmt::format("part {} of block {} never reads {}", index, block, weight_name),
                   weights_.file().path());
+}
+
+torch::Tensor Model::draft_input(std::int64_t block, const torch::Tensor& tokens,
+                                 const torch::Tensor& hidden) {
+  return architecture_->draft_input(block, tokens.to(options_.device), hidden,
+                                    Pass{weights_, nullptr, nullptr, {}});
 }
 
 torch::Tensor Model::final_norm(const torch::Tensor& x) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -84,21 +85,31 @@ struct Pass {
   torch::Tensor linear(const std::string& weight_name, const torch::Tensor& x) const;
 };
 
+/// Weights that read one input, in the order in which the block computes them.
+using Stage = std::vector<std::string>;
+
+/// One update of the residual stream. A part computes its stages one after the other, each from
+/// what the stages before it gave.
+struct Part {
+  /// E.g. {{attn_q, attn_k, attn_v}, {attn_output}}.
+  std::vector<Stage> stages;
+  /// The part returns x + y Wᵀ, W the only weight of its last stage, y what W reads. False where
+  /// anything follows that product (a bias, a norm, a factor) or where nothing is added to x.
+  bool adds_last_product = true;
+  /// What is computed for a token depends on the tokens before it.
+  bool mixes_tokens = false;
+};
+
 /// One architecture: hyper-parameters read from metadata, blocks put together from model/layers.h.
-/// To add one: a file architecture_NAME.cpp with a subclass, and a line in architecture.cpp
-/// (docs/architecture.md).
+/// docs/architecture.md says how to add one.
 class Architecture {
  public:
   virtual ~Architecture() = default;
   virtual std::int64_t n_blocks() const = 0;
-  /// Names of the weights that read the same input, in the order in which the block computes them,
-  /// two stages a half: what reads the residual stream, and the output projection. E.g. {{attn_q,
-  /// attn_k, attn_v}, {attn_output}, {ffn_gate, ffn_up}, {ffn_down}}.
-  virtual std::vector<std::vector<std::string>> stages(std::int64_t block) const = 0;
-  /// One half of a block: 0 mixes tokens (attention), 1 is the feed-forward part. Each reads the
-  /// residual stream through a norm and adds to it the product of its last weight: x + y Wᵀ. x: [B,
-  /// T, D] → [B, T, D].
-  virtual torch::Tensor half(std::int64_t block, int half, const torch::Tensor& x,
+  /// What a block does to the residual stream, in order.
+  virtual std::vector<Part> parts(std::int64_t block) const = 0;
+  /// Part number `index` of a block. x: [B, T, D] → [B, T, D].
+  virtual torch::Tensor part(std::int64_t block, std::size_t index, const torch::Tensor& x,
                              const Pass& pass) const = 0;
   /// tokens: int64 [B, T] → [B, T, D].
   virtual torch::Tensor embed(const torch::Tensor& tokens, const Pass& pass) const = 0;
@@ -110,11 +121,36 @@ class Architecture {
   bool tied() const { return head_name() == embedding_name(); }
   virtual std::int64_t vocab_size() const = 0;
   virtual std::int64_t hidden_size() const = 0;
+  /// Values that a token leaves in the key and value caches of all blocks.
+  virtual std::int64_t cache_values() const = 0;
+
+  /// Blocks that draft a further token (MTP). They follow the others, numbered from n_blocks(), and
+  /// take no part in the model's own prediction.
+  virtual std::int64_t n_draft_blocks() const { return 0; }
+  /// What a draft block starts from: each hidden state beside the token that came after it.
+  ///
+  /// Shapes   tokens: int64 [B, T ≥ 2]; hidden: output of final_norm, [B, T, D]; returns [B, T − 1,
+  ///          n], n columns of the first weight of its first part.
+  virtual torch::Tensor draft_input(std::int64_t block, const torch::Tensor& tokens,
+                                    const torch::Tensor& hidden, const Pass& pass) const;
 };
+
+/// Names of the weights that a forward pass multiplies by: those of all stages, then the head's.
+/// Draft blocks are left out.
+std::vector<std::string> multiplied_weights(const Architecture& architecture);
+/// Names of all weights whose inputs calibration sees: draft blocks are among them.
+std::set<std::string> gathered_weights(const Architecture& architecture);
+
+/// "blk.3.": what the names of a block's tensors begin with.
+std::string block_prefix(std::int64_t block);
+/// "blk.3.ffn_up.weight" → 3; −1 for a tensor outside of blocks.
+std::int64_t block_of(std::string_view tensor_name);
 
 /// Makes the architecture a file names. Errors  Error(kBadInput) naming an unsupported one and the
 /// supported, a missing key or tensor, or a tensor whose shape does not fit the hyper-parameters.
 std::unique_ptr<Architecture> make_architecture(const gguf::File& file);
+/// True if make_architecture() knows the architecture that the file names.
+bool is_supported(const gguf::File& file);
 
 /// "cpu", "cuda", "cuda:1". Errors  Error(kBadUsage) for another name, or when there is no such
 /// device.
@@ -143,12 +179,15 @@ class Model {
   torch::Tensor embed(const torch::Tensor& tokens);
   torch::Tensor block(std::int64_t index, const torch::Tensor& x, const Tap* tap = nullptr,
                       BlockState* state = nullptr);
-  torch::Tensor half(std::int64_t index, int half, const torch::Tensor& x,
+  torch::Tensor part(std::int64_t block, std::size_t index, const torch::Tensor& x,
                      const Tap* tap = nullptr);
-  /// What weight_name reads in this half of block `index`; nothing behind it is computed. x: [B, T,
-  /// D] → [B, T, cols].
-  torch::Tensor input_of(const std::string& weight_name, std::int64_t index, int half,
+  /// What weight_name reads in this part of a block; nothing behind it is computed. x: [B, T, D] →
+  /// [B, T, cols].
+  torch::Tensor input_of(const std::string& weight_name, std::int64_t block, std::size_t index,
                          const torch::Tensor& x);
+  /// See Architecture::draft_input().
+  torch::Tensor draft_input(std::int64_t block, const torch::Tensor& tokens,
+                            const torch::Tensor& hidden);
   torch::Tensor final_norm(const torch::Tensor& x);
   /// hidden: output of final_norm [.., D] → logits [.., V].
   torch::Tensor head(const torch::Tensor& hidden, const Tap* tap = nullptr);

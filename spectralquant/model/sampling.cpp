@@ -21,25 +21,11 @@ constexpr std::int64_t kBatchBytesOnCpu = std::int64_t{512} << 20, kMaxBatchOnCp
 // kernels is what takes it.
 constexpr std::int64_t kBatchBytes = std::int64_t{16} << 30, kMaxBatch = 2048;
 
-/// Values that a token leaves in the caches of all blocks; too many rather than too few where the
-/// file does not say.
-std::int64_t key_value_size(Model& model) {
-  const auto& file = model.weights().file();
-  const auto number = [&](const char* key, std::int64_t fallback) {
-    return std::max<std::int64_t>(
-        1, file.metadata().int_or(file.architecture() + "." + key, fallback));
-  };
-  const auto n_heads = number("attention.head_count", 1),
-             head_size =
-                 number("attention.key_length", model.architecture().hidden_size() / n_heads);
-  return model.architecture().n_blocks() / number("full_attention_interval", 1) * 2 *
-         number("attention.head_count_kv", n_heads) * head_size;
-}
-
 std::int64_t choose_batch(Model& model, std::int64_t n_windows, const SamplingOptions& options) {
   if (options.batch > 0) return options.batch;
   const auto& architecture = model.architecture();
-  const auto cache = options.window_tokens * key_value_size(model) * std::int64_t{sizeof(float)};
+  const auto cache =
+      options.window_tokens * architecture.cache_values() * std::int64_t{sizeof(float)};
   // logits, probabilities and their sums
   const auto distribution = architecture.vocab_size() * 4 * std::int64_t{sizeof(double)};
   const std::int64_t n_processes = options.group.size();

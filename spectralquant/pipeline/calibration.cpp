@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,21 +19,26 @@ namespace {
 /// token ids of the own samples, int32, window after window
 constexpr const char* kSamplesFile = "samples";
 
-/// Signals from a file must know every matrix; an embedding or a head may be missing, as in a stock
-/// imatrix.
+/// Signals from a file must know the matrices that a forward pass multiplies by. An embedding or a
+/// head may be missing, as in a stock imatrix; of an architecture that is not known, anything.
 void require_signals_fit(const calibrate::Signals& signals, const gguf::File& file,
                          const quantize::Plan& plan, const QuantizeOptions& options) {
   if (!signals.model_hash.empty() && signals.model_hash != file.hash()) {
     throw bad_input("these signals are of another model", options.signals_file,
                     "use signals gathered on this model");
   }
+  std::set<std::string> needed;
+  if (model::is_supported(file)) {
+    const auto architecture = model::make_architecture(file);
+    const auto names = model::multiplied_weights(*architecture);
+    needed.insert(names.begin(), names.end());
+    needed.erase(architecture->head_name());
+  }
   std::map<std::string, calibrate::MatrixSize> sizes;
   for (const auto& planned : plan.tensors) {
     if (planned.action != quantize::Action::kSolve) continue;
     const gguf::Tensor& source = *planned.source;
-    const bool may_be_missing =
-        source.name == "token_embd.weight" || source.name == "output.weight";
-    if (may_be_missing && !signals.matrices.contains(source.name)) continue;
+    if (!needed.contains(source.name) && !signals.matrices.contains(source.name)) continue;
     sizes[source.name] = {static_cast<std::int64_t>(source.shape[1]),
                           static_cast<std::int64_t>(source.n_cols()),
                           static_cast<std::int64_t>(source.shape[2] * source.shape[3])};
@@ -99,6 +105,27 @@ void complete_calibration(Calibration& calibration, WorkFolder* work,
   calibration.facts = {
       calibration.text.description, calibration.text.hash,
       static_cast<std::int64_t>(calibration.text.windows.size()) * source.window_tokens};
+}
+
+std::vector<std::string> find_without_signal(const Calibration& calibration, const gguf::File& file,
+                                             const quantize::Plan& plan) {
+  if (!calibration.model && !calibration.signals) return {};
+  std::set<std::string> known;
+  if (calibration.signals) {
+    for (const auto& [name, signal] : calibration.signals->matrices) known.insert(name);
+  }
+  if (model::is_supported(file)) {
+    const auto architecture = model::make_architecture(file);
+    if (calibration.model) known = model::gathered_weights(*architecture);
+    // looked up, not multiplied by: its rows need no signal
+    if (!architecture->tied()) known.insert(architecture->embedding_name());
+  }
+  std::vector<std::string> names;
+  for (const auto& planned : plan.tensors) {
+    if (planned.action == quantize::Action::kSolve && !known.contains(planned.source->name))
+      names.push_back(planned.source->name);
+  }
+  return names;
 }
 
 std::size_t tokens_of_static_signals(std::size_t hidden_size) {

@@ -2,6 +2,8 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/core/progress.h"
@@ -29,6 +31,11 @@ Calibration read_calibration(const gguf::File& file, const quantize::Plan& plan,
 /// left them. work: of the first process; nullptr in the others.
 void complete_calibration(Calibration& calibration, WorkFolder* work,
                           const QuantizeOptions& options, const Progress& progress);
+
+/// Matrices that are solved without a signal: calibration text never reaches them, or the file of
+/// signals does not hold them.
+std::vector<std::string> find_without_signal(const Calibration& calibration, const gguf::File& file,
+                                             const quantize::Plan& plan);
 
 /// Tokens that static signals are gathered from before a walk: H of a tied head and the output
 /// moments settle early, more tokens changed no figure (docs/method.md).

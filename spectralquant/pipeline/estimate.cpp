@@ -6,6 +6,7 @@
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/core/parallel.h"
+#include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/calibration.h"
 #include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/phase_times.h"
@@ -69,7 +70,7 @@ QuantizeEstimate estimate(const QuantizeOptions& options) {
   out.file_bpw = plan.file_bpw;
   out.matrix_bpw = plan.matrix_bpw;
   double weights = 0, solver_work = 0, moment_work = 0, moment_bytes = 0, gradient_bytes = 0,
-         largest = 0, largest_cols = 0, hidden = 0;
+         largest = 0, largest_cols = 0;
   for (const auto& planned : plan.tensors) {
     if (planned.action != quantize::Action::kSolve) continue;
     const gguf::Tensor& source = *planned.source;
@@ -85,7 +86,6 @@ QuantizeEstimate estimate(const QuantizeOptions& options) {
       gradient_bytes += 12 * rows * rows;
     largest = std::max(largest, n);
     largest_cols = std::max(largest_cols, cols);
-    if (source.name == "token_embd.weight") hidden = cols;
   }
   const int n_threads = options.n_threads > 0 ? options.n_threads : hardware_threads();
   const double flops = measured_flops();
@@ -102,7 +102,8 @@ QuantizeEstimate estimate(const QuantizeOptions& options) {
   }
   if (options.method == Method::kPlain || !options.signals_file.empty()) return out;
 
-  const double tokens = count_tokens(options.calibration, file);
+  const double hidden = static_cast<double>(model::make_architecture(file)->hidden_size()),
+               tokens = count_tokens(options.calibration, file);
   out.calibration_tokens = static_cast<std::int64_t>(tokens);
   const bool sequential =
       options.method == Method::kSpectral && options.moments == Moments::kSequential;

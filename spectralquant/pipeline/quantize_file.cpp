@@ -178,6 +178,7 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
   WorkFolder* const work = own_work ? &*own_work : nullptr;
   complete_calibration(calibration, work, options, progress);
   report.calibration_tokens = calibration.facts.n_tokens;
+  report.without_signal = find_without_signal(calibration, file, plan);
 
   // With tuning, the solved file is a stage on the way: every process needs it.
   const bool tuned = options.tune.tokens > 0;

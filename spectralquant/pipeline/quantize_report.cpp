@@ -14,7 +14,8 @@ std::string report_json(const QuantizeOptions& options, const QuantizeReport& re
                         {"calibration_tokens", report.calibration_tokens},
                         {"strict", report.strict},
                         {"violations", report.violations},
-                        {"warnings", report.warnings}};
+                        {"warnings", report.warnings},
+                        {"without_signal", report.without_signal}};
   for (const auto& [phase, seconds] : report.phase_seconds) out["seconds"][phase] = seconds;
   if (report.tuning) {
     const auto& t = *report.tuning;

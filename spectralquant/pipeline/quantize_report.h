@@ -34,6 +34,8 @@ struct QuantizeReport {
   double file_bpw = 0, matrix_bpw = 0;
   std::int64_t calibration_tokens = 0;
   std::int64_t resumed = 0;
+  /// matrices of a calibrated run that no signal tells anything of: vision, further draft blocks
+  std::vector<std::string> without_signal;
   std::string output_hash;
   bool strict = false;                  ///< every matrix of the output is Q4_K
   std::vector<std::string> violations;  ///< "v.blk.0.attn_q.weight is Q8_0, not Q4_K"

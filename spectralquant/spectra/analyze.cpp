@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <map>
 #include <numeric>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/format/round.h"
+#include "spectralquant/model/model.h"
 #include "spectralquant/model/threads.h"
 
 namespace spectralquant::spectra {
@@ -21,15 +21,6 @@ torch::Tensor decode(const gguf::Tensor& tensor) {
       torch::kFloat32);
   gguf::decode(tensor, 0, tensor.n_rows(), out.data_ptr<float>());
   return out;
-}
-
-/// "blk.3.ffn_up.weight" → 3; −1 outside of blocks.
-std::int64_t block_of(const std::string& name) {
-  constexpr std::string_view kPrefix = "blk.";
-  std::int64_t block = -1;
-  if (name.starts_with(kPrefix))
-    std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), block);
-  return block;
 }
 
 std::map<std::string, calibrate::MatrixSize> sizes_of(const calibrate::Signals& signals,
@@ -46,11 +37,15 @@ std::map<std::string, calibrate::MatrixSize> sizes_of(const calibrate::Signals& 
   return sizes;
 }
 
-void require_usable(const calibrate::Signals& signals, const gguf::File& reference) {
+/// The signals whose matrices the model's own output depends on: draft blocks are left out.
+calibrate::Signals usable(calibrate::Signals signals, const gguf::File& reference) {
   if (!signals.model_hash.empty() && signals.model_hash != reference.hash()) {
     throw bad_input("these signals are of another model", reference.path(),
                     "use signals gathered on this model");
   }
+  const std::int64_t n_blocks = model::make_architecture(reference)->n_blocks();
+  std::erase_if(signals.matrices,
+                [&](const auto& matrix) { return model::block_of(matrix.first) >= n_blocks; });
   calibrate::require_fit(signals, sizes_of(signals, reference), reference.path());
   for (const auto& [name, signal] : signals.matrices) {
     if (Cost::of(signal, signals.n_tokens).complete()) continue;
@@ -58,6 +53,7 @@ void require_usable(const calibrate::Signals& signals, const gguf::File& referen
         fmt::format("no output moments of {}: what its error costs cannot be predicted", name),
         "signals", "gather the signals with them: spectralquant calibrate --output-moments");
   }
+  return signals;
 }
 
 /// Matrices that share one H (its storage), so that it is decomposed once.
@@ -92,7 +88,7 @@ std::vector<MatrixReport> analyze_group(const calibrate::Signals& signals,
     const Cost cost = Cost::of(signals.matrices.at(name), signals.n_tokens);
     MatrixReport matrix;
     matrix.name = name;
-    matrix.block = block_of(name);
+    matrix.block = model::block_of(name);
     if (cost.h.defined() && !input) input = decompose(cost.h);
     matrix.spectra.lookup_only = cost.lookup_only;
     matrix.spectra.input = input;
@@ -122,7 +118,11 @@ std::vector<BlockReport> sum_blocks(const std::vector<MatrixReport>& matrices,
     if (blocks.empty() || matrix.block < 0 || blocks.back().block != matrix.block) {
       BlockReport block;
       block.block = matrix.block;
-      block.name = matrix.block < 0 ? matrix.name : fmt::format("blk.{}", matrix.block);
+      block.name = matrix.name;
+      if (matrix.block >= 0) {
+        block.name = model::block_prefix(matrix.block);
+        block.name.pop_back();  // the dot
+      }
       block.predicted_kl.assign(n_variants, 0);
       block.measured_kl.assign(n_variants, kNotMeasured);
       blocks.push_back(std::move(block));
@@ -171,9 +171,9 @@ torch::Tensor Variant::decoded(const std::string& tensor, const torch::Tensor& o
   return decode(*own);
 }
 
-Report analyze(const calibrate::Signals& signals, const gguf::File* reference,
+Report analyze(const calibrate::Signals& gathered, const gguf::File* reference,
                const std::vector<Variant>& variants, const Progress& progress) {
-  if (reference) require_usable(signals, *reference);
+  const calibrate::Signals signals = reference ? usable(gathered, *reference) : gathered;
   Report report;
   report.signals_text = signals.description;
   report.signals_text_hash = signals.text_hash;

@@ -51,8 +51,9 @@ class BlockDistillation {
         const auto done =
                        static_cast<std::uint64_t>((block * n_steps_ + step) * report.batch_tokens),
                    total = static_cast<std::uint64_t>(n_blocks * n_steps_ * report.batch_tokens);
-        spectralquant::report(progress, {"tune", fmt::format("blk.{} error {:.5f}", block, loss),
-                                         done, total, "tokens"});
+        spectralquant::report(
+            progress, {"tune", fmt::format("{} error {:.5f}", model::block_prefix(block), loss),
+                       done, total, "tokens"});
       });
       advance(block, best.packed);
       all.merge(best.packed);
@@ -129,7 +130,7 @@ class BlockDistillation {
 
   template <typename Tell>
   Best tune_block(std::int64_t block, const Tell& tell) {
-    Student student(original_, solved_, options_.clip, device_, fmt::format("blk.{}.", block));
+    Student student(original_, solved_, options_.clip, device_, model::block_prefix(block));
     const Curriculum curriculum(
         numbers_,
         mix(n_steps_ * step_windows_, static_cast<std::int64_t>(numbers_.files.size()),
@@ -184,7 +185,7 @@ class BlockDistillation {
     move(original_model_, original_stream_);
     for (const auto& [name, bytes] : packed) tuned_model_.weights().reset(name);
     for (model::Model* model : {&original_model_, &tuned_model_})
-      model->weights().release(fmt::format("blk.{}.", block));
+      model->weights().release(model::block_prefix(block));
   }
 
   /// Of windows first to last, from their streams behind the last block.
@@ -192,7 +193,7 @@ class BlockDistillation {
     torch::NoGradGuard no_grad;
     const std::string head = original_model_.architecture().head_name();
     for (const gguf::Tensor& tensor : solved_.tensors()) {
-      const bool of_a_block = tensor.name.starts_with("blk."),
+      const bool of_a_block = model::block_of(tensor.name) >= 0,
                  looked_up = tensor.name == original_model_.architecture().embedding_name() &&
                              tensor.name != head;
       if (!of_a_block && !looked_up) set_solved(tensor.name);

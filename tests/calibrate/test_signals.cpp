@@ -115,8 +115,8 @@ TEST_F(SignalsTest, OfAnotherModelDoNotFit) {
   EXPECT_THAT(refusal([&] {
                 require_fit(signals, Sizes{{"blk.1.attn_q.weight", {4, 8}}}, "s.gguf");
               }),
-              AllOf(HasSubstr("no signal for blk.1.attn_q.weight"), HasSubstr("of another model"),
-                    HasSubstr("s.gguf")));
+              AllOf(HasSubstr("no signal for blk.1.attn_q.weight"),
+                    HasSubstr("gathered on this model"), HasSubstr("s.gguf")));
   EXPECT_THAT(refusal([&] {
                 require_fit(signals, Sizes{{"blk.0.attn_q.weight", {4, 16}}}, "");
               }),

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "spectralquant/model/layers.h"
+#include "spectralquant/model/rope.h"
 
 // Every layer against its definition, written out plainly with small tensors.
 namespace spectralquant::model {
@@ -42,7 +43,7 @@ TEST_F(LayersTest, L2NormBoundsTheNormAndHasAFiniteGradientAtZero) {
 }
 
 TEST_F(LayersTest, RotateTurnsPairsAndPassesTheRest) {
-  const Rope rope{4, 100.0};
+  const Rope rope{4, 100.0, {}, 1.0, false};
   const auto x = torch::randn({1, 3, 2, 6});
   const auto y = rotate(x, rope, 5);
   for (int t = 0; t < 3; ++t) {
@@ -59,8 +60,23 @@ TEST_F(LayersTest, RotateTurnsPairsAndPassesTheRest) {
   EXPECT_EQ(difference(y.narrow(-1, 4, 2), x.narrow(-1, 4, 2)), 0);
 }
 
+TEST_F(LayersTest, RotateTurnsAdjacentPairsScaledAndLonger) {
+  const Rope rope{4, 100.0, {0.5f, 0.25f}, 1.25, /*adjacent_pairs=*/true};
+  const auto x = torch::randn({1, 3, 2, 6}), y = rotate(x, rope, 5);
+  for (int t = 0; t < 3; ++t) {
+    for (int i = 0; i < 2; ++i) {
+      const double angle = (5 + t) * std::pow(100.0, -2.0 * i / 4) * rope.scale[i],
+                   c = 1.25 * std::cos(angle), s = 1.25 * std::sin(angle);
+      const double a = x[0][t][1][2 * i].item<double>(), b = x[0][t][1][2 * i + 1].item<double>();
+      EXPECT_NEAR(y[0][t][1][2 * i].item<double>(), a * c - b * s, 1e-5);
+      EXPECT_NEAR(y[0][t][1][2 * i + 1].item<double>(), a * s + b * c, 1e-5);
+    }
+  }
+  EXPECT_EQ(difference(y.narrow(-1, 4, 2), x.narrow(-1, 4, 2)), 0);
+}
+
 TEST_F(LayersTest, RotateContinuesFromAPosition) {
-  const Rope rope{8, 10000.0};
+  const Rope rope{8, 10000.0, {}, 1.0, false};
   const auto x = torch::randn({2, 9, 1, 8});
   EXPECT_LT(difference(rotate(x, rope, 3).narrow(1, 4, 5), rotate(x.narrow(1, 4, 5), rope, 7)),
             1e-6);

@@ -147,10 +147,12 @@ TEST_F(ModelTest, TapsSeeEveryMatrixOnceInTheOrderOfTheStages) {
     torch::NoGradGuard no_grad;
     model.forward(random_tokens(2, 10), &tap);
     for (std::int64_t i = 0; i < model.architecture().n_blocks(); ++i) {
-      for (const auto& stage : model.architecture().stages(i)) {
-        for (const auto& name : stage) {
-          expected.push_back(name);
-          EXPECT_TRUE(inputs[name].is_same(inputs[stage.front()])) << name << " shares its input";
+      for (const auto& part : model.architecture().parts(i)) {
+        for (const auto& stage : part.stages) {
+          for (const auto& name : stage) {
+            expected.push_back(name);
+            EXPECT_TRUE(inputs[name].is_same(inputs[stage.front()])) << name << " shares its input";
+          }
         }
       }
     }
@@ -165,6 +167,56 @@ TEST_F(ModelTest, TapsSeeEveryMatrixOnceInTheOrderOfTheStages) {
     }
     std::remove(path.c_str());
   }
+}
+
+// What the contract of Part says of its last product, and of tokens.
+TEST_F(ModelTest, PartsDoWhatTheySay) {
+  torch::NoGradGuard no_grad;
+  auto x = model_.embed(random_tokens(2, 9));
+  for (std::int64_t i = 0; i < model_.architecture().n_blocks(); ++i) {
+    const auto parts = model_.architecture().parts(i);
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      const auto y = model_.part(i, p, x);
+      const auto& last = parts[p].stages.back().front();
+      const auto product =
+          torch::linear(model_.input_of(last, i, p, x), model_.weights().get(last));
+      EXPECT_TRUE(parts[p].adds_last_product);
+      EXPECT_EQ(difference(y, x + product), 0) << last;
+      const auto alone = model_.part(i, p, x.narrow(1, 5, 1));
+      const double apart = difference(alone, y.narrow(1, 5, 1));
+      EXPECT_EQ(parts[p].mixes_tokens, apart > 1e-5) << apart;
+      x = y;
+    }
+  }
+}
+
+TEST_F(ModelTest, ADraftBlockReadsTheHiddenStateBesideTheNextToken) {
+  TinyOptions options;
+  options.draft = true;
+  const std::string path = path_ + ".draft";
+  const auto file = gguf::File::open(write_tiny_qwen35(path, options));
+  Model model(file);
+  torch::NoGradGuard no_grad;
+  const auto tokens = random_tokens(2, 12);
+  auto x = model.embed(tokens);
+  for (std::int64_t i = 0; i < 2; ++i) x = model.block(i, x);
+  const auto hidden = model.final_norm(x);
+  const auto unit = [](const Tensor& v) {  // RMS norm without a weight
+    return v * torch::rsqrt(v.square().mean(-1, true) + 1e-6);
+  };
+  const auto input = model.draft_input(2, tokens, hidden);
+  const auto norm = [&](const char* name) {
+    return model.weights().get(std::string("blk.2.nextn.") + name + ".weight");
+  };
+  const auto expected = torch::cat({unit(model.embed(tokens.narrow(1, 1, 11))) * norm("enorm"),
+                                    unit(hidden.narrow(1, 0, 11)) * norm("hnorm")},
+                                   -1);
+  EXPECT_LT(difference(input, expected), 1e-5);
+  EXPECT_EQ(difference(model.part(2, 0, input),
+                       torch::linear(input, model.weights().get("blk.2.nextn.eh_proj.weight"))),
+            0);
+  EXPECT_EQ(model.block(2, input).sizes(), (std::vector<std::int64_t>{2, 11, 256}));
+  std::remove(path.c_str());
 }
 
 TEST_F(ModelTest, SetWeightsTakeEffectUntilReset) {

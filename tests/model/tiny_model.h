@@ -28,7 +28,9 @@ struct TinyOptions {
   std::uint32_t hidden = 256, feed_forward = 512;
   std::uint32_t n_heads = 4, n_kv_heads = 2, head_size = 64, rope_dims = 16;
   std::uint32_t n_key_heads = 2, n_value_heads = 4, state_size = 64, conv_width = 4;
-  bool tied = true;                    ///< no output.weight: the embedding is the head
+  bool tied = true;  ///< no output.weight: the embedding is the head
+  /// a block behind the others that drafts a further token (MTP), with a norm of its own head
+  bool draft = false;
   gguf::Type type = gguf::Type::BF16;  ///< of the matrices: BF16, F16 or F32
   std::uint64_t seed = 1;
   /// Last word on what is written, e.g. to break it: drop a key, change a tensor.
@@ -100,7 +102,8 @@ inline gguf::Metadata make_metadata(const TinyOptions& o) {
   m.set("general.type", gguf::Value::of_string("model"));
   m.set("general.name", gguf::Value::of_string("tiny random Qwen3.5"));
   m.set("general.quantization_version", gguf::Value::of_u32(2));
-  u32("block_count", o.n_blocks);
+  u32("block_count", o.n_blocks + (o.draft ? 1 : 0));
+  if (o.draft) u32("nextn_predict_layers", 1);
   u32("context_length", 4096);
   u32("embedding_length", o.hidden);
   u32("feed_forward_length", o.feed_forward);
@@ -126,7 +129,7 @@ inline gguf::Metadata make_metadata(const TinyOptions& o) {
 /// Makes tensors one after the other from one stream of numbers.
 class Maker {
  public:
-  explicit Maker(const TinyOptions& o) : random_(o.seed) {}
+  explicit Maker(std::uint64_t seed) : random_(seed) {}
 
   void matrix(const std::string& name, std::uint64_t cols, std::uint64_t rows, double gain = 1.0) {
     normal(name, {cols, rows}, 0.0, gain / std::sqrt(static_cast<double>(cols)));
@@ -152,17 +155,22 @@ class Maker {
 };
 
 inline std::vector<TinyTensor> make_tensors(const TinyOptions& o) {
-  Maker make(o);
+  Maker make(o.seed);
   const std::uint64_t value_size = o.n_value_heads * o.state_size,
                       mixed = 2 * o.n_key_heads * o.state_size + value_size;
   make.normal("token_embd.weight", {o.hidden, kTinyVocab}, 0.0, 0.3);
   make.normal("output_norm.weight", {o.hidden}, 1.0, 0.1);
   if (!o.tied) make.matrix("output.weight", o.hidden, kTinyVocab);
-  for (std::uint32_t i = 0; i < o.n_blocks; ++i) {
+  for (std::uint32_t i = 0; i < o.n_blocks + (o.draft ? 1 : 0); ++i) {
     const std::string p = "blk." + std::to_string(i) + ".";
+    if (i == o.n_blocks) {
+      make.matrix(p + "nextn.eh_proj.weight", 2 * o.hidden, o.hidden);
+      for (const char* norm : {"enorm", "hnorm", "shared_head_norm"})
+        make.normal(p + "nextn." + norm + ".weight", {o.hidden}, 1.0, 0.1);
+    }
     make.normal(p + "attn_norm.weight", {o.hidden}, 1.0, 0.1);
     make.normal(p + "post_attention_norm.weight", {o.hidden}, 1.0, 0.1);
-    if ((i + 1) % o.full_attention_interval == 0) {
+    if (i == o.n_blocks || (i + 1) % o.full_attention_interval == 0) {
       const std::uint64_t query = o.n_heads * o.head_size, key = o.n_kv_heads * o.head_size;
       make.matrix(p + "attn_q.weight", o.hidden, 2 * query);
       make.matrix(p + "attn_k.weight", o.hidden, key);
@@ -205,19 +213,15 @@ inline std::string encode(const std::vector<float>& values, gguf::Type type) {
   return bytes;
 }
 
-}  // namespace tiny
-
-/// Writes the file, replacing an older one; returns path.
-inline std::string write_tiny_qwen35(const std::string& path, const TinyOptions& options = {}) {
-  auto metadata = tiny::make_metadata(options);
-  auto tensors = tiny::make_tensors(options);
-  if (options.edit) options.edit(metadata, tensors);
+/// Writes the file, replacing an older one; matrices in `type`, the rest in F32. Returns path.
+inline std::string write(const std::string& path, const gguf::Metadata& metadata,
+                         const std::vector<TinyTensor>& tensors, gguf::Type type) {
   std::vector<gguf::TensorPlan> plans;
   for (const auto& tensor : tensors) {
     const bool is_matrix =
         tensor.shape.size() >= 2 && tensor.name.find("conv1d") == std::string::npos;
     gguf::TensorPlan plan{tensor.name,
-                          is_matrix ? options.type : gguf::Type::F32,
+                          is_matrix ? type : gguf::Type::F32,
                           static_cast<std::uint32_t>(tensor.shape.size()),
                           {1, 1, 1, 1}};
     for (std::size_t i = 0; i < tensor.shape.size(); ++i) plan.shape[i] = tensor.shape[i];
@@ -227,11 +231,21 @@ inline std::string write_tiny_qwen35(const std::string& path, const TinyOptions&
   write_options.overwrite = true;
   gguf::Writer writer(path, metadata, plans, write_options);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const std::string bytes = tiny::encode(tensors[i].values, plans[i].type);
+    const std::string bytes = encode(tensors[i].values, plans[i].type);
     writer.write(i, 0, bytes.data(), bytes.size());
   }
   writer.commit();
   return path;
+}
+
+}  // namespace tiny
+
+/// Writes the file, replacing an older one; returns path.
+inline std::string write_tiny_qwen35(const std::string& path, const TinyOptions& options = {}) {
+  auto metadata = tiny::make_metadata(options);
+  auto tensors = tiny::make_tensors(options);
+  if (options.edit) options.edit(metadata, tensors);
+  return tiny::write(path, metadata, tensors, options.type);
 }
 
 }  // namespace spectralquant::model

@@ -1,0 +1,89 @@
+// Every step of a run for the dense architectures.
+#include "distribute/processes.h"
+#include "model/tiny_dense.h"
+#include "pipeline/pipeline_fixture.h"
+#include "spectralquant/gguf/strict.h"
+#include "spectralquant/pipeline/estimate.h"
+
+namespace spectralquant::pipeline {
+namespace {
+
+class DenseRunTest : public PipelineTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    PipelineTest::SetUp();
+    model::TinyDenseOptions dense;
+    dense.architecture = GetParam();
+    dense.optional_tensors = dense.architecture != "qwen3";
+    dense.tied = dense.architecture == "qwen3";
+    model::write_tiny_dense(path("in.gguf"), dense);
+  }
+  QuantizeReport run(const QuantizeOptions& options) {
+    const QuantizeReport report = quantize_file(options);
+    EXPECT_TRUE(gguf::take_inventory(gguf::File::open(options.output)).strict);
+    EXPECT_THAT(report.without_signal, ::testing::IsEmpty());
+    double ours = 0, plain = 0;
+    for (const auto& matrix : report.matrices)
+      ours += matrix.objective, plain += matrix.plain_objective;
+    EXPECT_LT(ours, 0.9 * plain);
+    return report;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Architectures, DenseRunTest, ::testing::Values("llama", "qwen2", "qwen3"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(DenseRunTest, IsSolvedInEveryWay) {
+  QuantizeOptions o = options();
+  run(o);
+  o.two_sided = false;
+  run(o);
+  o.moments = Moments::kStatic;
+  run(o);
+}
+
+TEST_P(DenseRunTest, IsTuned) {
+  QuantizeOptions o = options();
+  o.calibration.self_tokens = 256;  // the model writes, too
+  o.tune.tokens = 512;
+  o.tune.batch_tokens = 128;
+  const QuantizeReport report = quantize_file(o);
+  ASSERT_TRUE(report.tuning);
+  EXPECT_LE(report.tuning->held_end, report.tuning->held_start);
+  EXPECT_TRUE(gguf::take_inventory(gguf::File::open(o.output)).strict);
+}
+
+TEST_P(DenseRunTest, IsPlanned) {
+  const QuantizeEstimate plan = estimate(options());
+  EXPECT_EQ(plan.matrices.size(), std::string(GetParam()) == "qwen3" ? 15u : 16u);
+  EXPECT_GT(plan.peak_memory_bytes, 0u);
+}
+
+TEST_P(DenseRunTest, IsSharedByProcesses) {
+  const auto codes = distribute::run_processes(2, [&](distribute::Group& group) {
+    at::set_num_threads(1);
+    QuantizeOptions o = options();
+    o.group = group;
+    quantize_file(o);
+    group.leave();
+    return 0;
+  });
+  EXPECT_THAT(codes, ::testing::Each(0));
+  const std::string shared = path("shared.gguf");
+  std::filesystem::rename(path("out.gguf"), shared);
+  quantize_file(options());
+  const gguf::File a = gguf::File::open(path("out.gguf")), b = gguf::File::open(shared);
+  std::size_t n = 0, differing = 0;
+  for (const auto& tensor : a.tensors()) {
+    const auto& other = b.require(tensor.name);
+    std::vector<float> x(tensor.n_values()), y(tensor.n_values());
+    gguf::decode(tensor, 0, tensor.n_rows(), x.data());
+    gguf::decode(other, 0, other.n_rows(), y.data());
+    n += x.size();
+    for (std::size_t i = 0; i < x.size(); ++i) differing += x[i] != y[i];
+  }
+  EXPECT_LT(static_cast<double>(differing), 0.02 * static_cast<double>(n));
+}
+
+}  // namespace
+}  // namespace spectralquant::pipeline
