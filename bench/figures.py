@@ -195,7 +195,7 @@ ABLATIONS = [
     ("sub-scale search in the sweeps", "no-scale-search", ["--without", "scale-search"]),
     ("super-scale search", "no-super-scales", ["--without", "super-scales"]),
     ("all improvement after the start", "no-sweeps", ["--without", "sweeps"]),
-    ("all but feedback (GPTQ)", "gptq", ["--moments", "static", "--without", "output-moments", "live-scales", "sweeps"]),
+    ("all but feedback (GPTQ)", "gptq", ["--effort", "fast", "--moments", "static", "--without", "live-scales", "sweeps"]),
     ("the solver: imatrix rounding", "imatrix", ["--method", "imatrix"]),
     ("everything: plain rounding", "pure", ["--method", "plain"]),
 ]

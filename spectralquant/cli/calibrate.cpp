@@ -6,16 +6,18 @@
 
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/calibrate/signals.h"
-#include "spectralquant/cli/calibration_arguments.h"
 #include "spectralquant/cli/common.h"
 #include "spectralquant/cli/console.h"
+#include "spectralquant/cli/options.h"
 #include "spectralquant/cli/together.h"
 #include "spectralquant/cli/verbs.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/calibration_text.h"
 #include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/device.h"
+#include "spectralquant/pipeline/option_table.h"
 #include "spectralquant/text/corpus.h"
 
 namespace spectralquant::cli {
@@ -23,19 +25,18 @@ namespace {
 
 struct Arguments {
   CommonOptions common;
-  CalibrationArguments calibration;
+  pipeline::CalibrationSource calibration;
   std::string model, output, imatrix;
   bool output_moments = false, overwrite = false;
 };
 
 /// Found before the long work: an output that is an input, or both outputs in one file, would cost
 /// the user a file.
-void check_outputs(const Arguments& arguments, const gguf::File& model,
-                   const pipeline::CalibrationSource& source) {
+void check_outputs(const Arguments& arguments, const gguf::File& model) {
   if (arguments.output == arguments.imatrix)
     throw Error(ErrorCode::kBadUsage, "both outputs have one name", arguments.output,
                 "give them two");
-  std::vector<std::string> inputs = text::expand_patterns(source.files);
+  std::vector<std::string> inputs = text::expand_patterns(arguments.calibration.files);
   inputs.insert(inputs.end(), model.paths().begin(), model.paths().end());
   for (const auto& path : {arguments.output, arguments.imatrix})
     if (!path.empty()) pipeline::check_output(path, inputs, arguments.overwrite);
@@ -45,12 +46,11 @@ void gather(const Arguments& arguments, const distribute::Group& group) {
   Console console(arguments.common.quiet || !group.leads());
   prepare_engine(arguments.common, console);
   const auto file = gguf::File::open(arguments.model);
-  const auto source = to_source(arguments.calibration, true);
-  if (group.leads()) check_outputs(arguments, file, source);
+  if (group.leads()) check_outputs(arguments, file);
   model::Model model(file,
                      {.device = pipeline::device_of(arguments.common.device, group.local_rank())});
-  const auto text =
-      pipeline::load_calibration(model, source, arguments.common.seed, console.progress(), group);
+  const auto text = pipeline::load_calibration(model, arguments.calibration, arguments.common.seed,
+                                               console.progress(), group);
   calibrate::CollectOptions options;
   options.output_moments = arguments.output_moments;
   options.seed = arguments.common.seed;
@@ -73,11 +73,17 @@ void gather(const Arguments& arguments, const distribute::Group& group) {
     const nlohmann::json out = {{"matrices", signals.matrices.size()},
                                 {"tokens", signals.n_tokens},
                                 {"text_hash", signals.text_hash}};
-    print_document(out.dump(2) + "\n");
+    print_document(json_text(out, 2) + "\n");
   }
 }
 
-void run(Arguments& arguments) {
+void run(const CLI::App& verb, Arguments& arguments) {
+  pipeline::QuantizeOptions options;
+  read_options(verb, options);
+  pipeline::check_ranges(options);
+  arguments.calibration = options.calibration;
+  if (pipeline::source_words(arguments.calibration).empty())
+    arguments.calibration.self_tokens = pipeline::kDefaultSelfTokens;
   if (arguments.output.empty() && arguments.imatrix.empty())
     throw Error(ErrorCode::kBadUsage, "no output file given", "",
                 "add -o SIGNALS.gguf, or --imatrix FILE, or both");
@@ -98,7 +104,7 @@ void add_calibrate(CLI::App& app) {
   verb->add_option("--imatrix", arguments->imatrix,
                    "imatrix GGUF to write, for stock llama-quantize --imatrix (the head included)")
       ->type_name("FILE");
-  add_calibration(*verb, arguments->calibration);
+  add_options(*verb, {"calibration", "self-temperature", "window", "max-tokens"});
   verb->add_flag("--output-moments", arguments->output_moments,
                  "also moments of output gradients: how the output distribution depends on each "
                  "matrix (one backward pass)");
@@ -107,7 +113,7 @@ void add_calibrate(CLI::App& app) {
   verb->footer(
       "Example:\n  spectralquant calibrate model-bf16.gguf -o model.signals.gguf --imatrix "
       "model.imatrix.gguf --calibration 'texts/*.jsonl'");
-  verb->callback([arguments] { run(*arguments); });
+  verb->callback([verb, arguments] { run(*verb, *arguments); });
 }
 
 }  // namespace spectralquant::cli

@@ -4,6 +4,7 @@
 
 #include "spectralquant/cli/console.h"
 #include "spectralquant/model/threads.h"
+#include "spectralquant/pipeline/option_table.h"
 
 namespace spectralquant::cli {
 namespace {
@@ -25,11 +26,12 @@ void add_common(CLI::App& verb, CommonOptions& options, bool runs_model) {
   verb.add_flag("--json", options.json, "print the result as JSON on stdout");
   verb.add_flag("-q,--quiet", options.quiet, "no progress, only errors");
   if (!runs_model) return;
-  verb.add_option("--threads", options.n_threads, "threads; 0: all of this machine's")
+  verb.add_option("--threads", options.n_threads, pipeline::find_option("threads").help)
       ->check(CLI::Range(0, 4096).description(""));
-  verb.add_option("--seed", options.seed, "seed of everything random; part of the result")
+  verb.add_option("--seed", options.seed, pipeline::find_option("seed").help)
       ->capture_default_str();
-  verb.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+  verb.add_option("--device", options.device, pipeline::find_option("device").help)
+      ->capture_default_str();
 }
 
 void prepare_engine(const CommonOptions& options, Console& console) {

@@ -10,6 +10,7 @@
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/inspect_signals.h"
 #include "spectralquant/cli/verbs.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/gguf/diff.h"
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/gguf/loadable.h"
@@ -206,17 +207,14 @@ void run(const Arguments& arguments) {
     const auto second = gguf::File::open(arguments.files[1]);
     const auto difference = gguf::compare(first, second);
     if (arguments.common.json)
-      print_document(to_json(difference).dump(2, ' ', false, json::error_handler_t::replace) +
-                     "\n");
+      print_document(json_text(to_json(difference), 2) + "\n");
     else
       print_difference(difference);
     return;
   }
   const Values values = look_at_values(first, arguments.common);
   if (arguments.common.json)
-    print_document(
-        to_json(first, inventory, values).dump(2, ' ', false, json::error_handler_t::replace) +
-        "\n");
+    print_document(json_text(to_json(first, inventory, values), 2) + "\n");
   else
     print_file(first, inventory, values, arguments);
   if (arguments.strict && (!inventory.strict || values.n_not_finite > 0))

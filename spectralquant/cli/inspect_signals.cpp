@@ -23,7 +23,7 @@ void check(const InspectSignals& arguments) {
   if (!arguments.candidates.empty())
     refuse("the errors of files cannot be weighed without the original",
            "add --reference MODEL.gguf");
-  if (!arguments.measure.sources.empty())
+  if (!arguments.measure_on.empty())
     refuse("nothing to measure without an original", "add --reference MODEL.gguf");
 }
 
@@ -40,7 +40,7 @@ void add_inspect_signals(CLI::App& verb, InspectSignals& arguments) {
       ->needs(signals)
       ->group(group);
   verb.add_option(
-          "--measure", arguments.measure.sources,
+          "--measure", arguments.measure_on,
           "text to measure the cost on too, one matrix quantized at a time: files, globs, self:N")
       ->needs(signals)
       ->type_name("FILE|self:N ...")
@@ -78,10 +78,11 @@ void inspect_signals(const InspectSignals& arguments, const CommonOptions& commo
 
   spectra::Report report =
       spectra::analyze(signals, reference ? &*reference : nullptr, variants, console.progress());
-  if (!arguments.measure.sources.empty()) {
+  if (!arguments.measure_on.empty()) {
     model::Model model(*reference, {.device = model::parse_device(common.device)});
-    const auto text = pipeline::load_calibration(model, to_source(arguments.measure, false),
-                                                 common.seed, console.progress());
+    pipeline::CalibrationSource source = arguments.measure;
+    for (const auto& word : arguments.measure_on) pipeline::add_source(source, word);
+    const auto text = pipeline::load_calibration(model, source, common.seed, console.progress());
     spectra::measure(report, model, variants, text.windows, text.description, console.progress());
   }
   if (common.json)

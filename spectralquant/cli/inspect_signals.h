@@ -1,6 +1,6 @@
 #pragma once
-#include "spectralquant/cli/calibration_arguments.h"
 #include "spectralquant/cli/common.h"
+#include "spectralquant/pipeline/quantize_options.h"
 
 namespace spectralquant::cli {
 
@@ -8,7 +8,8 @@ namespace spectralquant::cli {
 struct InspectSignals {
   std::string signals, reference;
   std::vector<std::string> candidates;
-  CalibrationArguments measure{.sources = {}, .window_tokens = 512, .max_tokens = 8192};
+  std::vector<std::string> measure_on;  ///< files, globs, self:N
+  pipeline::CalibrationSource measure{.files = {}, .max_tokens = 8192};
   bool eigenvalues = false;
   std::size_t n_rows = 16;
 };

@@ -96,9 +96,9 @@ int main(int argc, char** argv) {
     console.print_error(error);
     return exit_code(error);
   } catch (const std::bad_alloc&) {
-    console.print_error(
-        Error(ErrorCode::kFailed, "out of memory", "",
-              "use fewer calibration tokens (--max-tokens) or a machine with more memory"));
+    console.print_error(Error(
+        ErrorCode::kFailed, "out of memory", "",
+        "use a machine with more memory; quantize and calibrate need less with fewer tokens"));
   } catch (const std::exception& error) {
     console.print_error(Error(ErrorCode::kFailed, without_backtrace(error.what())));
   }

@@ -2,91 +2,72 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "spectralquant/cli/calibration_arguments.h"
 #include "spectralquant/cli/common.h"
 #include "spectralquant/cli/console.h"
+#include "spectralquant/cli/options.h"
 #include "spectralquant/cli/together.h"
 #include "spectralquant/cli/verbs.h"
-#include "spectralquant/format/formats.h"
+#include "spectralquant/core/json_text.h"
+#include "spectralquant/pipeline/calibration_text.h"
 #include "spectralquant/pipeline/estimate.h"
+#include "spectralquant/pipeline/provenance.h"
 #include "spectralquant/pipeline/quantize_file.h"
 
 namespace spectralquant::cli {
 namespace {
 
 using pipeline::Method;
-using pipeline::Moments;
 
 struct Arguments {
   CommonOptions common;
-  CalibrationArguments calibration;
   pipeline::QuantizeOptions options;
-  std::string effort = "standard";
-  std::vector<std::string> without;
-  std::string type = "q4_k", fallback;
   bool dry_run = false;
 };
 
-/// What --effort best tunes on: some minutes for the embedded model on two cores, and for a model
-/// of a billion weights on an accelerator.
-constexpr std::int64_t kBestTokens = 524288, kBestTokensOnDevice = 16777216;
+/// Own samples where the method needs text and none is given.
+void choose_calibration(pipeline::QuantizeOptions& options) {
+  if (options.method == Method::kPlain || !options.signals_file.empty()) return;
+  if (pipeline::source_words(options.calibration).empty())
+    options.calibration.self_tokens = pipeline::kDefaultSelfTokens;
+}
 
-/// Steps of the solver that --without leaves out, for ablations.
-const std::map<std::string, void (*)(pipeline::QuantizeOptions&)> kSteps = {
-    {"feedback", [](auto& o) { o.solver.feedback = false; }},
-    {"live-scales", [](auto& o) { o.solver.live_scale_radius = 0; }},
-    {"sweeps", [](auto& o) { o.solver.rounds = 0; }},
-    {"scale-search", [](auto& o) { o.solver.scale_search = false; }},
-    {"drift", [](auto& o) { o.drift_correction = 0; }},
-    {"output-moments", [](auto& o) { o.two_sided = false; }},
-    {"super-scales", [](auto& o) { o.solver.super_scale_search = false; }},
-};
+using pipeline::QuantizeEstimate;
 
-void apply_arguments(Arguments& arguments) {
-  auto& options = arguments.options;
-  options.calibration = to_source(arguments.calibration,
-                                  options.method != Method::kPlain && options.signals_file.empty());
-  options.n_threads = arguments.common.n_threads;
-  options.seed = arguments.common.seed;
-  options.device = arguments.common.device;
-  options.two_sided = arguments.effort != "fast";
-  if (arguments.effort == "best" && options.tune.tokens == 0)
-    options.tune.tokens = options.device == "cpu" ? kBestTokens : kBestTokensOnDevice;
-  for (const auto& step : arguments.without) kSteps.at(step)(options);
-  options.plan.type = gguf::type_by_name(arguments.type).value();  // checked by the parser
-  if (!arguments.fallback.empty()) {
-    options.plan.fallback = gguf::type_by_name(arguments.fallback);
-    if (!options.plan.fallback)
-      throw Error(ErrorCode::kBadUsage, "no such type: " + arguments.fallback, "--fallback",
-                  "use f16, bf16, f32 or q8_0");
+std::string plan_json(const pipeline::QuantizeOptions& options, const quantize::Plan& plan,
+                      const QuantizeEstimate& estimate) {
+  nlohmann::json out = {
+      {"input", options.input},
+      {"output", options.output},
+      {"output_bytes", estimate.output_bytes},
+      {"file_bpw", estimate.file_bpw},
+      {"matrix_bpw", estimate.matrix_bpw},
+      {"calibration_tokens", estimate.calibration_tokens},
+      {"peak_memory_bytes", estimate.peak_memory_bytes},
+      {"seconds", estimate.seconds},
+      {"seed", options.seed},
+      {"options", nlohmann::json::parse(pipeline::options_json(options))},
+  };
+  if (estimate.peak_device_bytes > 0) out["peak_device_bytes"] = estimate.peak_device_bytes;
+  for (const auto& tensor : plan.tensors) {
+    out["tensors"].push_back({{"name", tensor.source->name},
+                              {"shape", tensor.source->shape_text()},
+                              {"from", gguf::traits(tensor.source->type).name},
+                              {"to", gguf::traits(tensor.type).name}});
   }
+  return json_text(out, 2);
 }
 
 void print_plan(const Arguments& arguments) {
-  const auto estimate = pipeline::estimate(arguments.options);
+  Console console(arguments.common.quiet);
+  prepare_engine(arguments.common, console);
+  const auto estimate = pipeline::estimate(arguments.options, console.progress());
   const auto file = gguf::File::open(arguments.options.input);
   const auto plan = quantize::make_plan(file, arguments.options.plan);
   if (arguments.common.json) {
-    nlohmann::json out;
-    out["input"] = arguments.options.input;
-    out["output"] = arguments.options.output;
-    out["output_bytes"] = estimate.output_bytes;
-    out["file_bpw"] = estimate.file_bpw;
-    out["matrix_bpw"] = estimate.matrix_bpw;
-    out["calibration_tokens"] = estimate.calibration_tokens;
-    out["peak_memory_bytes"] = estimate.peak_memory_bytes;
-    out["seconds"] = estimate.seconds;
-    for (const auto& tensor : plan.tensors) {
-      out["tensors"].push_back({{"name", tensor.source->name},
-                                {"shape", tensor.source->shape_text()},
-                                {"from", gguf::traits(tensor.source->type).name},
-                                {"to", gguf::traits(tensor.type).name}});
-    }
-    print_document(out.dump(2) + "\n");
+    print_document(plan_json(arguments.options, plan, estimate) + "\n");
     return;
   }
   for (const auto& tensor : plan.tensors) {
@@ -95,8 +76,12 @@ void print_plan(const Arguments& arguments) {
   }
   print("\noutput       {}, {:.2f} bits a weight in all, {:.2f} in matrices\n",
         human_bytes(estimate.output_bytes), estimate.file_bpw, estimate.matrix_bpw);
-  print("calibration  about {} tokens\n", estimate.calibration_tokens);
+  if (estimate.calibration_tokens > 0)
+    print("calibration  {} tokens\n", estimate.calibration_tokens);
+  print("estimates    good to a factor of two\n");
   print("peak memory  about {}\n", human_bytes(estimate.peak_memory_bytes));
+  if (estimate.peak_device_bytes > 0)
+    print("GPU memory   about {}\n", human_bytes(estimate.peak_device_bytes));
   print("time         about {}\n", human_seconds(estimate.seconds));
 }
 
@@ -109,6 +94,22 @@ std::string verdict(const pipeline::QuantizeOptions& options,
   return fmt::format("not strict: {} {} not {} (first: {})", n,
                      n == 1 ? "matrix is" : "matrices are", type,
                      n ? report.violations.front() : "none");
+}
+
+void say_tuning(Console& console, const pipeline::QuantizeOptions& options,
+                const tune::DistillReport& tuning) {
+  if (tuning.best_step == 0) {
+    console.say(fmt::format(
+        "tuning     nothing gained: KL {:.4f} on text held aside, never lower in {} steps; the "
+        "solved weights are kept",
+        tuning.held_start, tuning.steps_done));
+    return;
+  }
+  console.say(fmt::format(
+      "tuning     KL {:.4f} -> {:.4f} on text held aside, {:.4f} -> {:.4f} on text tuned on, best "
+      "after {} {} of {}",
+      tuning.held_start, tuning.held_end, tuning.calibration_start, tuning.calibration_end,
+      options.tune.by_block ? "block" : "step", tuning.best_step, tuning.n_steps));
 }
 
 void say_result(Console& console, const pipeline::QuantizeOptions& options,
@@ -125,11 +126,11 @@ void say_result(Console& console, const pipeline::QuantizeOptions& options,
       "wrote      {}  {}, {:.2f} bits a weight in {} ({:.2f} with the F32 tensors), {}",
       options.output, human_bytes(report.output_bytes), report.matrix_bpw,
       report.strict ? "every matrix" : "the matrices", report.file_bpw, verdict(options, report)));
-  if (plain > 0 && options.method == Method::kSpectral) {
-    console.say(
-        fmt::format("error      {:.0f}% of plain rounding's, {:.0f}% of imatrix rounding's (what "
-                    "the next layer feels, summed over matrices)",
-                    100 * ours / plain, 100 * ours / imatrix));
+  if (plain > 0 && imatrix > 0 && options.method == Method::kSpectral) {
+    console.say(fmt::format(
+        "error      {:.0f}% of plain rounding's, {:.0f}% of imatrix rounding's (as the "
+        "solver weighs errors, summed over matrices{})",
+        100 * ours / plain, 100 * ours / imatrix, report.tuning ? ", before tuning" : ""));
   }
   if (const auto& names = report.without_signal; !names.empty()) {
     console.say(fmt::format(
@@ -138,19 +139,13 @@ void say_result(Console& console, const pipeline::QuantizeOptions& options,
                   ", "),
         names.size() > 3 ? ", ..." : ""));
   }
-  if (report.tuning) {
-    const auto& t = *report.tuning;
-    console.say(
-        fmt::format("tuning     KL {:.4f} -> {:.4f} on text held aside, {:.4f} -> {:.4f} on text "
-                    "tuned on, best after {} {} of {}",
-                    t.held_start, t.held_end, t.calibration_start, t.calibration_end,
-                    options.tune.by_block ? "block" : "step", t.best_step, t.n_steps));
-  }
+  if (report.tuning) say_tuning(console, options, *report.tuning);
   console.say(fmt::format("time       {} ({})", human_seconds(total_seconds), phases));
 }
 
-void run(Arguments& arguments) {
-  apply_arguments(arguments);
+void run(const CLI::App& verb, Arguments& arguments) {
+  read_options(verb, arguments.options);
+  choose_calibration(arguments.options);
   if (arguments.dry_run) return print_plan(arguments);
   if (arguments.options.output.empty())
     throw Error(ErrorCode::kBadUsage, "no output file given", "",
@@ -168,38 +163,6 @@ void run(Arguments& arguments) {
   });
 }
 
-void add_tuning(CLI::App& verb, pipeline::QuantizeOptions& options) {
-  tune::DistillOptions& tune = options.tune;
-  verb.add_option("--tune", tune.tokens,
-                  "tokens to tune on after solving, repetitions counted: codes, scales and F32 "
-                  "tensors learn the original's output "
-                  "distribution; 0: none (default 0; with --effort best 524288, on an accelerator "
-                  "16777216)")
-      ->check(CLI::NonNegativeNumber);
-  verb.add_option("--start", options.start_file,
-                  "a quantization of the input, made before, to tune instead of solving anew");
-  verb.add_option("--tune-batch", tune.batch_tokens,
-                  "tokens per step of tuning; 0: 4096, on an accelerator 65536")
-      ->check(CLI::NonNegativeNumber);
-  verb.add_option("--tune-rate", tune.rate, "factor on the learning rates")->capture_default_str();
-  verb.add_option(
-          "--tune-own", tune.own_share,
-          "share of the model's own samples in the text tuned on; more are written as needed")
-      ->capture_default_str();
-  verb.add_option("--tune-clip", tune.clip, "how far from its code a weight may start, in steps")
-      ->capture_default_str();
-  verb.add_option("--tune-damping", tune.adam.damping,
-                  "share of a tensor's mean gradient added to each denominator of Adam: what "
-                  "hardly matters hardly moves")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  verb.add_flag("--tune-blocks", tune.by_block,
-                "tune block by block towards the original's residual stream, for a model that does "
-                "not fit whole");
-  verb.add_flag("--tune-bfloat16", tune.bfloat16,
-                "compute in bfloat16 while tuning; faster on an accelerator");
-}
-
 }  // namespace
 
 void add_quantize(CLI::App& app) {
@@ -212,56 +175,14 @@ void add_quantize(CLI::App& app) {
       ->required()
       ->type_name("FILE");
   verb->add_option("-o,--output", options.output, "GGUF to write")->type_name("FILE");
-  add_calibration(*verb, arguments->calibration);
-  verb->add_option("--signals", options.signals_file,
-                   "moments gathered before (spectralquant calibrate, or an imatrix GGUF of "
-                   "llama-imatrix) instead of text")
-      ->type_name("FILE");
-  const std::map<std::string, Method> methods = {
-      {"spectral", Method::kSpectral}, {"imatrix", Method::kImatrix}, {"plain", Method::kPlain}};
-  verb->add_option("--method", options.method,
-                   "spectral: the solver; plain, imatrix: llama.cpp's own rounding, for comparison "
-                   "(default spectral)")
-      ->transform(CLI::CheckedTransformer(methods, CLI::ignore_case).description(""))
-      ->type_name("spectral|imatrix|plain");
-  const std::map<std::string, Moments> moments = {{"sequential", Moments::kSequential},
-                                                  {"static", Moments::kStatic}};
-  verb->add_option("--moments", options.moments,
-                   "sequential: gathered with the quantized part in front; static: of the original "
-                   "(default sequential)")
-      ->transform(CLI::CheckedTransformer(moments, CLI::ignore_case).description(""))
-      ->type_name("sequential|static");
-  verb->add_option(
-          "--effort", arguments->effort,
-          "fast: errors are weighed by what goes into a matrix; standard: also by what the output "
-          "distribution feels of it, half as much time again; "
-          "best: then tuned against the original, minutes to hours more (default standard)")
-      // FAST becomes fast
-      ->transform(CLI::IsMember({"fast", "standard", "best"}, CLI::ignore_case).description(""))
-      ->type_name("fast|standard|best");
-  add_tuning(*verb, options);
-  std::vector<std::string> steps;
-  for (const auto& [name, apply] : kSteps) steps.push_back(name);
-  verb->add_option("--without", arguments->without,
-                   "leave steps of the solver out, to see what each is worth")
-      ->check(CLI::IsMember(steps).description(""))
-      ->type_name(fmt::format("{}", fmt::join(steps, "|")));
-  std::vector<std::string> types;
-  for (const format::Grid* grid : format::all_grids()) {
-    types.push_back(format::name_of(*grid));
-    for (char& c : types.back()) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  }
-  verb->add_option("--type", arguments->type, "type of every matrix (default q4_k)")
-      ->check(CLI::IsMember(types, CLI::ignore_case).description(""))
-      ->type_name(fmt::format("{}", fmt::join(types, "|")));
-  verb->add_option("--fallback", arguments->fallback,
-                   "type for matrices whose columns are no multiple of 256: q8_0, f16, bf16, f32 "
-                   "(then not strict)")
-      ->type_name("TYPE");
-  verb->add_flag("--force", options.overwrite, "replace an existing output file");
-  verb->add_flag("--dry-run", arguments->dry_run,
-                 "print the plan: types, size, memory, time; write nothing");
   add_common(*verb, arguments->common, true);
+  add_options(*verb, all_flags());
+  verb->add_flag(
+      "--force", options.overwrite,
+      "replace an existing output file, and throw away the work of an unfinished run with "
+      "other options");
+  verb->add_flag("--dry-run", arguments->dry_run,
+                 "check everything and print the plan: types, size, memory, time; write nothing");
   verb->footer(
       "The result is a function of input, options, seed and thread count; all of them are written "
       "into its metadata.\n"
@@ -270,7 +191,7 @@ void add_quantize(CLI::App& app) {
       "  spectralquant quantize model-bf16.gguf -o model-q4km.gguf --calibration 'texts/*.jsonl' "
       "self:65536\n"
       "  spectralquant quantize model-bf16.gguf -o pure.gguf --method plain");
-  verb->callback([arguments] { run(*arguments); });
+  verb->callback([verb, arguments] { run(*verb, *arguments); });
 }
 
 }  // namespace spectralquant::cli

@@ -7,6 +7,7 @@
 #include "spectralquant/cli/common.h"
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/publish/card.h"
 #include "spectralquant/publish/html.h"
@@ -33,8 +34,8 @@ void deliver(const Arguments& arguments, const std::string& text,
   Console(arguments.common.quiet)
       .say(fmt::format("wrote      {}  {}", arguments.output, human_bytes(text.size())));
   if (arguments.common.json)
-    print_document(nlohmann::json{{"output", arguments.output}, {"bytes", text.size()}}.dump(2) +
-                   "\n");
+    print_document(
+        json_text(nlohmann::json{{"output", arguments.output}, {"bytes", text.size()}}, 2) + "\n");
 }
 
 void run_report(const Arguments& arguments) {

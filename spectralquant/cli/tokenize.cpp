@@ -12,6 +12,7 @@
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/text/tokenizer.h"
 
@@ -43,7 +44,7 @@ void run(const Arguments& arguments) {
     if (arguments.pieces) {
       for (auto id : ids) out["pieces"].push_back(tokenizer.decode({id}));
     }
-    print_document(out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    print_document(json_text(out) + "\n");
   } else if (arguments.pieces) {
     for (auto id : ids) print("{:7} '{}'\n", id, tokenizer.decode({id}));
   } else {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/core/version.h"
 
 namespace spectralquant::evaluate {
@@ -305,7 +306,7 @@ std::string to_json(const Evaluation& e) {
     for (const auto& look : e.looks) out["details"].push_back(writer.look(look));
   }
   // A token may hold a part of a character. With details the file is for programs: one line.
-  return out.dump(e.looks.empty() ? 2 : -1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json_text(out, e.looks.empty() ? 2 : -1) + "\n";
 }
 
 }  // namespace spectralquant::evaluate

@@ -24,6 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kEnding = ".partial";
+
 constexpr std::uint64_t kMaxWriteBytes = 1 << 30;  // Linux writes at most 2 GiB a call
 
 std::optional<struct stat> find_status(const std::string& path) {
@@ -66,60 +68,80 @@ std::string resolve_target(const std::string& path) {
   return target.string();
 }
 
-}  // namespace
-
-PartialFile::PartialFile(const std::string& target, bool overwrite,
-                         const std::vector<std::string>& inputs)
-    : overwrite_(overwrite) {
+/// What is written for a target: the file behind its links, refused if it may not be written.
+std::string checked_target(const std::string& target, bool overwrite,
+                           const std::vector<std::string>& inputs) {
   if (target.empty()) throw bad_input("the output has no name", {}, "give a path for the output");
-  target_ = resolve_target(target);
-  path_ = target_ + ".partial";
-  const std::string folder = folder_of(target_);
+  const std::string resolved = resolve_target(target), folder = folder_of(resolved);
   if (const auto info = find_status(folder); !info || !S_ISDIR(info->st_mode))
     throw bad_input(fmt::format("the output's folder {} does not exist", folder), target,
                     fmt::format("create it: mkdir -p {}", folder));
-  if (const auto info = find_status(target_)) {
+  if (const auto info = find_status(resolved)) {
     if (S_ISDIR(info->st_mode))
       throw bad_input(fmt::format("the output {} is a folder", target), target,
                       "give the name of a file");
     if (!S_ISREG(info->st_mode))
       throw bad_input(fmt::format("the output {} is not a regular file", target), target,
                       "give the name of a file");
-    refuse_inputs(target_, inputs);
+    refuse_inputs(resolved, inputs);
     if (!overwrite)
       throw bad_input(fmt::format("{} exists already", target), target,
                       "use --force to replace it, or choose another name");
   }
-  refuse_inputs(path_, inputs);
+  refuse_inputs(resolved + kEnding, inputs);
+  return resolved;
+}
+
+Error cannot_create(const std::string& path, int reason) {
+  return bad_input(fmt::format("cannot create {}: {}", path, std::strerror(reason)), path,
+                   reason == EEXIST ? "remove it if no other run is writing it"
+                                    : "check the folder's permissions, or choose another folder");
+}
+
+Error busy(const std::string& path) {
+  return Error(ErrorCode::kFailed, "another run is writing this file", path,
+               "wait until it has finished, or choose another name");
+}
+
+/// Whether another run writes the partial file. Nobody holds a lock on one whose run was killed: it
+/// is removed if so wished.
+bool is_locked(const std::string& path, bool remove_stale) {
+  const int left = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (left < 0) {  // a symbolic link is removed, never followed
+    if (errno == ELOOP && remove_stale) ::unlink(path.c_str());
+    return false;
+  }
+  const bool locked = ::flock(left, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  if (!locked && remove_stale) ::unlink(path.c_str());
+  ::close(left);
+  return locked;
+}
+
+}  // namespace
+
+PartialFile::PartialFile(const std::string& target, bool overwrite,
+                         const std::vector<std::string>& inputs)
+    : target_(checked_target(target, overwrite, inputs)),
+      path_(target_ + kEnding),
+      overwrite_(overwrite) {
   create();
 }
 
+void PartialFile::require_writable(const std::string& target, bool overwrite,
+                                   const std::vector<std::string>& inputs) {
+  const std::string resolved = checked_target(target, overwrite, inputs), path = resolved + kEnding;
+  if (::faccessat(AT_FDCWD, folder_of(resolved).c_str(), W_OK | X_OK, AT_EACCESS) != 0)
+    throw cannot_create(path, errno);
+  if (is_locked(path, /*remove_stale=*/false)) throw busy(path);
+}
+
 void PartialFile::create() {
-  const auto busy = [&] {
-    return Error(ErrorCode::kFailed, "another run is writing this file", path_,
-                 "wait until it has finished, or choose another name");
-  };
-  // A partial file that nobody holds a lock on was left by a run that was killed.
-  if (const int stale = ::open(path_.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-      stale >= 0) {
-    const bool locked = ::flock(stale, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    if (!locked) ::unlink(path_.c_str());
-    ::close(stale);
-    if (locked) throw busy();
-  } else if (errno == ELOOP) {
-    ::unlink(path_.c_str());  // a symbolic link: removed, never followed
-  }
+  if (is_locked(path_, /*remove_stale=*/true)) throw busy(path_);
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-  if (fd_ < 0) {
-    const int reason = errno;
-    throw Error(ErrorCode::kFailed,
-                fmt::format("cannot create {}: {}", path_, std::strerror(reason)), path_,
-                reason == EEXIST ? "remove it if no other run is writing it"
-                                 : "check the folder's permissions, or choose another folder");
-  }
+  if (fd_ < 0) throw cannot_create(path_, errno);
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     ::close(std::exchange(fd_, -1));
-    throw busy();
+    throw busy(path_);
   }
 }
 

@@ -12,12 +12,17 @@ namespace spectralquant::gguf {
 ///
 /// Destroyed before rename_to_target() it removes the partial file.
 ///
-/// Errors   Error(kBadInput) when the target may not be written (see Writer) or the disk is full;
-///          Error(kFailed) when writing fails otherwise.
+/// Errors   Error(kBadInput) when the target may not be written (see Writer), its folder cannot be
+///          written or the disk is full; Error(kFailed) when writing fails otherwise.
 /// Threads  write() may be called from several threads for different bytes.
 class PartialFile {
  public:
   PartialFile(const std::string& target, bool overwrite, const std::vector<std::string>& inputs);
+
+  /// Refuses what the constructor would refuse, before long work and without creating anything.
+  static void require_writable(const std::string& target, bool overwrite,
+                               const std::vector<std::string>& inputs);
+
   ~PartialFile();
   PartialFile(const PartialFile&) = delete;
   PartialFile& operator=(const PartialFile&) = delete;

@@ -26,16 +26,24 @@ ModelOptions checked(ModelOptions options) {
 }  // namespace
 
 torch::Device parse_device(const std::string& name) {
+  const auto refuse = [](const std::string& problem, const std::string& fix) {
+    throw Error(ErrorCode::kBadUsage, problem, "--device", fix);
+  };
   std::optional<torch::Device> device;
   try {
     device.emplace(name);
-  } catch (const c10::Error&) {
-    throw Error(ErrorCode::kBadUsage, fmt::format("unknown device \"{}\"", name), {},
-                "use cpu, cuda or cuda:1");
+  } catch (const c10::Error&) {  // refused below
   }
-  if (device->is_cuda() && !torch::cuda::is_available()) {
-    throw Error(ErrorCode::kBadUsage, "this build or this machine has no CUDA device", {},
-                "use the device cpu");
+  if (!device || !(device->is_cpu() || device->is_cuda()))
+    refuse(fmt::format("unknown device \"{}\"", name), "use cpu, cuda or cuda:1");
+  if (device->is_cpu()) return torch::kCPU;
+  if (!torch::cuda::is_available())
+    refuse("this build or this machine has no CUDA device", "use the device cpu");
+  const auto n_devices = static_cast<int>(torch::cuda::device_count());
+  if (device->has_index() && device->index() >= n_devices) {
+    refuse(fmt::format("there is no device {}: this machine has {}", name, n_devices),
+           fmt::format("use cuda:0{}",
+                       n_devices > 1 ? fmt::format(" to cuda:{}", n_devices - 1) : std::string()));
   }
   return *device;
 }

@@ -4,10 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/text/corpus.h"
 #include "spectralquant/text/tokenizer.h"
 
@@ -22,6 +24,28 @@ std::string hash_of(const calibrate::Windows& windows) {
 }
 
 }  // namespace
+
+void add_source(CalibrationSource& source, const std::string& word) {
+  if (word == "self") {
+    source.self_tokens += kDefaultSelfTokens;
+  } else if (word.starts_with("self:")) {
+    std::int64_t n = 0;
+    const char* const end = word.data() + word.size();
+    const auto [stop, error] = std::from_chars(word.data() + 5, end, n);
+    if (error != std::errc{} || stop != end || n <= 0)
+      throw Error(ErrorCode::kBadUsage, "'" + word + "' is not self:N with a number of tokens",
+                  "--calibration", "e.g. self:131072");
+    source.self_tokens += n;
+  } else {
+    source.files.push_back(word);
+  }
+}
+
+std::vector<std::string> source_words(const CalibrationSource& source) {
+  std::vector<std::string> words = source.files;
+  if (source.self_tokens > 0) words.push_back(fmt::format("self:{}", source.self_tokens));
+  return words;
+}
 
 model::SamplingOptions sampling_options(const gguf::File& file, const CalibrationSource& source,
                                         std::uint64_t seed) {
@@ -69,7 +93,7 @@ CalibrationText load_text(const gguf::File& file, const CalibrationSource& sourc
   out.n_from_files = out.windows.size();
   for (const std::string& name : source.files) {
     if (!out.description.empty()) out.description += "+";
-    out.description += std::filesystem::path(name).filename().string();
+    out.description += valid_utf8(std::filesystem::path(name).filename().string());
   }
   out.hash = hash_of(out.windows);
   report(progress, {"calibrate", out.description, out.windows.size() * window,

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/core/progress.h"
@@ -17,6 +18,17 @@ struct CalibrationText {
   std::size_t n_from_files = 0;
   std::string description, hash;
 };
+
+/// Own samples where text is needed and none is given: enough for H of matrices up to some thousand
+/// columns (docs/method.md).
+constexpr std::int64_t kDefaultSelfTokens = 131072;
+
+/// Adds what one word names: a file, a glob, "self" or "self:N".
+/// Errors   Error(kBadUsage) unless N is a number above 0.
+void add_source(CalibrationSource& source, const std::string& word);
+
+/// The words of a source: its files, then "self:N".
+std::vector<std::string> source_words(const CalibrationSource& source);
 
 /// How a model writes own samples: from its first token, at CalibrationSource::self_temperature.
 model::SamplingOptions sampling_options(const gguf::File& file, const CalibrationSource& source,

@@ -7,8 +7,10 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/warning.h"
 #include "spectralquant/gguf/loadable.h"
+#include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/gguf/scan.h"
 #include "spectralquant/pipeline/encode.h"
+#include "spectralquant/pipeline/option_table.h"
 #include "spectralquant/text/corpus.h"
 
 namespace spectralquant::pipeline {
@@ -23,6 +25,7 @@ void check_options(const QuantizeOptions& options) {
   const auto refuse = [](std::string problem, std::string fix) {
     throw Error(ErrorCode::kBadUsage, std::move(problem), {}, std::move(fix));
   };
+  check_ranges(options);
   if (options.input.empty()) refuse("no input file", "name the GGUF file to quantize");
   const CalibrationSource& source = options.calibration;
   const bool has_text = has_calibration_text(source), has_signals = !options.signals_file.empty();
@@ -33,20 +36,10 @@ void check_options(const QuantizeOptions& options) {
     if (has_text && has_signals)
       refuse("calibration text and a signals file are both given", "give one of them");
   }
-  if (has_text && source.window_tokens < 2)
-    refuse(fmt::format("calibration windows of {} tokens", source.window_tokens),
-           "use at least 2; 512 is usual");
-  if (source.self_tokens < 0 || source.max_tokens < 0)
-    refuse("a negative number of calibration tokens", "use 0 or more");
-  if (!(options.drift_correction >= 0 && options.drift_correction <= 1))
-    refuse(fmt::format("drift correction {}", options.drift_correction),
-           "use a share between 0 and 1");
   const tune::DistillOptions& tune = options.tune;
-  if (tune.tokens < 0 || tune.batch_tokens < 0)
-    refuse("a negative number of tokens to tune on", "use 0 or more");
   if (tune.tokens == 0 && !options.start_file.empty())
     refuse("a start for tuning is given, and no tokens to tune on", "give both, or neither");
-  if (options.method == Method::kSpectral && options.device != "cpu" &&
+  if (options.method == Method::kSpectral && !options.device.starts_with("cpu") &&
       options.plan.type != gguf::Type::Q4_K) {
     refuse(fmt::format("on an accelerator only Q4_K is solved, and matrices are to become {}",
                        gguf::traits(options.plan.type).name),
@@ -61,15 +54,6 @@ void check_options(const QuantizeOptions& options) {
     refuse("tuning needs calibration text",
            "give text (--calibration FILE) or own samples (--calibration self), and a method that "
            "uses it");
-  if (!(tune.rate > 0 && tune.rate <= 100))
-    refuse(fmt::format("tuning rate {}", tune.rate), "use a factor above 0; 1 is usual");
-  if (!(tune.clip >= 0 && tune.clip < 0.5))
-    refuse(fmt::format("tuning starts {} of a step from the codes", tune.clip),
-           "use at least 0 and less than 0.5");
-  if (!(tune.own_share >= 0 && tune.own_share <= 1))
-    refuse(fmt::format("a share of {} own samples", tune.own_share), "use a share between 0 and 1");
-  if (tune.max_epochs < 1 || tune.measurements < 1 || tune.patience < 1)
-    refuse("tuning without a repetition, a measurement or patience", "use at least 1 of each");
 }
 
 void check_input(const gguf::File& file, const quantize::Plan& plan,
@@ -93,19 +77,9 @@ void check_input(const gguf::File& file, const quantize::Plan& plan,
 
 void check_output(const std::string& output, const std::vector<std::string>& inputs, bool overwrite,
                   std::uint64_t output_bytes) {
-  const fs::path path(output);
+  gguf::PartialFile::require_writable(output, overwrite, inputs);
+  const fs::path path(output), folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   std::error_code ignored;
-  if (fs::is_directory(path, ignored))
-    throw bad_input("the output is a directory", output, "name a file in it");
-  for (const std::string& input : inputs) {
-    if (fs::equivalent(path, input, ignored))
-      throw bad_input("the output is the input " + input, output, "name another file");
-  }
-  if (fs::exists(path, ignored) && !overwrite)
-    throw bad_input("the output exists", output, "name another file, or --force to replace it");
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder, ignored))
-    throw bad_input("the folder of the output does not exist", folder.string(), "create it first");
   const fs::space_info space = fs::space(folder, ignored);
   if (!ignored && space.available < output_bytes) {
     throw bad_input(fmt::format("the disk has {} MB free, the output needs {} MB",

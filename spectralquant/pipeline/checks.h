@@ -21,9 +21,8 @@ void check_options(const QuantizeOptions& options);
 void check_input(const gguf::File& file, const quantize::Plan& plan,
                  const QuantizeOptions& options);
 
-/// A file can be written: it is none of the files that are read, no directory, not there already
-/// unless overwrite, its folder is there and the disk has room. Found before the long work; the
-/// Writer checks again.
+/// A file can be written: gguf::PartialFile would take it, and the disk has room. Found before the
+/// long work; the Writer checks again.
 ///
 /// Errors   Error(kBadInput), also when the disk is too full.
 void check_output(const std::string& output, const std::vector<std::string>& inputs, bool overwrite,

@@ -4,20 +4,34 @@
 #include <chrono>
 
 #include "spectralquant/calibrate/collect.h"
-#include "spectralquant/calibrate/signals.h"
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/model/model.h"
-#include "spectralquant/pipeline/calibration.h"
-#include "spectralquant/pipeline/checks.h"
+#include "spectralquant/pipeline/device.h"
 #include "spectralquant/pipeline/phase_times.h"
-#include "spectralquant/text/corpus.h"
+#include "spectralquant/pipeline/prepare.h"
 
 namespace spectralquant::pipeline {
 namespace {
 
-/// Operations of the solver per weight and column of its matrix, counted in float32 products:
-/// live-scale feedback and two rounds. Measured on the embedded model, 2 cores.
-constexpr double kSolverOperations = 60;
+/// What work costs on a kind of device, in float operations at the speed of its matrix product.
+/// That of steps bound by something else is counted as so many operations more.
+struct Costs {
+  double solver;          ///< of the solver, per weight and column of its matrix
+  double forward;         ///< times the arithmetic of a forward pass of the walk
+  double backward;        ///< times that of a backward pass with its moments
+  double sampling;        ///< times that of a token that the model writes
+  double matrix_seconds;  ///< a matrix takes at least that long
+};
+
+/// Measured on the embedded model, 2 cores: live-scale feedback and two rounds. Tokens are written
+/// at the speed of memory.
+constexpr Costs kOnCpu{
+    .solver = 60, .forward = 1, .backward = 1, .sampling = 4, .matrix_seconds = 0};
+
+/// Measured on an H100, with the 752 M weights of docs/benchmarks.md: 39 s to solve, 19 s to walk,
+/// 20 s for gradients, 23 s to write 184,320 tokens. The embedded model takes 1.1 s to solve.
+constexpr Costs kOnGpu{
+    .solver = 1900, .forward = 1.4, .backward = 6.5, .sampling = 4, .matrix_seconds = 0.025};
 
 /// Forward passes of one walk, products of the output projections for the drift included; drift
 /// adds the original's own.
@@ -31,113 +45,185 @@ constexpr double kTuningPasses = 4;
 /// means, all float32.
 constexpr double kTuningBytes = 24;
 
-/// Float operations a second of a matrix product of a usual shape, on the threads there are.
-double measured_flops() {
-  torch::NoGradGuard no_grad;
-  const torch::Tensor a = torch::ones({1024, 768}), b = torch::ones({768, 768});
-  a.mm(b);  // starts the threads
-  const auto start = std::chrono::steady_clock::now();
-  constexpr int kRuns = 8;
-  for (int i = 0; i < kRuns; ++i) a.mm(b);
-  return kRuns * 2.0 * 1024 * 768 * 768 / std::max(seconds_since(start), 1e-6);
+/// Bytes of activations a token, block and residual channel that a backward pass keeps, float32;
+/// half of it in bfloat16. Measured on an H100: 61 GiB in all for 752 M weights, bfloat16.
+constexpr double kActivationBytes = 52;
+
+/// Tokens of a batch on an accelerator: in a backward pass of calibration, in a step of tuning.
+constexpr double kDeviceBatchTokens = 16384, kDeviceTuningTokens = 65536;
+
+/// Bytes of an accelerator that slices of logits and libraries take.
+constexpr double kDeviceBytes = 5.0 * (std::uint64_t{1} << 30);
+
+/// Residual streams and inputs of a stage that are kept for its moments.
+constexpr double kMostKeptBytes = 4.0 * (std::uint64_t{1} << 30);
+
+/// Sums over the matrices that become Q4_K.
+struct Sizes {
+  double weights = 0, solver_work = 0, moment_work = 0, moment_bytes = 0, gradient_bytes = 0,
+         largest = 0, largest_cols = 0, hidden = 0, n_matrices = 0;
+};
+
+Sizes sizes_of(const quantize::Plan& plan) {
+  Sizes out;
+  for (const auto& planned : plan.tensors) {
+    if (planned.action != quantize::Action::kSolve) continue;
+    const gguf::Tensor& source = *planned.source;
+    const double rows = static_cast<double>(source.n_rows()),
+                 cols = static_cast<double>(source.n_cols()), n = rows * cols;
+    ++out.n_matrices;
+    out.weights += n;
+    out.solver_work += n * cols;
+    out.moment_work += cols * cols;
+    out.moment_bytes += 4 * cols * cols;
+    // float64 sum and float32 mean
+    if (rows <= static_cast<double>(calibrate::kLargestHeadMoment))
+      out.gradient_bytes += 12 * rows * rows;
+    out.largest = std::max(out.largest, n);
+    out.largest_cols = std::max(out.largest_cols, cols);
+  }
+  return out;
 }
 
-double count_tokens(const CalibrationSource& source, const gguf::File& file) {
-  double tokens = 0;
-  if (!source.files.empty()) {
-    const text::Corpus corpus =
-        text::load_corpus(source.files, text::ChatFormat::from_metadata(file.metadata()));
-    const auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
-    for (const auto& document : text::encode_documents(corpus, tokenizer))
-      tokens += static_cast<double>(document.size());
-    if (source.max_tokens > 0) tokens = std::min(tokens, static_cast<double>(source.max_tokens));
+/// Float operations a second of a matrix product of a usual shape, on the threads there are.
+double measured_flops(torch::Device device) {
+  torch::NoGradGuard no_grad;
+  const std::int64_t rows = device.is_cpu() ? 1024 : 8192, n = device.is_cpu() ? 768 : 4096;
+  const torch::Tensor a = torch::ones({rows, n}, device), b = torch::ones({n, n}, device);
+  a.mm(b).sum().item<float>();  // starts the threads, waits for the device
+  const auto start = std::chrono::steady_clock::now();
+  constexpr int kRuns = 8;
+  torch::Tensor last;
+  for (int i = 0; i < kRuns; ++i) last = a.mm(b);
+  last.sum().item<float>();
+  return kRuns * 2.0 * static_cast<double>(rows * n * n) / std::max(seconds_since(start), 1e-6);
+}
+
+/// What a run does, and at which speed.
+struct Work {
+  const QuantizeOptions& options;
+  Sizes sizes;
+  Costs costs;
+  double flops, tokens, n_blocks;
+  bool sequential, drift, two_sided;
+
+  /// Gradients, or moments of the original.
+  double collect_seconds() const {
+    const double static_tokens =
+        sequential ? std::min(tokens, static_cast<double>(tokens_of_static_signals(
+                                          static_cast<std::size_t>(sizes.hidden))))
+                   : tokens;
+    const double passes = two_sided ? 3 * costs.backward : costs.forward,
+                 moments = two_sided    ? 2 * costs.backward
+                           : sequential ? 0
+                                        : costs.forward;
+    return static_tokens * 2 * (sizes.weights * passes + sizes.moment_work * moments) / flops;
   }
-  return tokens + static_cast<double>(source.self_tokens);
+  double walk_seconds() const {
+    if (!sequential) return 0;
+    return tokens * costs.forward *
+           (2 * sizes.weights * (kWalkPasses + (drift ? 1 : 0)) +
+            sizes.moment_work * (drift ? 2 : 1)) /
+           flops;
+  }
+  double sampling_seconds() const {
+    return static_cast<double>(n_samples(options.calibration) * options.calibration.window_tokens) *
+           2 * sizes.weights * costs.sampling / flops;
+  }
+  double tuning_seconds() const {
+    return static_cast<double>(options.tune.tokens) * 2 * sizes.weights * kTuningPasses / flops;
+  }
+
+  /// Of the calibration, where the streams lie.
+  double calibration_bytes() const {
+    const double streams = tokens * sizes.hidden * 4 * (drift ? 3 : 1);
+    const double kept = sequential ? std::min(kMostKeptBytes, tokens * 4 * sizes.largest_cols) : 0;
+    return streams + kept + (sequential ? 0 : sizes.moment_bytes) +
+           (two_sided ? sizes.gradient_bytes : 0) + sizes.largest * 8;
+  }
+  double device_bytes() const {
+    const double gradients = two_sided ? std::min(tokens, kDeviceBatchTokens) * n_blocks *
+                                             sizes.hidden * kActivationBytes
+                                       : 0;
+    const double calibration = 4 * sizes.weights + calibration_bytes() + gradients;
+    if (options.tune.tokens == 0) return kDeviceBytes + calibration;
+    const double batch = options.tune.batch_tokens > 0
+                             ? static_cast<double>(options.tune.batch_tokens)
+                             : kDeviceTuningTokens;
+    const double tuning = kTuningBytes * sizes.weights + batch * n_blocks * sizes.hidden *
+                                                             kActivationBytes *
+                                                             (options.tune.bfloat16 ? 0.5 : 1);
+    return kDeviceBytes + std::max(calibration, tuning);
+  }
+};
+
+/// Seconds and bytes of rounding or solving alone.
+void add_solving(const QuantizeOptions& options, const Sizes& sizes, const Costs& costs,
+                 double flops, QuantizeEstimate& out) {
+  if (options.method != Method::kSpectral) {
+    const int n_threads = options.n_threads > 0 ? options.n_threads : hardware_threads();
+    // about a microsecond a weight and thread, its objectives included
+    out.seconds += sizes.weights * 1e-6 / n_threads;
+    out.peak_memory_bytes += static_cast<std::uint64_t>(std::min(sizes.largest, 16e6) * 4 * 4);
+    return;
+  }
+  out.seconds +=
+      std::max(costs.solver * sizes.solver_work / flops, costs.matrix_seconds * sizes.n_matrices);
+  // Target, working copy, codes and candidates in float32; H, its factor and its inverse in
+  // float64.
+  out.peak_memory_bytes += static_cast<std::uint64_t>(
+      sizes.largest * 4 * 4 + sizes.largest_cols * sizes.largest_cols * 8 * 4);
+}
+
+/// Tokens of the job: those of the text, in whole windows, and own samples.
+std::int64_t count_tokens(const CalibrationText& text, const CalibrationSource& source) {
+  return (static_cast<std::int64_t>(text.windows.size()) + n_samples(source)) *
+         source.window_tokens;
 }
 
 }  // namespace
 
-QuantizeEstimate estimate(const QuantizeOptions& options) {
-  check_options(options);
-  const gguf::File file = gguf::File::open(options.input);
-  const quantize::Plan plan = quantize::make_plan(file, options.plan);
-  check_input(file, plan, options);
-  if (!options.output.empty())
-    check_output(options.output, input_paths(file, options), options.overwrite, plan.output_bytes);
-
+QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& progress) {
+  const Preparation job(options, progress);
   QuantizeEstimate out;
-  out.output_bytes = plan.output_bytes;
-  out.file_bpw = plan.file_bpw;
-  out.matrix_bpw = plan.matrix_bpw;
-  double weights = 0, solver_work = 0, moment_work = 0, moment_bytes = 0, gradient_bytes = 0,
-         largest = 0, largest_cols = 0;
-  for (const auto& planned : plan.tensors) {
-    if (planned.action != quantize::Action::kSolve) continue;
-    const gguf::Tensor& source = *planned.source;
-    out.matrices.push_back(source.name);
-    const double rows = static_cast<double>(source.n_rows()),
-                 cols = static_cast<double>(source.n_cols()), n = rows * cols;
-    weights += n;
-    solver_work += n * cols;
-    moment_work += cols * cols;
-    moment_bytes += 4 * cols * cols;
-    // float64 sum and float32 mean
-    if (rows <= static_cast<double>(calibrate::kLargestHeadMoment))
-      gradient_bytes += 12 * rows * rows;
-    largest = std::max(largest, n);
-    largest_cols = std::max(largest_cols, cols);
-  }
-  const int n_threads = options.n_threads > 0 ? options.n_threads : hardware_threads();
-  const double flops = measured_flops();
-  if (options.method != Method::kSpectral) {
-    // about a microsecond a weight and thread, its objectives included
-    out.seconds = weights * 1e-6 / n_threads;
-    out.peak_memory_bytes = static_cast<std::uint64_t>(std::min(largest, 16e6) * 4 * 4);
-  } else {
-    out.seconds = kSolverOperations * solver_work / flops;
-    // Target, working copy, codes and candidates in float32; H, its factor and its inverse in
-    // float64.
-    out.peak_memory_bytes =
-        static_cast<std::uint64_t>(largest * 4 * 4 + largest_cols * largest_cols * 8 * 4);
-  }
+  out.output_bytes = job.plan.output_bytes;
+  out.file_bpw = job.plan.file_bpw;
+  out.matrix_bpw = job.plan.matrix_bpw;
+  for (const auto& planned : job.plan.tensors)
+    if (planned.action == quantize::Action::kSolve) out.matrices.push_back(planned.source->name);
+
+  Sizes sizes = sizes_of(job.plan);
+  const torch::Device device = options.method == Method::kPlain
+                                   ? torch::Device(torch::kCPU)
+                                   : device_of(options.device, options.group.local_rank());
+  const Costs costs = device.is_cpu() ? kOnCpu : kOnGpu;
+  const double flops = measured_flops(device);
+  add_solving(options, sizes, costs, flops, out);
   if (options.method == Method::kPlain || !options.signals_file.empty()) return out;
 
-  const double hidden = static_cast<double>(model::make_architecture(file)->hidden_size()),
-               tokens = count_tokens(options.calibration, file);
-  out.calibration_tokens = static_cast<std::int64_t>(tokens);
+  out.calibration_tokens = count_tokens(job.calibration.text, options.calibration);
+  const model::Architecture& architecture = job.calibration.model->architecture();
+  sizes.hidden = static_cast<double>(architecture.hidden_size());
   const bool sequential =
       options.method == Method::kSpectral && options.moments == Moments::kSequential;
-  const bool drift = sequential && options.drift_correction > 0,
-             two_sided = options.method == Method::kSpectral && options.two_sided;
-  const double static_tokens =
-      sequential ? std::min(tokens, static_cast<double>(
-                                        tokens_of_static_signals(static_cast<std::size_t>(hidden))))
-                 : tokens;
-  out.seconds += static_tokens *
-                 (2 * weights * (two_sided ? 3 : 1) + 2 * moment_work *
-                                                          (two_sided    ? 2
-                                                           : sequential ? 0
-                                                                        : 1)) /
-                 flops;
-  if (sequential)
-    out.seconds += tokens *
-                   (2 * weights * (kWalkPasses + (drift ? 1 : 0)) + moment_work * (drift ? 2 : 1)) /
-                   flops;
-  // One token after the other through the whole model, at the speed of memory rather than of
-  // arithmetic.
-  out.seconds += static_cast<double>(options.calibration.self_tokens) * 2 * weights / (flops / 4);
-  const double streams = tokens * hidden * 4 * (drift ? 3 : 1);
-  const double kept = sequential ? std::min(4.0 * static_cast<double>(std::uint64_t{1} << 30),
-                                            tokens * 4 * largest_cols)
-                                 : 0;
-  if (options.tune.tokens > 0) {
-    out.seconds += static_cast<double>(options.tune.tokens) * 2 * weights * kTuningPasses / flops;
+  const Work work{
+      .options = options,
+      .sizes = sizes,
+      .costs = costs,
+      .flops = flops,
+      .tokens = static_cast<double>(out.calibration_tokens),
+      .n_blocks = static_cast<double>(architecture.n_blocks()),
+      .sequential = sequential,
+      .drift = sequential && options.drift_correction > 0,
+      .two_sided = options.method == Method::kSpectral && options.two_sided,
+  };
+  out.seconds += work.collect_seconds() + work.walk_seconds() + work.sampling_seconds() +
+                 work.tuning_seconds();
+  if (options.tune.tokens > 0)
     out.peak_memory_bytes =
-        std::max(out.peak_memory_bytes, static_cast<std::uint64_t>(weights * kTuningBytes));
-  }
-  out.peak_memory_bytes +=
-      static_cast<std::uint64_t>(streams + kept + (sequential ? 0 : moment_bytes) +
-                                 (two_sided ? gradient_bytes : 0) + largest * 8);
+        std::max(out.peak_memory_bytes, static_cast<std::uint64_t>(sizes.weights * kTuningBytes));
+  out.peak_memory_bytes += static_cast<std::uint64_t>(work.calibration_bytes());
+  if (!device.is_cpu()) out.peak_device_bytes = static_cast<std::uint64_t>(work.device_bytes());
   return out;
 }
 

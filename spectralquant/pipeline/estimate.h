@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "spectralquant/core/progress.h"
 #include "spectralquant/pipeline/quantize_options.h"
 
 namespace spectralquant::pipeline {
@@ -16,11 +17,13 @@ struct QuantizeEstimate {
   /// beside the mapped input: residual streams, largest block, its moments, the solver's working
   /// set
   std::uint64_t peak_memory_bytes = 0;
-  /// from a measured matrix product; good to a factor of two
+  std::uint64_t peak_device_bytes = 0;  ///< of the accelerator; 0 on a CPU
+  /// from a matrix product measured on the device; good to a factor of two
   double seconds = 0;
 };
 
+/// The output may have no name yet.
 /// Errors   those of quantize_file() that are found before the long work begins.
-QuantizeEstimate estimate(const QuantizeOptions& options);
+QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& progress = {});
 
 }  // namespace spectralquant::pipeline

@@ -11,15 +11,15 @@
 #include <set>
 
 #include "spectralquant/core/error.h"
-#include "spectralquant/core/hash.h"
-#include "spectralquant/core/version.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/core/warning.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/threads.h"
 #include "spectralquant/pipeline/calibration.h"
-#include "spectralquant/pipeline/checks.h"
+#include "spectralquant/pipeline/device.h"
 #include "spectralquant/pipeline/matrix_writer.h"
 #include "spectralquant/pipeline/phase_times.h"
+#include "spectralquant/pipeline/prepare.h"
 #include "spectralquant/pipeline/provenance.h"
 #include "spectralquant/pipeline/solve_model.h"
 #include "spectralquant/pipeline/solve_tasks.h"
@@ -45,34 +45,11 @@ class TorchThreads {
   int before_;
 };
 
-/// The work folder of this job, found again by everything that decides its result. Only the first
-/// process has one; the others are asked whether they do the same job.
-std::optional<WorkFolder> open_work_folder(const gguf::File& file, const Calibration& calibration,
-                                           const QuantizeOptions& options) {
-  const std::string about = options_json(options);
-  Hasher hasher;
-  for (const std::string& part :
-       {std::string(kVersion), about, std::to_string(options.seed), file.hash(),
-        calibration.text.hash,
-        options.signals_file.empty() ? std::string() : hash_file(options.signals_file)}) {
-    hasher.update(part).update("\n");
-  }
-  const std::string key = hasher.hex();
-  if (options.group.broadcast(key, 0) != key) {
-    throw bad_input(
-        "the processes were given different inputs, texts or options",
-        fmt::format("process {} of {}", options.group.rank(), options.group.size()),
-        "start all of them with the same command, and with the same files on every machine");
-  }
-  if (!options.group.leads()) return std::nullopt;
-  return WorkFolder(options.output, key, about, options.overwrite);
-}
-
 /// What an earlier run of this job solved, told to all processes.
 std::set<std::string> agree_on_solved(const WorkFolder* work, const quantize::Plan& plan,
                                       const distribute::Group& group) {
   const std::set<std::string> own = work ? find_solved(*work, plan) : std::set<std::string>();
-  return nlohmann::json::parse(group.broadcast(nlohmann::json(own).dump(), 0))
+  return nlohmann::json::parse(group.broadcast(json_text(nlohmann::json(own)), 0))
       .get<std::set<std::string>>();
 }
 
@@ -150,7 +127,6 @@ void verify(const QuantizeOptions& options, QuantizeReport& report) {
 }  // namespace
 
 QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& callers_progress) {
-  check_options(options);
   if (options.output.empty())
     throw Error(ErrorCode::kBadUsage, "no output file", {}, "name the file to write");
   const distribute::Group& group = options.group;
@@ -163,19 +139,15 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
   PhaseTimes times;
   times.enter("open");
   const TorchThreads threads(options.n_threads);
-  const gguf::File file = gguf::File::open(options.input);
-  const quantize::Plan plan = quantize::make_plan(file, options.plan);
-  check_input(file, plan, options);
-  if (group.leads()) {
-    check_output(options.output, input_paths(file, options), options.overwrite, plan.output_bytes);
-    check_values(file, plan, options.n_threads, progress);
-  }
-  if (!options.start_file.empty()) require_start(options.start_file, plan);
+  Preparation job(options, progress);
+  const gguf::File& file = job.file;
+  const quantize::Plan& plan = job.plan;
+  Calibration& calibration = job.calibration;
+  std::optional<WorkFolder> own_work;  // the first process has one
+  if (group.leads()) own_work.emplace(options.output, job.work_key, job.about, options.overwrite);
+  WorkFolder* const work = own_work ? &*own_work : nullptr;
 
   times.enter("calibrate");
-  Calibration calibration = read_calibration(file, plan, options, progress);
-  std::optional<WorkFolder> own_work = open_work_folder(file, calibration, options);
-  WorkFolder* const work = own_work ? &*own_work : nullptr;
   complete_calibration(calibration, work, options, progress);
   report.calibration_tokens = calibration.facts.n_tokens;
   report.without_signal = find_without_signal(calibration, file, plan);
@@ -215,6 +187,7 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
     verify(options, report);
     work->remove();
   }
+  report.peak_device_bytes = peak_device_bytes(device_of(options.device, group.local_rank()));
   report.phase_seconds = times.finish();
   return report;
 }

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "spectralquant/core/json_text.h"
+
 namespace spectralquant::pipeline {
 
 std::string report_json(const QuantizeOptions& options, const QuantizeReport& report) {
@@ -17,6 +19,7 @@ std::string report_json(const QuantizeOptions& options, const QuantizeReport& re
                         {"warnings", report.warnings},
                         {"without_signal", report.without_signal}};
   for (const auto& [phase, seconds] : report.phase_seconds) out["seconds"][phase] = seconds;
+  if (report.peak_device_bytes) out["peak_device_bytes"] = *report.peak_device_bytes;
   if (report.tuning) {
     const auto& t = *report.tuning;
     out["tuning"] = {
@@ -38,7 +41,7 @@ std::string report_json(const QuantizeOptions& options, const QuantizeReport& re
                                {"imatrix_objective", m.imatrix_objective},
                                {"seconds", m.seconds}});
   }
-  return out.dump(2);
+  return json_text(out, 2);
 }
 
 }  // namespace spectralquant::pipeline

@@ -24,9 +24,9 @@ struct MatrixReport {
   double seconds = 0;
 };
 
-/// What a run did; `resumed`: matrices that an earlier, unfinished run had solved. Phases: "open",
-/// "calibrate" (text, own samples), "collect", "walk" (forward passes between solving), "solve",
-/// "sample" (further own samples), "tune", "write", "verify".
+/// What a run did; `resumed`: matrices that an earlier, unfinished run had solved. Phases: "open"
+/// (input, text, checks), "calibrate" (own samples), "collect", "walk" (forward passes between
+/// solving), "solve", "sample" (further own samples), "tune", "write", "verify".
 struct QuantizeReport {
   std::vector<MatrixReport> matrices;  ///< empty if the solved file of a stopped run was taken up
   std::vector<std::pair<std::string, double>> phase_seconds;
@@ -37,9 +37,10 @@ struct QuantizeReport {
   /// matrices of a calibrated run that no signal tells anything of: vision, further draft blocks
   std::vector<std::string> without_signal;
   std::string output_hash;
-  bool strict = false;                  ///< every matrix of the output is Q4_K
-  std::vector<std::string> violations;  ///< "v.blk.0.attn_q.weight is Q8_0, not Q4_K"
-  std::vector<std::string> warnings;    ///< what the user was told on the way
+  bool strict = false;                             ///< every matrix of the output is Q4_K
+  std::vector<std::string> violations;             ///< "v.blk.0.attn_q.weight is Q8_0, not Q4_K"
+  std::vector<std::string> warnings;               ///< what the user was told on the way
+  std::optional<std::uint64_t> peak_device_bytes;  ///< of the accelerator, if the run used one
   std::optional<tune::DistillReport> tuning;
 };
 

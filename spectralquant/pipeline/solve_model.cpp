@@ -102,6 +102,111 @@ torch::Tensor decoded(const GridMatrix& matrix) {
   return out;
 }
 
+torch::Tensor weights_of(const gguf::Tensor& source) {
+  return decode_rows(source, 0, source.n_rows());
+}
+
+/// Solves matrices along the walk; what is solved takes the place of the original weights while its
+/// block is run.
+class SequentialSolver {
+ public:
+  SequentialSolver(Job& job, model::Model& model, const calibrate::Signals& signals)
+      : job_(job), model_(model), signals_(signals), progress_(job) {}
+
+  void solve_embedding() {
+    const std::string name = model_.architecture().embedding_name();
+    job_.times.enter("solve");
+    const gguf::Tensor* source = job_.output.find(name);
+    if (!source) return;
+    const auto problem = [&, source] {
+      return static_problem(signals_, name, weights_of(*source), job_.options.two_sided);
+    };
+    solve_and_write(job_, progress_,
+                    {{source, problem, rows_stand_alone(signals_, name, job_.options.two_sided)}},
+                    put());
+    in_place_.clear();  // stays
+  }
+
+  void walk(const calibrate::Windows& windows) {
+    const auto& matrices = job_.output.matrices();
+    if (std::all_of(matrices.begin(), matrices.end(),
+                    [&](const gguf::Tensor* matrix) { return is_done(*matrix); }))
+      return;
+    calibrate::WalkOptions options;
+    options.group = job_.options.group;
+    options.drift = job_.options.drift_correction > 0;
+    options.wanted = [&](const std::vector<std::string>& names) {
+      return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+        const gguf::Tensor* source = job_.output.find(name);
+        return source && !is_done(*source);
+      });
+    };
+    job_.times.enter("walk");
+    calibrate::walk(model_, windows, options,
+                    [&](const calibrate::StageMoments& moments) { solve_stage(moments); });
+  }
+
+  /// All of them if an earlier run had solved all; and matrices that a forward pass never reads,
+  /// such as extra prediction heads.
+  void solve_rest() {
+    job_.times.enter("solve");
+    for (const gguf::Tensor* source : job_.output.matrices()) {
+      if (job_.output.has(source->name)) continue;
+      const auto problem = [source] {
+        return static_problem({}, source->name, weights_of(*source), false);
+      };
+      solve_and_write(job_, progress_, {{source, problem, true}});
+    }
+  }
+
+ private:
+  bool is_done(const gguf::Tensor& matrix) const {
+    return job_.output.has(matrix.name) || job_.solved.contains(matrix.name);
+  }
+
+  Put put() {
+    return [this](const std::string& name, const GridMatrix& matrix) {
+      model_.weights().set(name, decoded(matrix).to(model_.device(), model_.dtype()));
+      in_place_.push_back(name);
+    };
+  }
+
+  void solve_stage(const calibrate::StageMoments& moments) {
+    job_.times.enter("solve");
+    if (moments.block != block_) {  // the blocks behind us are not run again
+      for (const std::string& name : in_place_) model_.weights().reset(name);
+      in_place_.clear();
+      block_ = moments.block;
+    }
+    std::optional<DriftCorrection> correction;
+    std::vector<Task> tasks;
+    for (const std::string& name : moments.names) {
+      const gguf::Tensor* source = job_.output.find(name);
+      // kept in another type; or the tied head, solved as embedding
+      if (!source || job_.output.has(name)) continue;
+      const auto problem = [&, source] {
+        if (!correction)
+          correction.emplace(moments, job_.options.drift_correction, model_.device());
+        Problem out =
+            static_problem(signals_, source->name, correction->target(weights_of(*source)),
+                           job_.options.two_sided);
+        out.h = moments.h;
+        return out;
+      };
+      tasks.push_back({source, problem, rows_stand_alone(signals_, name, job_.options.two_sided)});
+    }
+    solve_and_write(job_, progress_, tasks, put());
+    job_.times.enter("walk");
+  }
+
+  Job& job_;
+  model::Model& model_;
+  const calibrate::Signals& signals_;
+  SolveProgress progress_;
+  std::vector<std::string> in_place_;  ///< weights of the current block that were set
+  std::int64_t block_ = 0;
+};
+
 }  // namespace
 
 void round_model(Job& job, const calibrate::Signals* signals) {
@@ -185,86 +290,10 @@ void solve_static(Job& job, const calibrate::Signals& signals) {
 
 void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& windows,
                       const calibrate::Signals& signals) {
-  SolveProgress progress(job);
-  const auto weights_of = [](const gguf::Tensor& source) {
-    return decode_rows(source, 0, source.n_rows());
-  };
-  std::vector<std::string> in_place;  // weights of the current block that were set
-  const auto put = [&](const std::string& name, const GridMatrix& matrix) {
-    model.weights().set(name, decoded(matrix).to(model.device(), model.dtype()));
-    in_place.push_back(name);
-  };
-
-  const std::string embedding = model.architecture().embedding_name();
-  job.times.enter("solve");
-  if (const gguf::Tensor* source = job.output.find(embedding)) {
-    const auto problem = [&] {
-      return static_problem(signals, embedding, weights_of(*source), job.options.two_sided);
-    };
-    solve_and_write(
-        job, progress,
-        {{source, problem, rows_stand_alone(signals, embedding, job.options.two_sided)}}, put);
-    in_place.clear();  // stays
-  }
-
-  const auto is_done = [&](const gguf::Tensor& matrix) {
-    return job.output.has(matrix.name) || job.solved.contains(matrix.name);
-  };
-  calibrate::WalkOptions options;
-  options.group = job.options.group;
-  options.drift = job.options.drift_correction > 0;
-  options.wanted = [&](const std::vector<std::string>& names) {
-    return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-      const gguf::Tensor* source = job.output.find(name);
-      return source && !is_done(*source);
-    });
-  };
-  std::int64_t block = 0;
-  const auto solve_stage = [&](const calibrate::StageMoments& moments) {
-    job.times.enter("solve");
-    if (moments.block != block) {  // the blocks behind us are not run again
-      for (const std::string& name : in_place) model.weights().reset(name);
-      in_place.clear();
-      block = moments.block;
-    }
-    std::optional<DriftCorrection> correction;
-    std::vector<Task> tasks;
-    for (const std::string& name : moments.names) {
-      const gguf::Tensor* source = job.output.find(name);
-      // kept in another type; or the tied head, solved as embedding
-      if (!source || job.output.has(name)) continue;
-      tasks.push_back({source,
-                       [&, source] {
-                         if (!correction)
-                           correction.emplace(moments, job.options.drift_correction,
-                                              model.device());
-                         Problem problem = static_problem(signals, source->name,
-                                                          correction->target(weights_of(*source)),
-                                                          job.options.two_sided);
-                         problem.h = moments.h;
-                         return problem;
-                       },
-                       rows_stand_alone(signals, name, job.options.two_sided)});
-    }
-    solve_and_write(job, progress, tasks, put);
-    job.times.enter("walk");
-  };
-  const auto& matrices = job.output.matrices();
-  if (!std::all_of(matrices.begin(), matrices.end(),
-                   [&](const gguf::Tensor* matrix) { return is_done(*matrix); })) {
-    job.times.enter("walk");
-    calibrate::walk(model, windows, options, solve_stage);
-  }
-  // All of them if an earlier run had solved all; and matrices that a forward pass never reads,
-  // such as extra prediction heads.
-  job.times.enter("solve");
-  for (const gguf::Tensor* source : matrices) {
-    if (job.output.has(source->name)) continue;
-    solve_and_write(
-        job, progress,
-        {{source, [&] { return static_problem({}, source->name, weights_of(*source), false); },
-          true}});
-  }
+  SequentialSolver solver(job, model, signals);
+  solver.solve_embedding();
+  solver.walk(windows);
+  solver.solve_rest();
 }
 
 }  // namespace spectralquant::pipeline

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/core/hash.h"
+#include "spectralquant/core/json_text.h"
 
 namespace spectralquant::pipeline {
 
@@ -19,7 +20,7 @@ std::string SolvedMatrix::to_bytes() const {
                                        {"objective", report.objective},
                                        {"seconds", report.seconds},
                                        {"hash", hash_hex(body)}};
-  return head.dump() + "\n" + std::string(body);
+  return json_text(head) + "\n" + std::string(body);
 }
 
 std::optional<SolvedMatrix> SolvedMatrix::from_bytes(std::string_view bytes,

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/gguf/writer.h"
 #include "spectralquant/model/sampling.h"
 #include "spectralquant/pipeline/calibration_text.h"
@@ -72,10 +73,13 @@ void require_start(const std::string& path, const quantize::Plan& plan) {
     refuse("the start of tuning has tensors that the model lacks");
 }
 
-tune::Text split_text(const calibrate::Windows& windows, std::size_t n_from_files) {
-  if (windows.size() < 2)
+void require_windows_to_tune(std::int64_t n_windows) {
+  if (n_windows < 2)
     throw Error(ErrorCode::kBadUsage, "one window of calibration text is too little for tuning", {},
                 "give more text, or shorter windows");
+}
+
+tune::Text split_text(const calibrate::Windows& windows, std::size_t n_from_files) {
   tune::Text text;
   const std::size_t every = std::max({std::size_t{2}, std::min(kHeldAsideEvery, windows.size()),
                                       windows.size() * windows.front().size() / kHeldAsideTokens});
@@ -105,7 +109,7 @@ void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder*
                           run.progress);
   if (!work) return;
   run.times.enter("write");
-  metadata.set("spectralquant.tuning", gguf::Value::of_string(to_json(report).dump()));
+  metadata.set("spectralquant.tuning", gguf::Value::of_string(json_text(to_json(report))));
   std::vector<gguf::TensorPlan> plans;
   for (const gguf::Tensor& tensor : solved.tensors())
     plans.push_back({tensor.name, tensor.type, tensor.n_dims, tensor.shape});

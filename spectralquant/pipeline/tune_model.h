@@ -22,9 +22,11 @@ struct Run {
 ///          start of tuning has to be.
 void require_start(const std::string& path, const quantize::Plan& plan);
 
+/// Errors   Error(kBadUsage) if there are fewer than two windows: one to train on, one held aside.
+void require_windows_to_tune(std::int64_t n_windows);
+
 /// Splits calibration windows, those of files first, into text to train on and text to hold aside:
-/// a sixteenth, spread evenly.
-/// Errors   Error(kBadUsage) if there are fewer than two windows.
+/// a sixteenth, spread evenly. At least two windows.
 tune::Text split_text(const calibrate::Windows& windows, std::size_t n_from_files);
 
 /// Tunes the solved file against the original and writes the output. Lets the model write as many

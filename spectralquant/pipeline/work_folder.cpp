@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/gguf/partial_file.h"
 
 namespace spectralquant::pipeline {
@@ -19,6 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kJobFile = "job.json";
+constexpr const char* kEnding = ".work";
 
 /// Names of tensors may hold what names of files may not.
 std::string file_name(std::string_view name) {
@@ -66,25 +68,37 @@ std::string key_of(const std::string& folder) {
 
 }  // namespace
 
-WorkFolder::WorkFolder(const std::string& output, std::string key, std::string about,
-                       bool start_over)
-    : path_(output + ".work"), key_(std::move(key)), about_(std::move(about)) {
+void WorkFolder::require_usable(const std::string& output, const std::string& key,
+                                bool start_over) {
+  const std::string path = output + kEnding;
   std::error_code ignored;
-  if (!fs::exists(path_, ignored)) return;
-  if (!fs::is_directory(path_, ignored)) {
-    throw bad_input(path_ + " is in the way: a folder of this name keeps what a run has finished",
-                    path_, "move it, or choose another output");
+  if (!fs::exists(path, ignored)) return;  // made beside the output, whose folder is checked
+  if (!fs::is_directory(path, ignored)) {
+    throw bad_input(path + " is in the way: a folder of this name keeps what a run has finished",
+                    path, "move it, or choose another output");
   }
-  if (key_of(path_) == key_) {
-    continued_ = made_ = true;
-  } else if (start_over || list(path_).empty()) {
-    remove();
-  } else {
+  if (::access(path.c_str(), W_OK | X_OK) != 0)
+    throw bad_input(
+        "the work of an unfinished run cannot be continued: the folder is write-protected", path,
+        "check its permissions, or choose another output");
+  if (key_of(path) != key && !start_over && !list(path).empty()) {
     throw bad_input(
         "an unfinished run with another input, other text or other options left its work here",
-        path_,
+        path,
         "give its options again to continue it, --force to throw its work away, or another output");
   }
+}
+
+WorkFolder::WorkFolder(const std::string& output, std::string key, std::string about,
+                       bool start_over)
+    : path_(output + kEnding), key_(std::move(key)), about_(std::move(about)) {
+  require_usable(output, key_, start_over);
+  std::error_code ignored;
+  if (!fs::exists(path_, ignored)) return;
+  if (key_of(path_) == key_)
+    continued_ = made_ = true;
+  else
+    remove();
 }
 
 std::optional<std::string> WorkFolder::find(std::string_view name) const {
@@ -104,11 +118,11 @@ std::string WorkFolder::file(std::string_view name) {
     std::error_code error;
     fs::create_directory(path_, error);
     if (error)
-      throw Error(ErrorCode::kFailed, "cannot create " + path_ + ": " + error.message(), path_,
+      throw Error(ErrorCode::kBadInput, "cannot create " + path_ + ": " + error.message(), path_,
                   "check the folder's permissions and the disk");
     const nlohmann::ordered_json job = {
         {"key", key_}, {"about", nlohmann::ordered_json::parse(about_, nullptr, false)}};
-    write_file(path_ + "/" + kJobFile, job.dump(2) + "\n");
+    write_file(path_ + "/" + kJobFile, json_text(job, 2) + "\n");
     made_ = true;
   }
   return path_ + "/" + file_name(name);

@@ -12,11 +12,14 @@ namespace spectralquant::pipeline {
 /// which job it belongs to. Nothing is created before the first write().
 class WorkFolder {
  public:
+  /// What the constructor refuses, without changing anything.
+  static void require_usable(const std::string& output, const std::string& key, bool start_over);
+
   /// `key`: hash of everything that decides the result; `about`: the same as JSON, for people who
   /// look into the folder.
   ///
   /// Errors   Error(kBadInput) if the folder holds another job's work, unless `start_over`, which
-  ///          removes it.
+  ///          removes it; or if it cannot be written.
   WorkFolder(const std::string& output, std::string key, std::string about, bool start_over);
 
   const std::string& path() const { return path_; }

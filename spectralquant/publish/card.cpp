@@ -13,6 +13,7 @@
 #include <set>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/core/markdown_text.h"
 #include "spectralquant/core/printable.h"
 #include "spectralquant/core/shell_word.h"
@@ -70,7 +71,7 @@ std::string shown(double x, int digits, const char* unit = "") {
 }
 
 /// A YAML scalar on one line; JSON strings of printable text are YAML.
-std::string yaml(const std::string& text) { return json(printable(text)).dump(); }
+std::string yaml(const std::string& text) { return json_text(json(printable(text))); }
 
 /// OWNER/NAME out of https://HOST/OWNER/NAME.
 std::string repository_of(std::string url) {

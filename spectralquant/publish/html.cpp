@@ -9,6 +9,7 @@
 #include <set>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/core/printable.h"
 #include "spectralquant/evaluate/report_json.h"
 #include "spectralquant/publish/spectra_json.h"
@@ -56,7 +57,7 @@ json compact(const json& value) {
 /// JSON that may stand inside a script element: nothing in it can end the element or begin a
 /// comment.
 std::string embedded(const json& value) {
-  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  const std::string text = json_text(value);
   std::string out;
   out.reserve(text.size());
   for (const char c : text) {

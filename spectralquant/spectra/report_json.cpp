@@ -1,6 +1,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/spectra/report.h"
 
 namespace spectralquant::spectra {
@@ -109,7 +110,7 @@ std::string to_json(const Report& report, bool eigenvalues) {
   }
   for (const MatrixReport& matrix : report.matrices)
     out["matrices"].push_back(to_json(matrix, report, eigenvalues));
-  return out.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
+  return json_text(out, 1) + "\n";
 }
 
 }  // namespace spectralquant::spectra

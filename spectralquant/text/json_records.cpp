@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/text/foreign_format.h"
 #include "spectralquant/text/read_text.h"
 
@@ -210,7 +211,7 @@ void visit_object(const Json& object, const std::string& path, const RecordVisit
   throw bad_input(
       fmt::format("{} holds several lists of documents: {}", path, fmt::join(keys, ", ")), path,
       fmt::format("take one of them: jq -c {} {} > {}",
-                  shell_word(fmt::format(".[{}][]", Json(keys[0]).dump())), shell_word(path),
+                  shell_word(fmt::format(".[{}][]", json_text(Json(keys[0])))), shell_word(path),
                   shell_word(path + ".jsonl")));
 }
 
@@ -240,12 +241,12 @@ bool is_record(const Json& value) {
 
 std::string spaced_json(const Json& value, int depth) {
   constexpr int kDeepest = 64;  // writing is recursive, and no real record is deeper
-  if (!value.is_structured()) return value.dump();
+  if (!value.is_structured()) return json_text(value);
   if (depth == kDeepest) return "null";
   std::string text = value.is_object() ? "{" : "[";
   for (const auto& [key, item] : value.items()) {
     if (text.size() > 1) text += ", ";
-    if (value.is_object()) text += Json(key).dump() + ": ";
+    if (value.is_object()) text += json_text(Json(key)) + ": ";
     text += spaced_json(item, depth + 1);
   }
   return text + (value.is_object() ? "}" : "]");

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/json_text.h"
 #include "spectralquant/gguf/writer.h"
 
 namespace spectralquant::tune {
@@ -49,7 +50,7 @@ void save_checkpoint(const std::string& path, const std::string& key, const RunS
   metadata.place = path;
   metadata.set("general.type", gguf::Value::of_string(kType));
   metadata.set("spectralquant.key", gguf::Value::of_string(key));
-  metadata.set("spectralquant.run", gguf::Value::of_string(to_json(run.report).dump()));
+  metadata.set("spectralquant.run", gguf::Value::of_string(json_text(to_json(run.report))));
   std::vector<gguf::TensorPlan> plans;
   for (const auto& [name, bytes] : run.best) {
     const gguf::Tensor& tensor = solved.require(name);
@@ -109,10 +110,10 @@ bool load_shared_checkpoint(const distribute::Group& group, const std::string& p
   if (group.alone()) return found;
   if (group.broadcast(found ? "found" : "", 0).empty()) return false;
   torch::NoGradGuard no_grad;
-  run.report = from_json(nlohmann::json::parse(group.broadcast(to_json(run.report).dump(), 0)));
+  run.report = from_json(nlohmann::json::parse(group.broadcast(json_text(to_json(run.report)), 0)));
   std::vector<std::string> names;
   for (const auto& [name, bytes] : run.best) names.push_back(name);
-  names = nlohmann::json::parse(group.broadcast(nlohmann::json(names).dump(), 0))
+  names = nlohmann::json::parse(group.broadcast(json_text(nlohmann::json(names)), 0))
               .get<std::vector<std::string>>();
   for (const std::string& name : names) {
     std::vector<std::byte>& best = run.best[name];

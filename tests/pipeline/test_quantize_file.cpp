@@ -263,11 +263,11 @@ TEST_F(QuantizeFileTest, RefusesWrongOptions) {
   EXPECT_THAT(why([](auto& o) { o.calibration.files.clear(); }), HasSubstr("needs calibration"));
   EXPECT_THAT(why([](auto& o) { o.signals_file = "x.gguf"; }), HasSubstr("both given"));
   EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 1; }),
-              HasSubstr("windows of 1 tokens"));
+              HasSubstr("window_tokens is 1"));
   EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 5000; }),
               HasSubstr("the model was made for 4096"));
-  EXPECT_THAT(why([](auto& o) { o.calibration.max_tokens = -1; }), HasSubstr("negative"));
-  EXPECT_THAT(why([](auto& o) { o.drift_correction = 1.5; }), HasSubstr("drift correction 1.5"));
+  EXPECT_THAT(why([](auto& o) { o.calibration.max_tokens = -1; }), HasSubstr("max_tokens is -1"));
+  EXPECT_THAT(why([](auto& o) { o.drift_correction = 1.5; }), HasSubstr("drift_correction is 1.5"));
   EXPECT_THAT(why([](auto& o) { o.device = "abacus"; }), HasSubstr("unknown device"));
   // the text is shorter than a window
   EXPECT_THAT(why([](auto& o) { o.calibration.window_tokens = 4096; }), HasSubstr("4096"));
@@ -288,8 +288,9 @@ TEST_F(QuantizeFileTest, RefusesOutputsBeforeAnyWork) {
   std::filesystem::create_directory(path("folder"));
   EXPECT_THAT(why(path("there.gguf")), HasSubstr("exists"));
   EXPECT_THAT(why(path("in.gguf"), true), HasSubstr("is the input"));
-  EXPECT_THAT(why(path("folder"), true), HasSubstr("directory"));
-  EXPECT_THAT(why(path("nowhere/out.gguf")), HasSubstr("folder of the output does not exist"));
+  EXPECT_THAT(why(path("folder"), true), HasSubstr("is a folder"));
+  EXPECT_THAT(why(path("nowhere/out.gguf")),
+              AllOf(HasSubstr("output's folder"), HasSubstr("does not exist")));
   EXPECT_EQ(slurp(path("there.gguf")), "precious");
 }
 
@@ -339,7 +340,7 @@ TEST_F(TunedFileTest, IsStrictBetterAndSaysSo) {
   EXPECT_LT(report.tuning->held_end, report.tuning->held_start);
   const gguf::File out = gguf::File::open(o.output);
   const auto json = nlohmann::json::parse(out.metadata().require_string("spectralquant.options"));
-  EXPECT_EQ(json.at("tune").at("tokens"), 12 * 128);
+  EXPECT_EQ(json.at("tune_tokens"), 12 * 128);
   const auto result = nlohmann::json::parse(out.metadata().require_string("spectralquant.tuning"));
   EXPECT_EQ(result.at("held_aside_kl").at(1), report.tuning->held_end);
   // The F32 tensors are tuned too.
@@ -446,9 +447,9 @@ TEST_F(TunedFileTest, RefusesWrongOptions) {
                 o.signals_file = "x.gguf";
               }),
               HasSubstr("tuning needs calibration text"));
-  EXPECT_THAT(why([](auto& o) { o.tune.rate = 0; }), HasSubstr("tuning rate 0"));
-  EXPECT_THAT(why([](auto& o) { o.tune.clip = 0.5; }), HasSubstr("0.5 of a step"));
-  EXPECT_THAT(why([](auto& o) { o.tune.own_share = 1.5; }), HasSubstr("share of 1.5 own samples"));
+  EXPECT_THAT(why([](auto& o) { o.tune.rate = 0; }), HasSubstr("tune_rate is 0"));
+  EXPECT_THAT(why([](auto& o) { o.tune.clip = 0.5; }), HasSubstr("tune_clip is 0.5"));
+  EXPECT_THAT(why([](auto& o) { o.tune.own_share = 1.5; }), HasSubstr("tune_own_share is 1.5"));
   EXPECT_THAT(why([](auto& o) { o.tune.patience = 0; }), HasSubstr("at least 1"));
   EXPECT_THAT(why([](auto& o) { o.calibration.max_tokens = 32; }),
               HasSubstr("too little for tuning"));
