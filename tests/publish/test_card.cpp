@@ -151,7 +151,8 @@ TEST_F(Card, ValuesFromFilesStayText) {
   const auto card = to_card(file, source(results));
   EXPECT_EQ(printable(card, Breaks::kKept), card);
   EXPECT_THAT(card, Not(HasSubstr("\nlicense: mit\n")));
-  EXPECT_THAT(card, Not(HasSubstr(" <script>"))) << "a backslash stands before it";
+  const auto body = card.substr(card.find("\n---\n", 1));
+  EXPECT_THAT(body, Not(HasSubstr(" <script>"))) << "a backslash stands before it";
   EXPECT_EQ(card.find("\n---\n", 1), card.rfind("\n---\n")) << "the header ends once";
   // every line of a table has as many cells as its head
   std::istringstream lines(card);
