@@ -17,6 +17,13 @@ TEST(JsonText, NeverFails) {
             "{\n \"b\": 1,\n \"a\": 2\n}");
 }
 
+TEST(JsonText, CommandsNoTerminal) {
+  const std::string name = "\x1b[2J\x7f\xc2\x9b\u202e\n";
+  const std::string text = json_text(nlohmann::json{{"name", name}}, 1);
+  EXPECT_EQ(text, "{\n \"name\": \"\\u001b[2J\\u007f\\u009b\\u202e\\n\"\n}");
+  EXPECT_EQ(nlohmann::json::parse(text)["name"], name);
+}
+
 TEST(JsonText, ValidTextStaysAsItIs) {
   EXPECT_EQ(valid_utf8("d\xc3\xa9j\xc3\xa0 \"vu\"\n"), "d\xc3\xa9j\xc3\xa0 \"vu\"\n");
   EXPECT_EQ(valid_utf8("\xff\xfe"), "\xef\xbf\xbd\xef\xbf\xbd");
