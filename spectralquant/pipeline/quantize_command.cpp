@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/printable.h"
 #include "spectralquant/core/shell_word.h"
 #include "spectralquant/pipeline/option_table.h"
 
@@ -74,9 +75,9 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
   for (const Option& option : option_table()) {
     const OptionValue value = option.get(made);
     if (option.flag.empty() || !option.matters(made) || value == option.get(told)) continue;
-    command += " --" + option.flag;
+    command += fmt::format(" --{}", option.flag);
     for (const std::string& word : option_words(value))
-      command += " " + (option.is_path ? shell_path(word) : shell_word(word));
+      command += fmt::format(" {}", option.is_path ? shell_path(word) : shell_word(word));
     option.set(told, value);
   }
   std::string unsaid;
@@ -84,7 +85,8 @@ std::string quantize_command(const gguf::Metadata& metadata, const std::string& 
     const OptionValue value = option.get(made);
     if (!option.matters(made) || value == option.get(told)) continue;
     unsaid += fmt::format("{}{}", unsaid.empty() ? "" : ", ", option.key);
-    for (const std::string& word : option_words(value)) unsaid += " " + word;
+    for (const std::string& word : option_words(value))
+      unsaid += fmt::format(" {}", printable(word));
   }
   if (!unsaid.empty()) command += "  # no option says: " + unsaid;
   return command;

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <nlohmann/json.hpp>
 
 #include "bash_words.h"
 #include "pipeline/pipeline_fixture.h"
@@ -74,18 +73,17 @@ TEST(QuantizeCommand, RefusesWhatItDoesNotKnow) {
 }
 
 TEST(QuantizeCommand, ValuesOfTheFileAreWords) {
-  auto metadata = metadata_of({}, "it's $(touch owned).txt+-x");
-  auto options = nlohmann::json::parse(*metadata.find("spectralquant.options")->as_string());
-  options["method"] = "imatrix; touch owned";
-  options["device"] = "`touch owned`";
-  metadata.set("spectralquant.options", gguf::Value::of_string(options.dump()));
+  QuantizeOptions options;
+  options.calibration.files = {"it's $(touch owned).txt", "-x", "line\nbreak"};
+  options.device = "`touch owned`; $HOME";
+  options.solver.damping = 0.5;  // stands in a comment behind the command
   const auto commands =
-      test::bash_words(quantize_command(metadata, "-in $x.gguf", "the\nout.gguf"));
+      test::bash_words(quantize_command(metadata_of(options), "-in $x.gguf", "the\nout.gguf"));
   ASSERT_EQ(commands.size(), 1u);
-  EXPECT_EQ(commands[0], (test::Words{"spectralquant", "quantize", "./-in $x.gguf", "-o",
-                                      "the\nout.gguf", "--method", "imatrix; touch owned",
-                                      "--calibration", "it's $(touch owned).txt", "./-x",
-                                      "--device", "`touch owned`", "--threads", "2"}));
+  EXPECT_EQ(commands[0],
+            (test::Words{"spectralquant", "quantize", "./-in $x.gguf", "-o", "the\nout.gguf",
+                         "--device", "`touch owned`; $HOME", "--calibration",
+                         "it's $(touch owned).txt", "./-x", "line\nbreak", "--threads", "2"}));
 }
 
 }  // namespace
