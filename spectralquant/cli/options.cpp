@@ -13,11 +13,12 @@ using pipeline::Option;
 using pipeline::OptionValue;
 
 void add_options(CLI::App& verb, const std::vector<std::string>& flags) {
+  static const pipeline::QuantizeOptions defaults;
   for (const std::string& flag : flags) {
     const Option& option = pipeline::find_option(flag);
     const std::string name = "--" + flag;
     if (verb.get_option_no_throw(name)) continue;
-    const OptionValue usual = option.get(pipeline::QuantizeOptions{});
+    const OptionValue usual = option.get(defaults);
     if (std::holds_alternative<bool>(usual)) {
       verb.add_flag(name)->description(option.help);
       continue;

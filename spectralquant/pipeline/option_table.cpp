@@ -405,7 +405,8 @@ const Option& find_option(std::string_view flag) {
 }
 
 OptionValue parse_option(const Option& option, const Words& words) {
-  const OptionValue kind = option.get(QuantizeOptions{});
+  static const QuantizeOptions kDefaults;
+  const OptionValue kind = option.get(kDefaults);
   if (std::holds_alternative<bool>(kind)) return words.empty() || words[0] != "false";
   if (std::holds_alternative<Words>(kind)) {
     Words list;

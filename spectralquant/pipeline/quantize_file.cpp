@@ -16,6 +16,7 @@
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/threads.h"
 #include "spectralquant/pipeline/calibration.h"
+#include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/device.h"
 #include "spectralquant/pipeline/matrix_writer.h"
 #include "spectralquant/pipeline/phase_times.h"
