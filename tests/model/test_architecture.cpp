@@ -133,6 +133,7 @@ TEST_F(ArchitectureTest, HyperParametersMustAgree) {
               HasSubstr("rope.dimension_count is 15"));
   EXPECT_THAT(refusal_of("qwen35.rope.dimension_count", u32(128)),
               HasSubstr("rope.dimension_count is 128"));
+  EXPECT_EQ(refusal_of("qwen35.rope.dimension_sections", u32(2)), "");
   EXPECT_THAT(refusal_of("qwen35.rope.dimension_sections", tiny::of_i32s({1, 2, 3})),
               HasSubstr("rope.dimension_sections"));
   EXPECT_THAT(refusal_of("qwen35.rope.dimension_sections", tiny::of_i32s({0, 0, 0, 4})),

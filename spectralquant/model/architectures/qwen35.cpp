@@ -133,7 +133,9 @@ class Qwen35 final : public Architecture {
   /// Source  llama.cpp: ggml/src/ggml-cpu/ops.cpp, ggml_mrope_cache_init ("imrope").
   void read_sections(const HyperParameters& get) {
     const auto* stored = get.find("rope.dimension_sections");
-    const auto sections = stored ? stored->numbers() : std::vector<double>{};
+    auto sections = stored ? stored->numbers() : std::vector<double>{};
+    if (stored && stored->as_int())  // one number for all four
+      sections.assign(4, static_cast<double>(*stored->as_int()));
     get.require(sections.size() == 4, "rope.dimension_sections", "where llama.cpp needs 4 numbers");
     const double sum = sections[0] + sections[1] + sections[2] + sections[3];
     get.require(*std::min_element(sections.begin(), sections.end()) >= 0 &&
