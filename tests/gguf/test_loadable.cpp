@@ -158,7 +158,7 @@ std::vector<Variant> variants() {
       tensor("token_embd.weight", {64, 321}, "321 rows"),
       tensor("output.weight", {64, 319}, "output.weight has shape [64, 319]"),
       tensor("output.weight", {64, 320}, ""),
-      tensor("blk.1.attn_q.bias", {512}, ""),
+      tensor("blk.1.attn_q.bias", {128}, ""),
   };
   return list;
 }
@@ -169,6 +169,7 @@ class LoadableTest : public test::FolderTest {
     model::TinyOptions options;
     options.hidden = 64;
     options.feed_forward = 96;
+    options.head_size = 16;
     options.edit = variant.edit;
     return model::write_tiny_qwen35(path("m.gguf"), options);
   }

@@ -152,7 +152,7 @@ TEST_F(WriterTest, RefusesPlansThatAreNoFile) {
         .problem();
   };
   EXPECT_EQ(with({"w", Type::F32, 1, {8, 1, 1, 1}}), "tensor w is to be written twice");
-  EXPECT_THAT(with({"", Type::F32, 1, {8, 1, 1, 1}}), HasSubstr("1 to 64 bytes"));
+  EXPECT_THAT(with({"", Type::F32, 1, {8, 1, 1, 1}}), HasSubstr("1 to 63 bytes"));
   EXPECT_EQ(with({"q", Type::Q4_K, 1, {100, 1, 1, 1}}),
             "q has 100 columns; Q4_K needs a multiple of 256");
   EXPECT_EQ(with({"q", Type::F32, 2, {100, 0, 1, 1}}), "dimension 1 of q is 0");
