@@ -28,7 +28,7 @@ void add_options(CLI::App& verb, const std::vector<std::string>& flags) {
         name, CLI::callback_t([](const CLI::results_t&) { return true; }), option.help);
     added->type_name(option.type_name);
     if (std::holds_alternative<std::vector<std::string>>(usual))
-      added->expected(1, CLI::detail::expected_max_vector_size);
+      added->expected(CLI::detail::expected_max_vector_size);
     else
       added->default_str(fmt::format("{}", fmt::join(pipeline::option_words(usual), " ")));
   }

@@ -23,6 +23,10 @@ gguf::File open_input(const QuantizeOptions& options) {
 
 void check_files(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options,
                  const Progress& progress) {
+  // a model that cannot be run is refused for this, not for a key that its architecture may lack
+  if (options.method != Method::kPlain && options.signals_file.empty() &&
+      !model::is_supported(file))
+    model::make_architecture(file);
   check_input(file, plan, options);
   if (options.group.leads()) {
     if (!options.output.empty())
