@@ -66,13 +66,12 @@ def evaluate(names, baseline="pure"):
     return {row["name"]: row for row in table["models"]}, table
 
 
-EFFORTS = {"fast": "the inputs of each matrix", "standard": "also the effect of each output on the output distribution",
-           "best": "as `standard`, then tuned in the format against the original"}
+EFFORTS = {"fast": "the inputs of each matrix", "standard": "also the effect of each output on the output distribution"}
 
 
 def efforts():
     offered = re.search(r"--effort\s+([a-z|]+)", sq("quantize", "--help")).group(1).split("|")
-    return [effort for effort in ("best", "standard", "fast") if effort in offered]
+    return [effort for effort in ("standard", "fast") if effort in offered]
 
 
 def markdown(head, rows):

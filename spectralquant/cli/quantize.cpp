@@ -96,20 +96,12 @@ std::string verdict(const pipeline::QuantizeOptions& options,
                      n ? report.violations.front() : "none");
 }
 
-void say_tuning(Console& console, const pipeline::QuantizeOptions& options,
-                const tune::DistillReport& tuning) {
-  if (tuning.best_step == 0) {
-    console.say(fmt::format(
-        "tuning     nothing gained: KL {:.4f} on text held aside, never lower in {} steps; the "
-        "solved weights are kept",
-        tuning.held_start, tuning.steps_done));
-    return;
-  }
+void say_tuning(Console& console, const tune::DistillReport& tuning) {
   console.say(fmt::format(
-      "tuning     KL {:.4f} -> {:.4f} on text held aside, {:.4f} -> {:.4f} on text tuned on, best "
-      "after {} {} of {}",
-      tuning.held_start, tuning.held_end, tuning.calibration_start, tuning.calibration_end,
-      options.tune.by_block ? "block" : "step", tuning.best_step, tuning.n_steps));
+      "tuning     KL {:.4f} after {} tokens in {} stages, {:.4f} as solved, on text held aside: "
+      "the {} file is written",
+      tuning.held_end, tuning.n_tokens, tuning.stages_done, tuning.held_start,
+      tuning.gained() ? "tuned" : "solved"));
 }
 
 void say_result(Console& console, const pipeline::QuantizeOptions& options,
@@ -139,8 +131,12 @@ void say_result(Console& console, const pipeline::QuantizeOptions& options,
                   ", "),
         names.size() > 3 ? ", ..." : ""));
   }
-  if (report.tuning) say_tuning(console, options, *report.tuning);
+  if (report.tuning) say_tuning(console, *report.tuning);
   console.say(fmt::format("time       {} ({})", human_seconds(total_seconds), phases));
+}
+
+bool asks_for_best(const CLI::App& verb) {
+  return verb.count("--effort") > 0 && verb.get_option("--effort")->as<std::string>() == "best";
 }
 
 void run(const CLI::App& verb, Arguments& arguments) {
@@ -152,6 +148,11 @@ void run(const CLI::App& verb, Arguments& arguments) {
                 "add -o OUT.gguf (or --dry-run to see the plan)");
   run_together(arguments.common, [&](const distribute::Group& group) {
     Console console(arguments.common.quiet || !group.leads());
+    if (asks_for_best(verb) && arguments.options.tune.tokens == 0) {
+      console.say(
+          "best       tuning pays on a GPU (--device cuda); here it is left out, which is "
+          "--effort standard (--tune TOKENS tunes all the same)");
+    }
     pipeline::QuantizeOptions options = arguments.options;
     options.group = group;
     options.n_threads = arguments.common.n_threads;

@@ -37,8 +37,6 @@ void check_options(const QuantizeOptions& options) {
       refuse("calibration text and a signals file are both given", "give one of them");
   }
   const tune::DistillOptions& tune = options.tune;
-  if (tune.tokens == 0 && !options.start_file.empty())
-    refuse("a start for tuning is given, and no tokens to tune on", "give both, or neither");
   if (options.method == Method::kSpectral && !options.device.starts_with("cpu") &&
       options.plan.type != gguf::Type::Q4_K) {
     refuse(fmt::format("on an accelerator only Q4_K is solved, and matrices are to become {}",
@@ -91,9 +89,7 @@ void check_output(const std::string& output, const std::vector<std::string>& inp
 std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOptions& options) {
   std::vector<std::string> paths = model.paths();
   if (options.method == Method::kPlain) return paths;
-  for (const std::string& path : {options.signals_file, options.start_file}) {
-    if (!path.empty()) paths.push_back(path);
-  }
+  if (!options.signals_file.empty()) paths.push_back(options.signals_file);
   for (std::string& path : text::expand_patterns(options.calibration.files))
     paths.push_back(std::move(path));
   return paths;

@@ -9,6 +9,7 @@
 #include "spectralquant/pipeline/device.h"
 #include "spectralquant/pipeline/phase_times.h"
 #include "spectralquant/pipeline/prepare.h"
+#include "spectralquant/tune/schedule.h"
 
 namespace spectralquant::pipeline {
 namespace {
@@ -41,8 +42,8 @@ constexpr double kWalkPasses = 1.5;
 /// the gradients.
 constexpr double kTuningPasses = 4;
 
-/// Bytes of tuning a weight: the original, the student, its latents, their gradient, and Adam's two
-/// means, all float32.
+/// Bytes of tuning a weight: the original, the student and its copy in the compute type, the
+/// gradient, Adam's two means, and the code.
 constexpr double kTuningBytes = 24;
 
 /// Bytes of activations a token, block and residual channel that a backward pass keeps, float32;
@@ -150,9 +151,9 @@ struct Work {
     const double batch = options.tune.batch_tokens > 0
                              ? static_cast<double>(options.tune.batch_tokens)
                              : kDeviceTuningTokens;
-    const double tuning = kTuningBytes * sizes.weights + batch * n_blocks * sizes.hidden *
-                                                             kActivationBytes *
-                                                             (options.tune.bfloat16 ? 0.5 : 1);
+    // blocks compute in bfloat16
+    const double tuning =
+        kTuningBytes * sizes.weights + batch * n_blocks * sizes.hidden * kActivationBytes / 2;
     return kDeviceBytes + std::max(calibration, tuning);
   }
 };
@@ -182,6 +183,15 @@ std::int64_t count_tokens(const CalibrationText& text, const CalibrationSource& 
 }
 
 }  // namespace
+
+std::int64_t tokens_of_best(const std::string& input, const std::string& device) {
+  if (device.starts_with("cpu")) return 0;
+  const gguf::File file = gguf::File::open(input);
+  std::int64_t n_weights = 0;
+  for (const gguf::Tensor& tensor : file.tensors())
+    n_weights += static_cast<std::int64_t>(tensor.n_values());
+  return tune::default_tokens(n_weights);
+}
 
 QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& progress) {
   const Preparation job(options, progress);

@@ -26,4 +26,8 @@ struct QuantizeEstimate {
 /// Errors   those of quantize_file() that are found before the long work begins.
 QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& progress = {});
 
+/// Tokens that --effort best tunes on; 0 where tuning does not pay: on a CPU.
+/// Errors   Error(kBadInput) if the input is no GGUF file.
+std::int64_t tokens_of_best(const std::string& input, const std::string& device);
+
 }  // namespace spectralquant::pipeline

@@ -14,6 +14,7 @@
 #include "spectralquant/format/formats.h"
 #include "spectralquant/gguf/types.h"
 #include "spectralquant/pipeline/calibration_text.h"
+#include "spectralquant/pipeline/estimate.h"
 #include "spectralquant/quantize/batched_solver.h"
 
 namespace spectralquant::pipeline {
@@ -25,9 +26,7 @@ using Words = std::vector<std::string>;
 bool always(const QuantizeOptions&) { return true; }
 bool when_calibrated(const QuantizeOptions& o) { return o.method != Method::kPlain; }
 bool with_text(const QuantizeOptions& o) { return when_calibrated(o) && o.signals_file.empty(); }
-bool when_solving(const QuantizeOptions& o) {
-  return o.method == Method::kSpectral && o.start_file.empty();
-}
+bool when_solving(const QuantizeOptions& o) { return o.method == Method::kSpectral; }
 bool on_a_walk(const QuantizeOptions& o) { return when_solving(o) && o.signals_file.empty(); }
 bool when_tuning(const QuantizeOptions& o) { return o.tune.tokens > 0; }
 
@@ -110,22 +109,19 @@ Option method() {
       [](QuantizeOptions& o, std::size_t i) { o.method = kMethods[i]; });
 }
 
-/// What --effort best tunes on: some minutes for the embedded model on two cores, and for a model
-/// of a billion weights on an accelerator.
-constexpr std::int64_t kBestTokens = 524288, kBestTokensOnDevice = 16777216;
-
 /// Short for output moments and tuning.
 Option effort() {
   Option option = choice(
       "effort", "effort", when_solving,
       "fast: errors are weighed by what goes into a matrix; standard: also by what the output "
-      "distribution feels of it, half as much time again; best: then tuned against the original, "
-      "minutes to hours more",
+      "distribution feels of it, half as much time again; best: on an accelerator also tuned "
+      "against the "
+      "original, minutes to hours more; the better of the two files is written",
       {"fast", "standard", "best"},
       [](const QuantizeOptions& o) { return std::size_t{o.two_sided ? 1u : 0u}; },
       [](QuantizeOptions& o, std::size_t i) {
         o.two_sided = i > 0;
-        if (i == 2) o.tune.tokens = o.device.starts_with("cpu") ? kBestTokens : kBestTokensOnDevice;
+        if (i == 2) o.tune.tokens = tokens_of_best(o.input, o.device);
       });
   option.recorded = Recorded::kAsOthers;
   return option;
@@ -290,45 +286,18 @@ void add_solver_options(const Add& add) {
 }
 
 void add_tuning_options(const Add& add) {
-  add(member("tune", "tune_tokens", when_tuning, "N",
-             "tokens to tune on after solving, repetitions counted: codes, scales and F32 tensors "
-             "learn the original's output distribution; 0: none (with --effort best 524288, on an "
-             "accelerator 16777216)",
-             FIELD(tune.tokens), kAtLeastZero));
-  add(path(member("start", "start", when_tuning, "FILE",
-                  "a quantization of the input, made before, to tune instead of solving anew",
-                  FIELD(start_file))));
-  add(member("tune-batch", "tune_batch_tokens", when_tuning, "N",
-             "tokens per step of tuning; 0: 4096, on an accelerator 65536",
-             FIELD(tune.batch_tokens), kAtLeastZero));
-  add(member("tune-rate", "tune_rate", when_tuning, "X", "factor on the learning rates",
-             FIELD(tune.rate), OptionRange{.low = 0, .high = 100, .above_low = true}));
-  add(member("tune-own", "tune_own_share", when_tuning, "X",
-             "share of the model's own samples in the text tuned on; more are written as needed",
-             FIELD(tune.own_share), kShare));
-  add(member("tune-clip", "tune_clip", when_tuning, "X",
-             "how far from its code a weight may start, in steps", FIELD(tune.clip),
-             OptionRange{.low = 0, .high = 0.5, .below_high = true}));
-  add(member("tune-damping", "tune_adam_damping", when_tuning, "X",
-             "share of a tensor's mean gradient added to each denominator of Adam: what hardly "
-             "matters hardly moves",
-             FIELD(tune.adam.damping), kAtLeastZero));
-  add(member("tune-blocks", "tune_by_block", when_tuning, "",
-             "tune block by block towards the original's residual stream, for a model that does "
-             "not fit whole",
-             FIELD(tune.by_block)));
-  add(member("tune-bfloat16", "tune_bfloat16", when_tuning, "",
-             "compute in bfloat16 while tuning; faster on an accelerator", FIELD(tune.bfloat16)));
-  add(member("tune_rate_codes", when_tuning, FIELD(tune.rates.codes)));
-  add(member("tune_rate_sub_scales", when_tuning, FIELD(tune.rates.sub_scales)));
-  add(member("tune_rate_super_scales", when_tuning, FIELD(tune.rates.super_scales)));
-  add(member("tune_rate_free", when_tuning, FIELD(tune.rates.free)));
-  add(member("tune_fall", when_tuning, FIELD(tune.fall)));
-  add(member("tune_adam_beta1", when_tuning, FIELD(tune.adam.beta1)));
-  add(member("tune_adam_beta2", when_tuning, FIELD(tune.adam.beta2)));
-  add(member("tune_max_epochs", when_tuning, FIELD(tune.max_epochs), kAtLeastOne));
-  add(member("tune_measurements", when_tuning, FIELD(tune.measurements), kAtLeastOne));
-  add(member("tune_patience", when_tuning, FIELD(tune.patience), kAtLeastOne));
+  add(member(
+      "tune", "tune_tokens", when_tuning, "N",
+      "tokens to tune on, repetitions counted: columns go to the grid a share at a time, and "
+      "what is still free learns the original's output distribution; 0: none (with --effort "
+      "best on an accelerator: by the model's size)",
+      FIELD(tune.tokens), kAtLeastZero));
+  add(member("tune_batch_tokens", when_tuning, FIELD(tune.batch_tokens), kAtLeastZero));
+  add(member("tune_rate", when_tuning, FIELD(tune.rate), OptionRange{.low = 0, .high = 1}));
+  add(member("tune_own_share", when_tuning, FIELD(tune.own_share), kShare));
+  add(member("tune_max_file_epochs", when_tuning, FIELD(tune.max_file_epochs), kAtLeastOne));
+  add(member("tune_max_own_epochs", when_tuning, FIELD(tune.max_own_epochs), kAtLeastOne));
+  add(member("tune_moment_tokens", when_tuning, FIELD(tune.moment_tokens), kAtLeastZero));
 }
 
 std::vector<Option> make_table() {

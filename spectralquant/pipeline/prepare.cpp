@@ -34,7 +34,6 @@ void check_files(const gguf::File& file, const quantize::Plan& plan, const Quant
                    plan.output_bytes);
     check_values(file, plan, options.n_threads, progress);
   }
-  if (!options.start_file.empty()) require_start(options.start_file, plan);
 }
 
 std::string hash_of_job(const std::string& about, const gguf::File& file,
@@ -45,7 +44,7 @@ std::string hash_of_job(const std::string& about, const gguf::File& file,
   Hasher hasher;
   for (const std::string& part :
        {std::string(kVersion), about, std::to_string(options.seed), file.hash(),
-        calibration.text.hash, hash_if_any(options.signals_file), hash_if_any(options.start_file)})
+        calibration.text.hash, hash_if_any(options.signals_file)})
     hasher.update(part).update("\n");
   return hasher.hex();
 }

@@ -166,16 +166,14 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
     calibration.text.windows.insert(calibration.text.windows.end(), text.own.begin(),
                                     text.own.end());
     if (!work) copy.emplace();
-    solving.output = !options.start_file.empty() ? options.start_file
-                     : work                      ? work->file(kSolvedFile)
-                                                 : copy->path();
+    solving.output = work ? work->file(kSolvedFile) : copy->path();
     solving.overwrite = true;
     solving.tune = {};
   } else if (!work) {
     solving.output.clear();
   }
   const bool solved_before = group.alone() && tuned && work->find(kSolvedFile);
-  if (options.start_file.empty() && !solved_before)
+  if (!solved_before)
     solve_and_commit({solving, file, report, times, progress}, plan, calibration, work);
   if (tuned) {
     calibration.model.reset();

@@ -48,8 +48,8 @@ struct QuantizeOptions {
   /// Signals without G are solved one-sided.
   bool two_sided = true;
   quantize::SolverOptions solver;
-  std::string start_file;  ///< a quantization of the input to tune, instead of solving
-  /// tokens above 0: the solved file is then tuned against the original; its seed is that below
+  /// tokens above 0: the model is then quantized incrementally too, and the better of the two
+  /// files on text held aside is the output; its seed is that below
   tune::DistillOptions tune;
   quantize::PlanOptions plan;
   bool overwrite = false;

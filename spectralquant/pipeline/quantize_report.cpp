@@ -22,14 +22,14 @@ std::string report_json(const QuantizeOptions& options, const QuantizeReport& re
   if (report.peak_device_bytes) out["peak_device_bytes"] = *report.peak_device_bytes;
   if (report.tuning) {
     const auto& t = *report.tuning;
-    out["tuning"] = {
-        {"steps", t.steps_done},
-        {"best_step", t.best_step},
-        {"tokens", t.n_tokens},
-        {"batch_tokens", t.batch_tokens},
-        {"calibration_kl", {{"start", t.calibration_start}, {"end", t.calibration_end}}},
-        {"held_aside_kl", {{"start", t.held_start}, {"end", t.held_end}}},
-        {"curve", t.curve}};
+    out["tuning"] = {{"steps", t.steps_done},
+                     {"stages", t.stages_done},
+                     {"tokens", t.n_tokens},
+                     {"batch_tokens", t.batch_tokens},
+                     {"held_aside_kl", {{"solved", t.held_start}, {"tuned", t.held_end}}},
+                     {"kept", t.gained() ? "tuned" : "solved"}};
+    for (const auto& stage : t.stages)
+      out["tuning"]["curve"].push_back({stage.share, stage.held_before, stage.held_after});
   }
   for (const auto& m : report.matrices) {
     out["matrices"].push_back({{"name", m.name},

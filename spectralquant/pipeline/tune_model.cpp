@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/core/error.h"
@@ -12,7 +13,6 @@
 #include "spectralquant/pipeline/calibration_text.h"
 #include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/device.h"
-#include "spectralquant/tune/blocks.h"
 
 namespace spectralquant::pipeline {
 namespace {
@@ -24,54 +24,57 @@ constexpr std::size_t kHeldAsideEvery = 16, kHeldAsideTokens = 32768;
 /// Seeds of samples drawn for tuning; calibration's own are drawn from the seed itself.
 constexpr std::uint64_t kTuningSeed = 0x74756e65;
 
-/// Adds own samples to the text, so that none is repeated more often than allowed.
-void sample_more(const Run& run, tune::Text& text, torch::Device device) {
-  const tune::DistillOptions& options = run.options.tune;
+/// token ids of the own samples of tuning, int32, window after window
+constexpr const char* kSamplesFile = "tuning_samples";
+
+/// Windows the model is to write, so that none is repeated more often than allowed.
+std::int64_t n_missing(const tune::DistillOptions& options, const tune::Text& text) {
   const auto window_tokens = static_cast<std::int64_t>(text.held_aside.front().size());
-  const std::int64_t n_windows = tune::run_windows(options, window_tokens, device);
-  const std::int64_t own = tune::mix(n_windows, static_cast<std::int64_t>(text.files.size()),
-                                     options.own_share, options.max_epochs)
+  const std::int64_t own = tune::mix(tune::run_windows(options, window_tokens),
+                                     static_cast<std::int64_t>(text.files.size()),
+                                     options.own_share, options.max_file_epochs)
                                .own_windows;
-  const std::int64_t missing = (own + options.max_epochs - 1) / options.max_epochs -
-                               static_cast<std::int64_t>(text.own.size());
-  if (missing <= 0) return;
+  return std::max<std::int64_t>(0, (own + options.max_own_epochs - 1) / options.max_own_epochs -
+                                       static_cast<std::int64_t>(text.own.size()));
+}
+
+/// Adds own samples to the text: those an earlier run left, or new ones.
+void sample_more(const Run& run, WorkFolder* work, tune::Text& text, torch::Device device) {
+  const std::int64_t missing = n_missing(run.options.tune, text);
+  if (missing == 0) return;
   run.times.enter("sample");
-  model::Model model(run.file, {device, options.bfloat16 ? torch::kBFloat16 : torch::kFloat32});
+  const std::size_t length = text.held_aside.front().size(),
+                    window_bytes = length * sizeof(std::int32_t);
+  const std::string kept =
+      run.options.group.broadcast(work ? work->read(kSamplesFile).value_or("") : "", 0);
+  if (kept.size() == static_cast<std::size_t>(missing) * window_bytes) {
+    for (std::size_t at = 0; at < kept.size(); at += window_bytes) {
+      text.own.emplace_back(length);
+      std::memcpy(text.own.back().data(), kept.data() + at, window_bytes);
+    }
+    return;
+  }
+  model::Model model(run.file, {device, device.is_cpu() ? torch::kFloat32 : torch::kBFloat16});
   model::SamplingOptions sampling =
       sampling_options(run.file, run.options.calibration, run.options.seed + kTuningSeed);
   sampling.group = run.options.group;
-  for (auto& window : model::sample(model, missing, sampling, run.progress))
+  std::string flat;
+  for (auto& window : model::sample(model, missing, sampling, run.progress)) {
+    flat.append(reinterpret_cast<const char*>(window.data()), window_bytes);
     text.own.push_back(std::move(window));
+  }
+  if (work) work->write(kSamplesFile, flat);
 }
 
 nlohmann::ordered_json to_json(const tune::DistillReport& report) {
   return {{"steps", report.steps_done},
-          {"best_step", report.best_step},
+          {"stages", report.stages_done},
           {"tokens", report.n_tokens},
-          {"calibration_kl", {report.calibration_start, report.calibration_end}},
-          {"held_aside_kl", {report.held_start, report.held_end}}};
+          {"held_aside_kl", {report.held_start, report.held_end}},
+          {"kept", report.gained() ? "tuned" : "solved"}};
 }
 
 }  // namespace
-
-void require_start(const std::string& path, const quantize::Plan& plan) {
-  const gguf::File file = gguf::File::open(path);
-  const auto refuse = [&](const std::string& problem) {
-    throw bad_input(problem, path, "start from a quantization of this very model");
-  };
-  for (const quantize::PlannedTensor& planned : plan.tensors) {
-    const std::string& name = planned.source->name;
-    const gguf::Tensor* tensor = file.find(name);
-    if (!tensor || tensor->shape != planned.source->shape)
-      refuse(fmt::format("the start of tuning has no {} {}", name, planned.source->shape_text()));
-    if (tensor->type != planned.type) {
-      refuse(fmt::format("{} is {} in the start of tuning, not {}", name,
-                         gguf::traits(tensor->type).name, gguf::traits(planned.type).name));
-    }
-  }
-  if (file.tensors().size() != plan.tensors.size())
-    refuse("the start of tuning has tensors that the model lacks");
-}
 
 void require_windows_to_tune(std::int64_t n_windows) {
   if (n_windows < 2)
@@ -95,18 +98,15 @@ void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder*
   const QuantizeOptions& options = run.options;
   const torch::Device device = device_of(options.device, options.group.local_rank());
   const gguf::File solved = gguf::File::open(solved_path);
-  sample_more(run, text, device);
+  sample_more(run, work, text, device);
   run.times.enter("tune");
   tune::DistillOptions tuning = options.tune;
   tuning.seed = options.seed;
   tuning.group = options.group;
   tune::DistillReport& report = run.report.tuning.emplace();
   const tune::TensorBytes tuned =
-      tuning.by_block
-          ? tune::distill_blocks(run.file, solved, text, tuning, device, report, run.progress)
-          : tune::distill(run.file, solved, text, tuning, device,
-                          work ? work->file("checkpoint.gguf") : "", solved.hash(), report,
-                          run.progress);
+      tune::distill(run.file, solved, text, tuning, device,
+                    work ? work->file("checkpoint.gguf") : "", solved.hash(), report, run.progress);
   if (!work) return;
   run.times.enter("write");
   metadata.set("spectralquant.tuning", gguf::Value::of_string(json_text(to_json(report))));

@@ -18,10 +18,6 @@ struct Run {
   const Progress& progress;
 };
 
-/// Errors   Error(kBadInput) unless the file has the tensors of the plan, in its types: what a
-///          start of tuning has to be.
-void require_start(const std::string& path, const quantize::Plan& plan);
-
 /// Errors   Error(kBadUsage) if there are fewer than two windows: one to train on, one held aside.
 void require_windows_to_tune(std::int64_t n_windows);
 
@@ -29,9 +25,9 @@ void require_windows_to_tune(std::int64_t n_windows);
 /// a sixteenth, spread evenly. At least two windows.
 tune::Text split_text(const calibrate::Windows& windows, std::size_t n_from_files);
 
-/// Tunes the solved file against the original and writes the output. Lets the model write as many
-/// further samples as its share of the text needs. work: of the first process, which writes;
-/// nullptr in the others.
+/// Quantizes incrementally, and writes the better of the result and the solved file. Lets the model
+/// write as many further samples as its share of the text needs. work: of the first process, which
+/// writes; nullptr in the others.
 void tune_and_commit(const Run& run, const std::string& solved_path, WorkFolder* work,
                      tune::Text text, gguf::Metadata metadata);
 

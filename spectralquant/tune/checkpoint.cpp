@@ -1,5 +1,6 @@
 #include "spectralquant/tune/checkpoint.h"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -12,124 +13,146 @@ namespace spectralquant::tune {
 namespace {
 
 constexpr const char* kType = "spectralquant-tuning";
-constexpr const char* kBest = "best/";
 
 nlohmann::json to_json(const DistillReport& report) {
-  return {{"n_steps", report.n_steps},           {"steps_done", report.steps_done},
-          {"best_step", report.best_step},       {"n_tokens", report.n_tokens},
-          {"batch_tokens", report.batch_tokens}, {"calibration_start", report.calibration_start},
-          {"held_start", report.held_start},     {"curve", report.curve}};
+  nlohmann::json stages = nlohmann::json::array();
+  for (const StageReport& stage : report.stages)
+    stages.push_back({stage.share, stage.held_before, stage.held_after});
+  return {{"n_steps", report.n_steps},
+          {"steps_done", report.steps_done},
+          {"n_tokens", report.n_tokens},
+          {"batch_tokens", report.batch_tokens},
+          {"n_stages", report.n_stages},
+          {"stages_done", report.stages_done},
+          {"stage_steps", report.stage_steps_done},
+          {"held_start", report.held_start},
+          {"stages", stages}};
 }
 
 DistillReport from_json(const nlohmann::json& json) {
   DistillReport report;
   json.at("n_steps").get_to(report.n_steps);
   json.at("steps_done").get_to(report.steps_done);
-  json.at("best_step").get_to(report.best_step);
   json.at("n_tokens").get_to(report.n_tokens);
   json.at("batch_tokens").get_to(report.batch_tokens);
-  json.at("calibration_start").get_to(report.calibration_start);
+  json.at("n_stages").get_to(report.n_stages);
+  json.at("stages_done").get_to(report.stages_done);
+  json.at("stage_steps").get_to(report.stage_steps_done);
   json.at("held_start").get_to(report.held_start);
-  json.at("curve").get_to(report.curve);
+  for (const auto& stage : json.at("stages"))
+    report.stages.push_back({stage.at(0), stage.at(1), stage.at(2)});
   return report;
 }
 
-/// The three tensors of a parameter, with the name each has in the file.
-template <typename Visit>
-void visit(const std::string& name, Parameter& parameter, const Visit& see) {
-  see(name, parameter.value);
-  see(name + ".mean", parameter.mean);
-  see(name + ".square", parameter.square);
+gguf::Type type_of(const torch::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case torch::kUInt8:
+      return gguf::Type::I8;  // the bits are what counts
+    case torch::kInt32:
+      return gguf::Type::I32;
+    default:
+      return gguf::Type::F32;
+  }
+}
+
+torch::Tensor read(const gguf::Tensor& tensor) {
+  std::vector<std::int64_t> shape(tensor.shape.begin(), tensor.shape.begin() + tensor.n_dims);
+  std::reverse(shape.begin(), shape.end());
+  const torch::ScalarType type = tensor.type == gguf::Type::I8    ? torch::kUInt8
+                                 : tensor.type == gguf::Type::I32 ? torch::kInt32
+                                                                  : torch::kFloat32;
+  torch::Tensor out = torch::empty(shape, type);
+  std::memcpy(out.data_ptr(), tensor.data, tensor.size_bytes);
+  return out;
+}
+
+/// In place where there is a tensor: others may share its memory.
+void put(const torch::Tensor& value, torch::Tensor& tensor, torch::Device device) {
+  if (tensor.defined()) {
+    tensor.copy_(value);
+  } else {
+    tensor = value.to(device);
+  }
 }
 
 }  // namespace
 
-void save_checkpoint(const std::string& path, const std::string& key, const RunState& run,
-                     Student& student, const gguf::File& solved) {
+void save_checkpoint(const std::string& path, const std::string& key, const DistillReport& report,
+                     Student& student) {
+  torch::NoGradGuard no_grad;
   gguf::Metadata metadata;
   metadata.place = path;
   metadata.set("general.type", gguf::Value::of_string(kType));
   metadata.set("spectralquant.key", gguf::Value::of_string(key));
-  metadata.set("spectralquant.run", gguf::Value::of_string(json_text(to_json(run.report))));
+  metadata.set("spectralquant.run", gguf::Value::of_string(json_text(to_json(report))));
   std::vector<gguf::TensorPlan> plans;
-  for (const auto& [name, bytes] : run.best) {
-    const gguf::Tensor& tensor = solved.require(name);
-    plans.push_back({kBest + name, tensor.type, tensor.n_dims, tensor.shape});
-  }
-  std::vector<torch::Tensor*> tensors;
-  for (const auto& [name, parameter] : student.state()) {
-    visit(name, *parameter, [&](const std::string& part, torch::Tensor& tensor) {
-      if (!tensor.defined()) return;
-      plans.push_back(
-          {part, gguf::Type::F32, 1, {static_cast<std::uint64_t>(tensor.numel()), 1, 1, 1}});
-      tensors.push_back(&tensor);
-    });
-  }
+  std::vector<torch::Tensor> tensors;
+  student.visit_state([&](const std::string& name, const torch::Tensor& tensor) {
+    if (!tensor.defined()) return;
+    gguf::TensorPlan plan{
+        name, type_of(tensor), static_cast<std::uint32_t>(tensor.dim()), {1, 1, 1, 1}};
+    for (std::int64_t i = 0; i < tensor.dim(); ++i)
+      plan.shape[static_cast<std::size_t>(i)] =
+          static_cast<std::uint64_t>(tensor.size(tensor.dim() - 1 - i));
+    plans.push_back(plan);
+    tensors.push_back(tensor);
+  });
   gguf::WriteOptions options;
   options.overwrite = true;
   gguf::Writer writer(path, metadata, plans, options);
-  std::size_t index = 0;
-  for (const auto& [name, bytes] : run.best) writer.write(index++, 0, bytes.data(), bytes.size());
-  for (const torch::Tensor* tensor : tensors) {
-    const torch::Tensor values = tensor->to(torch::kCPU).contiguous();
-    writer.write(index++, 0, values.data_ptr<float>(),
-                 static_cast<std::size_t>(values.numel()) * sizeof(float));
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const torch::Tensor values = tensors[i].detach().to(torch::kCPU).contiguous();
+    writer.write(i, 0, values.data_ptr(), values.nbytes());
   }
   writer.commit();
 }
 
-bool load_checkpoint(const std::string& path, const std::string& key, RunState& run,
-                     Student& student) {
+bool load_checkpoint(const std::string& path, const std::string& key, DistillReport& report,
+                     Student& student, torch::Device device) {
   if (path.empty() || !std::filesystem::exists(path)) return false;
   torch::NoGradGuard no_grad;
   const gguf::File file = gguf::File::open(path);
   if (file.metadata().string_or("spectralquant.key", "") != key) return false;
-  run.report =
-      from_json(nlohmann::json::parse(file.metadata().require_string("spectralquant.run")));
-  run.best.clear();
-  for (const gguf::Tensor& tensor : file.tensors()) {
-    if (tensor.name.starts_with(kBest))
-      run.best[tensor.name.substr(std::strlen(kBest))].assign(tensor.data,
-                                                              tensor.data + tensor.size_bytes);
-  }
-  for (const auto& [name, parameter] : student.state()) {
-    visit(name, *parameter,
-          [&, value = parameter->value](const std::string& part, torch::Tensor& tensor) {
-            const gguf::Tensor* saved = file.find(part);
-            if (!saved) return;  // Adam has not seen a gradient of it
-            if (!tensor.defined()) tensor = torch::empty_like(value);
-            tensor.copy_(decode(*saved).view(value.sizes()));
-          });
-  }
+  report = from_json(nlohmann::json::parse(file.metadata().require_string("spectralquant.run")));
+  student.visit_state([&](const std::string& name, torch::Tensor& tensor) {
+    // what is missing was not there yet: Adam had not seen a gradient of it
+    if (const gguf::Tensor* saved = file.find(name)) put(read(*saved), tensor, device);
+  });
+  student.restored();
   return true;
 }
 
+void share_student(const distribute::Group& group, Student& student, torch::Device device) {
+  if (group.alone()) return;
+  torch::NoGradGuard no_grad;
+  student.visit_state([&](const std::string&, torch::Tensor& tensor) {
+    // shape and type first: the others may not have it
+    std::vector<std::int64_t> facts;
+    if (tensor.defined()) {
+      facts = tensor.sizes().vec();
+      facts.push_back(static_cast<std::int64_t>(tensor.scalar_type()));
+    }
+    facts = nlohmann::json::parse(group.broadcast(json_text(nlohmann::json(facts)), 0))
+                .get<std::vector<std::int64_t>>();
+    if (facts.empty()) return;
+    const auto type = static_cast<torch::ScalarType>(facts.back());
+    facts.pop_back();
+    if (!tensor.defined()) tensor = torch::empty(facts, torch::dtype(type).device(device));
+    torch::Tensor values = tensor.detach().contiguous();
+    group.broadcast(values, 0);
+    if (values.data_ptr() != tensor.data_ptr()) tensor.copy_(values);
+  });
+  student.restored();
+}
+
 bool load_shared_checkpoint(const distribute::Group& group, const std::string& path,
-                            const std::string& key, RunState& run, Student& student) {
-  const bool found = group.leads() && load_checkpoint(path, key, run, student);
+                            const std::string& key, DistillReport& report, Student& student,
+                            torch::Device device) {
+  const bool found = group.leads() && load_checkpoint(path, key, report, student, device);
   if (group.alone()) return found;
   if (group.broadcast(found ? "found" : "", 0).empty()) return false;
-  torch::NoGradGuard no_grad;
-  run.report = from_json(nlohmann::json::parse(group.broadcast(json_text(to_json(run.report)), 0)));
-  std::vector<std::string> names;
-  for (const auto& [name, bytes] : run.best) names.push_back(name);
-  names = nlohmann::json::parse(group.broadcast(json_text(nlohmann::json(names)), 0))
-              .get<std::vector<std::string>>();
-  for (const std::string& name : names) {
-    std::vector<std::byte>& best = run.best[name];
-    const std::string bytes =
-        group.broadcast(std::string(reinterpret_cast<const char*>(best.data()), best.size()), 0);
-    const auto* first = reinterpret_cast<const std::byte*>(bytes.data());
-    best.assign(first, first + bytes.size());
-  }
-  for (const auto& [name, parameter] : student.state()) {
-    visit(name, *parameter,
-          [&, value = parameter->value](const std::string&, torch::Tensor& tensor) {
-            if (group.broadcast(tensor.defined() ? "defined" : "", 0).empty()) return;
-            if (!tensor.defined()) tensor = torch::empty_like(value);
-            group.broadcast(tensor, 0);
-          });
-  }
+  report = from_json(nlohmann::json::parse(group.broadcast(json_text(to_json(report)), 0)));
+  share_student(group, student, device);
   return true;
 }
 

@@ -11,7 +11,7 @@ using Windows = std::vector<Window>;
 struct Text {
   Windows files;       ///< from files
   Windows own;         ///< written by the model itself
-  Windows held_aside;  ///< never trained on: tells when to stop and which state to keep
+  Windows held_aside;  ///< never trained on: tells what a run gained
 };
 
 /// How much of each kind of text a run sees.
@@ -23,22 +23,12 @@ struct Mixture {
 /// and own samples: own_share of the run, and more where the files do not reach.
 Mixture mix(std::int64_t n_windows, std::int64_t n_files, double own_share, int max_epochs);
 
-/// Which window a step trains on: a function of text, seed and mixture.
+/// The windows a run trains on, in order, as indices into the files followed by own samples.
 ///
 /// Files and own samples alternate evenly. Each kind is gone through in random order, anew for
 /// every repetition.
-class Curriculum {
- public:
-  /// Errors   Error(kBadUsage) if a kind of text is needed and there is none of it.
-  Curriculum(const Text& text, const Mixture& mixture, std::uint64_t seed);
-
-  const Window& window(std::int64_t step, std::int64_t index, std::int64_t windows_per_step) const {
-    return *order_[static_cast<std::size_t>((step * windows_per_step + index) %
-                                            static_cast<std::int64_t>(order_.size()))];
-  }
-
- private:
-  std::vector<const Window*> order_;
-};
+/// Errors   Error(kBadUsage) if a kind of text is needed and there is none of it.
+std::vector<std::int64_t> order_windows(const Text& text, const Mixture& mixture,
+                                        std::uint64_t seed);
 
 }  // namespace spectralquant::tune

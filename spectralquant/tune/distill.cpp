@@ -6,35 +6,71 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
 
+#include "spectralquant/calibrate/collect.h"
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
 #include "spectralquant/model/threads.h"
 #include "spectralquant/tune/checkpoint.h"
 #include "spectralquant/tune/fast_products.h"
 #include "spectralquant/tune/kl.h"
+#include "spectralquant/tune/schedule.h"
 
 namespace spectralquant::tune {
 namespace {
-
-constexpr std::int64_t kBatchOnCpu = 4096, kBatchOnDevice = 65536;
 
 /// Tokens of one backward pass on a CPU: matrices of this height keep its BLAS busy.
 constexpr std::int64_t kPassTokensOnCpu = 2048;
 
 /// What autograd keeps of a token and block, in hidden-size vectors (an estimate, counted from the
 /// operators of a Qwen3.5 block), and what it may keep in all.
-constexpr std::int64_t kKeptVectors = 48, kKeptBytes = std::int64_t{16} << 30;
+constexpr std::int64_t kKeptVectors = 48, kKeptBytes = std::int64_t{20} << 30;
 
-/// Steps over which rates rise: Adam's running means need some before they mean anything.
-constexpr std::int64_t kWarmUpSteps = 50;
+/// Tokens for H, by hidden size: it has to be known in all directions, at every stage again.
+constexpr std::int64_t kMomentTokens = 2048, kMomentTokensOnCpu = 256;
+
+/// Tokens for the output moments of a tied embedding, by hidden size.
+constexpr std::int64_t kOutputMomentTokens = 64;
+
+/// A weight's rate, in shares of its matrix's root mean square: the best of nano (hidden size 256)
+/// was 4e-3, that of a model of hidden size 512 3e-3; twice and half as much cost 4 %.
+constexpr double kRate = 4e-3, kRateHidden = 256;
+
+/// Super-scales move all columns of a super-block together.
+constexpr double kSuperScaleShare = 0.1;
+
+/// Share of G's mean diagonal added to it, where rows of the head are weighed.
+constexpr double kOutputDamping = 0.01;
+
+/// Steps between two looks at the loss: each waits for the device.
+constexpr std::int64_t kStepsBetweenLooks = 8;
 
 /// Sums over the windows of a step.
 struct Sums {
-  double nats = 0;
-  std::vector<torch::Tensor> gradients;  ///< at the student's leaves
+  torch::Tensor nats;                    ///< float64
+  std::vector<torch::Tensor> gradients;  ///< at the student's leaves, float32
 };
+
+torch::Dtype compute_type(torch::Device device) {
+  return device.is_cpu() ? torch::kFloat32 : torch::kBFloat16;
+}
+
+/// At most n of the windows, spread evenly.
+Windows some_of(const Windows& windows, std::size_t n) {
+  if (windows.size() <= n) return windows;
+  Windows some;
+  for (std::size_t i = 0; i < n; ++i) some.push_back(windows[i * windows.size() / n]);
+  return some;
+}
+
+/// Files first; own samples fill up.
+Windows windows_for_moments(const Text& text, std::int64_t tokens) {
+  const auto n = static_cast<std::size_t>(
+      std::max<std::int64_t>(1, tokens / static_cast<std::int64_t>(text.held_aside.at(0).size())));
+  Windows out = some_of(text.files, n);
+  for (const Window& window : some_of(text.own, n - out.size())) out.push_back(window);
+  return out;
+}
 
 class Distillation {
  public:
@@ -44,145 +80,228 @@ class Distillation {
         text_(text),
         options_(options),
         window_tokens_(static_cast<std::int64_t>(text.held_aside.at(0).size())),
-        n_windows_(step_windows(options, window_tokens_, device)),
-        curriculum_(text,
-                    mix(run_windows(options, window_tokens_, device),
-                        static_cast<std::int64_t>(text.files.size()), options.own_share,
-                        options.max_epochs),
-                    options.seed),
-        teacher_(original, {device, options.bfloat16 ? torch::kBFloat16 : torch::kFloat32}),
-        student_model_(original, {device, teacher_.dtype()}),
-        student_(original, solved, options.clip, device) {
-    run_.report.n_steps = run_windows(options, window_tokens_, device) / n_windows_;
-    run_.report.batch_tokens = n_windows_ * window_tokens_;
+        n_windows_(step_windows(options, window_tokens_)),
+        teacher_(original, {device, compute_type(device)}),
+        student_model_(original, {device, compute_type(device)}),
+        exact_teacher_(original, {device, torch::kFloat32}),
+        exact_student_(original, {device, torch::kFloat32}),
+        student_(original, solved, device) {
+    const std::int64_t n_windows = run_windows(options, window_tokens_);
+    report_.n_steps = n_windows / n_windows_;
+    report_.batch_tokens = n_windows_ * window_tokens_;
+    stages_ = make_stages(report_.n_steps);
+    report_.n_stages = static_cast<std::int64_t>(stages_.size());
+    const double hidden = static_cast<double>(teacher_.architecture().hidden_size());
+    rate_ = options.rate > 0 ? options.rate : kRate * std::sqrt(kRateHidden / hidden);
     const auto& names = student_.names();
     head_ =
         std::find(names.begin(), names.end(), teacher_.architecture().head_name()) - names.begin();
+    load_text(n_windows);
   }
 
   TensorBytes run(const std::string& checkpoint, const std::string& key, const Progress& progress) {
-    DistillReport& report = run_.report;
+    checkpoint_ = checkpoint;
+    key_ = key;
+    const torch::Device device = teacher_.device();
+    if (!load_shared_checkpoint(options_.group, checkpoint, key, report_, student_, device))
+      measure_solved();
+    student_.put_into(student_model_);
+    student_.put_into(exact_student_);
+    saved_step_ = report_.steps_done;
     last_saved_ = std::chrono::steady_clock::now();
-    if (load_shared_checkpoint(options_.group, checkpoint, key, run_, student_)) {
-      student_.put_into(student_model_);
-    } else {
-      start();
-    }
-    std::int64_t saved = report.steps_done;
-    const auto save = [&] {
-      if (checkpoint.empty() || saved == report.steps_done) return;
-      save_checkpoint(checkpoint, key, run_, student_, solved_);
-      saved = report.steps_done;
-      last_saved_ = std::chrono::steady_clock::now();
-    };
-    const auto tell = [&] {
-      const auto total = static_cast<std::uint64_t>(report.n_steps * report.batch_tokens);
-      const std::string item = fmt::format("KL {:.4f}, held aside {:.4f} (start {:.4f})", recent_,
-                                           report.curve.back().second, report.held_start);
-      try {
-        spectralquant::report(
-            progress, {"tune", item, std::min(static_cast<std::uint64_t>(report.n_tokens), total),
-                       total, "tokens"});
-      } catch (...) {  // the caller stops the run: what was done is kept
+    for (; report_.stages_done < report_.n_stages; ++report_.stages_done) {
+      if (report_.stage_steps_done == 0) begin_stage(progress);
+      train_stage(progress);
+      report_.stages.back().held_after = mean_kl(exact_student_, text_.held_aside);
+      report_.stage_steps_done = 0;
+      if (report_.stages_done + 1 < report_.n_stages) {
+        ++report_.stages_done;
         save();
-        throw;
+        --report_.stages_done;
       }
-    };
-    recent_ = report.curve.back().second;
-    tell();
-    const std::int64_t interval =
-        std::max<std::int64_t>(1, report.n_steps / std::max(1, options_.measurements));
-    while (report.steps_done < report.n_steps && !hopeless()) {
-      train(report.steps_done);
-      ++report.steps_done;
-      report.n_tokens += report.batch_tokens;
-      if (report.steps_done % interval == 0 || report.steps_done == report.n_steps)
-        measure_and_keep();
+    }
+    TensorBytes packed = student_.pack();
+    put_packed(packed, solved_, exact_student_);
+    report_.held_end = mean_kl(exact_student_, text_.held_aside);
+    if (!report_.gained()) packed.clear();
+    return packed;
+  }
+
+  const DistillReport& report() const { return report_; }
+
+ private:
+  const Stage& stage() const { return stages_[static_cast<std::size_t>(report_.stages_done)]; }
+  bool in_last_stage() const { return report_.stages_done + 1 == report_.n_stages; }
+
+  /// All windows on the device, and the order in which they are trained on.
+  void load_text(std::int64_t n_windows) {
+    const Mixture mixture = mix(n_windows, static_cast<std::int64_t>(text_.files.size()),
+                                options_.own_share, options_.max_file_epochs);
+    const auto order = order_windows(text_, mixture, options_.seed);
+    order_ = torch::tensor(order).to(teacher_.device());
+    Windows all = text_.files;
+    all.insert(all.end(), text_.own.begin(), text_.own.end());
+    pool_ =
+        model::to_tensor(all, 0, all.size(), torch::kCPU).to(torch::kInt32).to(teacher_.device());
+  }
+
+  void measure_solved() {
+    for (const gguf::Tensor& tensor : solved_.tensors()) {
+      if (gguf::traits(tensor.type).decodable)
+        exact_student_.weights().set(tensor.name, decode(tensor).to(teacher_.device()));
+    }
+    report_.held_start = mean_kl(exact_student_, text_.held_aside);
+  }
+
+  void tell(const Progress& progress) {
+    const auto total = static_cast<std::uint64_t>(report_.n_steps * report_.batch_tokens);
+    const std::string item = fmt::format(
+        "stage {} of {}, KL {:.4f}, held aside {:.4f} (solved {:.4f})", report_.stages_done + 1,
+        report_.n_stages, recent_, report_.stages.back().held_before, report_.held_start);
+    try {
+      spectralquant::report(
+          progress, {"tune", item, static_cast<std::uint64_t>(report_.n_tokens), total, "tokens"});
+    } catch (...) {  // the caller stops the run: what was done is kept
+      save();
+      throw;
+    }
+  }
+
+  void save() {
+    if (checkpoint_.empty()) return;
+    if (saved_step_ == report_.steps_done && report_.stage_steps_done > 0) return;
+    save_checkpoint(checkpoint_, key_, report_, student_);
+    saved_step_ = report_.steps_done;
+    last_saved_ = std::chrono::steady_clock::now();
+  }
+
+  /// Fixes the next share of every matrix, under moments of the student as it is.
+  void begin_stage(const Progress& progress) {
+    if (report_.stages.size() <= static_cast<std::size_t>(report_.stages_done)) {
+      fix_share();
+      share_student(options_.group, student_, teacher_.device());
+      student_.begin_stage();
+      const double held = mean_kl(exact_student_, text_.held_aside);
+      report_.stages.push_back({stage().share, held, held});
+      recent_ = held;
+    }
+    tell(progress);
+  }
+
+  void fix_share() {
+    const model::Architecture& architecture = teacher_.architecture();
+    quantize::FixOptions fix;
+    if (in_last_stage()) fix.headroom = 1;
+    collect_output_moments();
+    calibrate::CollectOptions collect;
+    collect.group = options_.group;
+    calibrate::Signals signals;
+    {
+      const FastFloatProducts fast;
+      signals = calibrate::collect(exact_student_, moment_windows(), collect);
+    }
+    const double share = stage().share;
+    for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
+      for (const auto& part : architecture.parts(block)) {
+        for (const auto& names : part.stages)
+          student_.fix(names, share, {signals.matrices[names.front()].h, {}, {}}, fix);
+      }
+    }
+    const std::string &head = architecture.head_name(), &embedding = architecture.embedding_name();
+    const torch::Tensor h = signals.matrices[head].h;
+    if (architecture.tied()) {
+      student_.fix({head}, share, {h, row_weight_, c_}, fix);
+    } else {
+      student_.fix({head}, share, {h, {}, {}}, fix);
+      student_.fix({embedding}, share, {c_, {}, {}}, fix);  // a row's frequency changes nothing
+    }
+  }
+
+  Windows moment_windows() const {
+    const std::int64_t hidden = teacher_.architecture().hidden_size();
+    return windows_for_moments(
+        text_, options_.moment_tokens > 0
+                   ? options_.moment_tokens
+                   : hidden * (teacher_.device().is_cpu() ? kMomentTokensOnCpu : kMomentTokens));
+  }
+
+  /// What errors of the embedding cost where it is looked up, in units of what they cost at the
+  /// head; of the original, once a run.
+  void collect_output_moments() {
+    if (c_.defined()) return;
+    const std::string embedding = teacher_.architecture().embedding_name();
+    calibrate::CollectOptions collect;
+    collect.output_moments = true;
+    collect.seed = options_.seed;
+    collect.group = options_.group;
+    const std::int64_t tokens =
+        std::max<std::int64_t>(16384, kOutputMomentTokens * teacher_.architecture().hidden_size());
+    const FastFloatProducts fast;
+    const calibrate::Signals signals =
+        calibrate::collect(exact_teacher_, windows_for_moments(text_, tokens), collect);
+    exact_teacher_.weights().release("");
+    const calibrate::MatrixSignal& signal = signals.matrices.at(embedding);
+    c_ = signal.c;
+    if (!teacher_.architecture().tied()) return;
+    torch::Tensor g = signal.g.dim() == 2 ? signal.g.diagonal().clone() : signal.g.clone();
+    g.add_(kOutputDamping * g.mean());
+    row_weight_ =
+        calibrate::smoothed_frequency(signal.frequency, signals.n_tokens).to(torch::kFloat32) / g;
+  }
+
+  void train_stage(const Progress& progress) {
+    torch::Tensor nats;
+    std::int64_t looked = report_.stage_steps_done;
+    while (report_.stage_steps_done < stage().n_steps) {
+      const torch::Tensor step_nats = train_step();
+      nats = nats.defined() ? nats + step_nats : step_nats;
+      ++report_.steps_done;
+      ++report_.stage_steps_done;
+      report_.n_tokens += report_.batch_tokens;
+      if (report_.stage_steps_done % kStepsBetweenLooks == 0 ||
+          report_.stage_steps_done == stage().n_steps) {
+        recent_ = nats.item<double>() /
+                  static_cast<double>((report_.stage_steps_done - looked) * report_.batch_tokens);
+        looked = report_.stage_steps_done;
+        nats = torch::Tensor();
+      }
       if (std::chrono::duration<double>(std::chrono::steady_clock::now() - last_saved_).count() >
           options_.checkpoint_seconds)
         save();
-      tell();
+      tell(progress);
     }
-    finish();
-    return std::move(run_.best);
   }
 
-  const DistillReport& report() const { return run_.report; }
-
- private:
-  void start() {
-    student_.put_into(student_model_);
-    run_.best = student_.pack();
-    run_.report.held_start = mean_kl(text_.held_aside);
-    run_.report.calibration_start = mean_kl(calibration_sample());
-    run_.report.curve = {{0, run_.report.held_start}};
-  }
-
-  /// The figures at the end are those of the packed tensors.
-  void finish() {
-    put_packed(run_.best, solved_, student_model_);
-    run_.report.held_end = mean_kl(text_.held_aside);
-    run_.report.calibration_end = mean_kl(calibration_sample());
-  }
-
-  void measure_and_keep() {
-    DistillReport& report = run_.report;
-    const double now = mean_kl(text_.held_aside);
-    report.curve.emplace_back(report.steps_done, now);
-    double best = report.held_start;
-    for (const auto& [step, kl] : report.curve) {
-      if (step < report.steps_done) best = std::min(best, kl);
-    }
-    if (!(now < best)) return;
-    run_.best = student_.pack();
-    report.best_step = report.steps_done;
-  }
-
-  bool hopeless() const {
-    const auto& curve = run_.report.curve;
-    const auto since_best = std::count_if(curve.begin(), curve.end(), [&](const auto& point) {
-      return point.first > run_.report.best_step;
-    });
-    return since_best >= options_.patience;
-  }
-
-  /// As many windows of the text trained on as are held aside, files and own samples alike.
-  Windows calibration_sample() const {
-    const std::size_t n_files = text_.files.size(), n = n_files + text_.own.size(),
-                      wanted = std::min(n, text_.held_aside.size());
-    Windows sample;
-    for (std::size_t i = 0; i < wanted; ++i) {
-      const std::size_t at = i * n / wanted;
-      sample.push_back(at < n_files ? text_.files[at] : text_.own[at - n_files]);
-    }
-    return sample;
-  }
-
-  void train(std::int64_t step) {
-    Sums sums = sums_of(step);
-    const double n = static_cast<double>(run_.report.batch_tokens);
+  /// Returns the loss, summed over the tokens of the step.
+  torch::Tensor train_step() {
+    const FastFloatProducts fast;
+    Sums sums = sums_of(report_.steps_done);
+    const double n = static_cast<double>(report_.batch_tokens);
     for (torch::Tensor& gradient : sums.gradients) {
       if (gradient.defined()) gradient.div_(n);
     }
-    recent_ += (sums.nats / n - recent_) * (step == 0 ? 1.0 : 0.1);
-    const Rates rates = rates_at(options_, run_.report.batch_tokens, step, run_.report.n_steps);
-    student_.update(std::move(sums.gradients), rates, step, options_.adam);
-    student_.put_into(student_model_);
+    const double rate = rate_ * rate_at(report_.stage_steps_done, stage().n_steps, in_last_stage());
+    student_.update(sums.gradients, {in_last_stage() ? 0 : rate, kSuperScaleShare * rate, rate},
+                    report_.steps_done, report_.stage_steps_done);
+    return sums.nats;
   }
 
-  /// Loss and gradients of all latents over a step's windows, those of the other processes
-  /// included.
+  /// Loss and gradients over a step's windows, those of the other processes included.
   Sums sums_of(std::int64_t step) {
-    Windows windows;
     const auto [first, last] = options_.group.share(static_cast<std::size_t>(n_windows_));
-    for (std::size_t i = first; i < last; ++i)
-      windows.push_back(curriculum_.window(step, static_cast<std::int64_t>(i), n_windows_));
     Sums sums;
+    sums.nats = torch::zeros({}, torch::dtype(torch::kFloat64).device(teacher_.device()));
     sums.gradients.resize(student_.leaves().size());
-    for_each_pass(windows, [&](const torch::Tensor& tokens) {
+    const std::int64_t begin = step * n_windows_;
+    const torch::Tensor windows = order_.slice(0, begin + static_cast<std::int64_t>(first),
+                                               begin + static_cast<std::int64_t>(last));
+    for_each_pass(static_cast<std::int64_t>(last - first), [&](std::int64_t from, std::int64_t to) {
+      const torch::Tensor tokens =
+          pool_.index_select(0, windows.slice(0, from, to)).to(torch::kInt64);
       Sums part = gradients_of(tokens);
       return [&sums, part] {
-        sums.nats += part.nats;
+        torch::NoGradGuard no_grad;
+        sums.nats.add_(part.nats);
         add_up(sums.gradients, part.gradients);
       };
     });
@@ -194,65 +313,62 @@ class Distillation {
     const distribute::Group& group = options_.group;
     if (group.alone()) return;
     torch::NoGradGuard no_grad;
-    // Beside the loss: which gradients there are at all. A process without windows has none of
-    // them.
+    group.sum(sums.nats);
+    // Which gradients there are at all: a process without windows has none of them.
     const auto n = static_cast<std::int64_t>(sums.gradients.size());
-    torch::Tensor facts = torch::zeros({n + 1}, torch::kFloat64);
-    facts[n] = sums.nats;
+    torch::Tensor known = torch::zeros({n}, torch::kInt32);
     for (std::int64_t i = 0; i < n; ++i)
-      facts[i] = sums.gradients[static_cast<std::size_t>(i)].defined() ? 1.0 : 0.0;
-    group.sum(facts);
-    sums.nats = facts[n].item<double>();
+      known[i] = sums.gradients[static_cast<std::size_t>(i)].defined() ? 1 : 0;
+    group.sum(known);
     for (std::int64_t i = 0; i < n; ++i) {
-      if (facts[i].item<double>() == 0) continue;
+      if (known[i].item<std::int32_t>() == 0) continue;
       torch::Tensor& gradient = sums.gradients[static_cast<std::size_t>(i)];
-      gradient =
-          gradient.defined()
-              ? gradient.to(torch::kFloat32)
-              : torch::zeros_like(student_.leaves()[static_cast<std::size_t>(i)], torch::kFloat32);
+      if (!gradient.defined())
+        gradient = torch::zeros_like(student_.leaves()[static_cast<std::size_t>(i)]);
       group.sum(gradient);
     }
   }
 
-  double mean_kl(const Windows& windows) {
+  double mean_kl(model::Model& student, const Windows& windows) {
     torch::NoGradGuard no_grad;
-    double sum = 0;
+    torch::Tensor sum = torch::zeros({1}, torch::kFloat64);
     const auto [first, last] = options_.group.share(windows.size());
-    const Windows own(windows.begin() + static_cast<std::ptrdiff_t>(first),
-                      windows.begin() + static_cast<std::ptrdiff_t>(last));
-    for_each_pass(own, [&](const torch::Tensor& tokens) {
-      const double part = compare(tokens, hidden(student_model_, tokens), false).sum_nats;
-      return [&sum, part] { sum += part; };
+    for_each_pass(static_cast<std::int64_t>(last - first), [&, first = first](std::int64_t from,
+                                                                              std::int64_t to) {
+      const torch::Tensor tokens =
+          model::to_tensor(windows, first + static_cast<std::size_t>(from),
+                           static_cast<std::size_t>(to - from), teacher_.device());
+      const torch::Tensor part =
+          compare(exact_teacher_, student, tokens, hidden(student, tokens), false).nats;
+      return [&sum, part] { sum.add_(part.to(torch::kCPU)); };
     });
-    torch::Tensor total = torch::full({1}, sum, torch::kFloat64);
-    options_.group.sum(total);
-    sum = total.item<double>();
-    return sum / static_cast<double>(static_cast<std::int64_t>(windows.size()) * window_tokens_);
+    options_.group.sum(sum);
+    exact_teacher_.weights().release("");
+    return sum.item<double>() /
+           static_cast<double>(static_cast<std::int64_t>(windows.size()) * window_tokens_);
   }
 
-  /// work(tokens [B, T]) → what is to be done with its result, in the order of the windows.
+  /// work(first, last) for windows first … last − 1 → what is to be done with its result, in the
+  /// order of the windows.
   template <typename Work>
-  void for_each_pass(const Windows& windows, const Work& work) {
-    if (windows.empty()) return;
-    const auto n = static_cast<std::int64_t>(windows.size()), pass = std::min(n, pass_windows(n));
-    model::for_each_in_order(
-        static_cast<std::size_t>((n + pass - 1) / pass), teacher_.device(),
-        [&](std::size_t i) -> std::function<void()> {
-          const std::int64_t first = static_cast<std::int64_t>(i) * pass;
-          return work(model::to_tensor(windows, static_cast<std::size_t>(first),
-                                       static_cast<std::size_t>(std::min(pass, n - first)),
-                                       teacher_.device()));
-        });
+  void for_each_pass(std::int64_t n, const Work& work) {
+    if (n == 0) return;
+    const std::int64_t most = std::min(n, pass_windows(n)), n_passes = (n + most - 1) / most;
+    model::for_each_in_order(static_cast<std::size_t>(n_passes), teacher_.device(),
+                             [&](std::size_t i) -> std::function<void()> {
+                               const auto pass = static_cast<std::int64_t>(i);
+                               return work(pass * n / n_passes, (pass + 1) * n / n_passes);
+                             });
   }
 
-  /// Windows of one pass through the model.
+  /// Most windows of one pass through the model.
   std::int64_t pass_windows(std::int64_t n_windows) const {
     std::int64_t tokens = kPassTokensOnCpu;
     if (teacher_.device().is_cpu()) {  // passes run side by side, one a thread
       const std::int64_t n_threads = at::get_num_threads();
       tokens = std::min(tokens, (n_windows + n_threads - 1) / n_threads * window_tokens_);
     } else {
-      const std::int64_t bytes = teacher_.dtype() == torch::kBFloat16 ? 2 : 4;
+      const auto bytes = static_cast<std::int64_t>(c10::elementSize(teacher_.dtype()));
       tokens = kKeptBytes / (kKeptVectors * bytes * teacher_.architecture().n_blocks() *
                              teacher_.architecture().hidden_size());
     }
@@ -265,18 +381,19 @@ class Distillation {
     return model.final_norm(x).flatten(0, 1);
   }
 
-  HeadKl compare(const torch::Tensor& tokens, const torch::Tensor& student_hidden, bool gradients) {
+  static HeadKl compare(model::Model& teacher, model::Model& student, const torch::Tensor& tokens,
+                        const torch::Tensor& student_hidden, bool gradients) {
     torch::NoGradGuard no_grad;
-    const std::string& head = teacher_.architecture().head_name();
-    return kl_at_head(hidden(teacher_, tokens), teacher_.weights().get(head), student_hidden,
-                      student_model_.weights().get(head), gradients);
+    const std::string& head = teacher.architecture().head_name();
+    return kl_at_head(hidden(teacher, tokens), teacher.weights().get(head), student_hidden,
+                      student.weights().get(head), gradients);
   }
 
   Sums gradients_of(const torch::Tensor& tokens) {
     const torch::Tensor x = hidden(student_model_, tokens);
-    const HeadKl head = compare(tokens, x, true);
+    const HeadKl head = compare(teacher_, student_model_, tokens, x, true);
     Sums out;
-    out.nats = head.sum_nats;
+    out.nats = head.nats;
     out.gradients = torch::autograd::grad(
         {x}, student_.leaves(), {head.hidden_gradient.to(x.scalar_type())}, /*retain_graph=*/false,
         /*create_graph=*/false, /*allow_unused=*/true);
@@ -291,12 +408,18 @@ class Distillation {
   const Text& text_;
   const DistillOptions& options_;
   std::int64_t window_tokens_, n_windows_;  ///< n_windows_: of a step
-  Curriculum curriculum_;
-  model::Model teacher_, student_model_;
+  std::vector<Stage> stages_;
+  double rate_ = 0;
+  /// what trains, and the same weights computed in float32, to measure and to gather moments
+  model::Model teacher_, student_model_, exact_teacher_, exact_student_;
   Student student_;
   std::size_t head_ = 0;  ///< of the student's leaves; their number if the head is not among them
-  double recent_ = 0;
-  RunState run_;
+  torch::Tensor pool_, order_;    ///< all windows [n, T] int32; indices of those trained on
+  torch::Tensor row_weight_, c_;  ///< of the embedding
+  DistillReport report_;
+  double recent_ = 0;  ///< mean KL of the last steps
+  std::string checkpoint_, key_;
+  std::int64_t saved_step_ = 0;
   std::chrono::steady_clock::time_point last_saved_;
 };
 
@@ -310,48 +433,25 @@ std::string run_key(const std::string& key, const Text& text, const DistillOptio
       hasher.update(window.data(), window.size() * sizeof window[0]);
     hasher.update("|");
   }
-  const Rates& rates = options.rates;
-  hasher.update(fmt::format(
-      "{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", options.tokens,
-      options.batch_tokens, options.rate, rates.codes, rates.sub_scales, rates.super_scales,
-      rates.free, options.adam.beta1, options.adam.beta2, options.adam.damping, options.clip,
-      options.own_share, options.max_epochs, options.bfloat16, options.measurements,
-      options.patience, options.seed, options.fall, device.str(), at::get_num_threads()));
+  hasher.update(fmt::format("{} {} {} {} {} {} {} {} {} {}", options.tokens, options.batch_tokens,
+                            options.rate, options.own_share, options.max_file_epochs,
+                            options.max_own_epochs, options.moment_tokens, options.seed,
+                            device.str(), at::get_num_threads()));
   return hasher.hex();
 }
 
 }  // namespace
 
-std::int64_t step_windows(const DistillOptions& options, std::int64_t window_tokens,
-                          torch::Device device) {
-  const std::int64_t wanted = options.batch_tokens > 0 ? options.batch_tokens
-                              : device.is_cpu()        ? kBatchOnCpu
-                                                       : kBatchOnDevice;
+std::int64_t step_windows(const DistillOptions& options, std::int64_t window_tokens) {
+  const std::int64_t wanted =
+      options.batch_tokens > 0 ? options.batch_tokens : default_batch_tokens(options.tokens);
   return std::max<std::int64_t>(1, std::min(wanted, options.tokens) / window_tokens);
 }
 
-std::int64_t run_windows(const DistillOptions& options, std::int64_t window_tokens,
-                         torch::Device device) {
-  const std::int64_t per_step = step_windows(options, window_tokens, device),
+std::int64_t run_windows(const DistillOptions& options, std::int64_t window_tokens) {
+  const std::int64_t per_step = step_windows(options, window_tokens),
                      tokens = per_step * window_tokens;
   return std::max<std::int64_t>(1, (options.tokens + tokens - 1) / tokens) * per_step;
-}
-
-Rates rates_at(const DistillOptions& options, std::int64_t batch_tokens, std::int64_t step,
-               std::int64_t n_steps) {
-  const double rise =
-      std::min(1.0, static_cast<double>(step + 1) /
-                        static_cast<double>(std::min(kWarmUpSteps, n_steps / 10 + 1)));
-  const double fall = std::pow(
-      0.5 * (1 + std::cos(M_PI * static_cast<double>(step) / static_cast<double>(n_steps))),
-      options.fall);
-  // The noise of a gradient falls with the root of the tokens it is averaged over.
-  const double size = std::sqrt(
-      std::min(1.0, static_cast<double>(batch_tokens) / static_cast<double>(kRateTokens)));
-  const double factor = options.rate * size * rise * fall;
-  const Rates& rates = options.rates;
-  return {rates.codes * factor, rates.sub_scales * factor, rates.super_scales * factor,
-          rates.free * factor};
 }
 
 void require_held_aside(const Text& text) {
@@ -365,11 +465,10 @@ TensorBytes distill(const gguf::File& original, const gguf::File& solved, const 
                     const std::string& checkpoint, const std::string& key, DistillReport& report,
                     const Progress& progress) {
   require_held_aside(text);
-  const FastFloatProducts fast;
   Distillation distillation(original, solved, text, options, device);
-  TensorBytes best = distillation.run(checkpoint, run_key(key, text, options, device), progress);
+  TensorBytes tuned = distillation.run(checkpoint, run_key(key, text, options, device), progress);
   report = distillation.report();
-  return best;
+  return tuned;
 }
 
 }  // namespace spectralquant::tune

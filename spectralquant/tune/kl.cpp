@@ -70,14 +70,14 @@ HeadKl kl_at_head(const torch::Tensor& teacher_hidden, const torch::Tensor& teac
     out.weight_gradient =
         torch::zeros(student_weight.sizes(), student_weight.options().dtype(torch::kFloat32));
   }
-  torch::Tensor sum = torch::zeros({}, torch::dtype(torch::kFloat64).device(teacher_x.device()));
+  out.nats = torch::zeros({}, torch::dtype(torch::kFloat64).device(teacher_x.device()));
   for (std::int64_t first = 0; first < n; first += slice) {
     const std::int64_t last = std::min(first + slice, n);
     const torch::Tensor x = student_x.slice(0, first, last);
     const auto [kl, at_logits] =
         kl_of_rows(logits_of(teacher_x.slice(0, first, last), teacher_weight),
                    logits_of(x, student_weight), gradients, type);
-    sum.add_(kl.sum(torch::kFloat64));
+    out.nats.add_(kl.sum(torch::kFloat64));
     if (!gradients) continue;
     out.hidden_gradient.slice(0, first, last).copy_(at_logits.mm(student_weight));
     if (half) {
@@ -86,7 +86,6 @@ HeadKl kl_at_head(const torch::Tensor& teacher_hidden, const torch::Tensor& teac
       out.weight_gradient.addmm_(at_logits.t(), x);
     }
   }
-  out.sum_nats = sum.item<double>();
   return out;
 }
 

@@ -7,7 +7,7 @@ namespace spectralquant::tune {
 
 /// Σ over positions of KL(teacher ‖ student) at the head, and its gradients.
 struct HeadKl {
-  double sum_nats = 0;
+  torch::Tensor nats;  ///< float64, one value, where the models are: reading it waits for them
   /// at the student's hidden states, [n, D] float32; undefined unless asked for
   torch::Tensor hidden_gradient;
   torch::Tensor weight_gradient;  ///< at the student's head, [V, D] float32; likewise

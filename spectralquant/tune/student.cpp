@@ -4,26 +4,33 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "spectralquant/gguf/strict.h"
+#include "spectralquant/tune/schedule.h"
 
 namespace spectralquant::tune {
 namespace {
 
-/// Rates of a vector are in shares of its root mean square; one of zeros still has to get away from
+/// Rates of a tensor are in shares of its root mean square; one of zeros still has to get away from
 /// there.
 constexpr double kSmallestUnit = 1e-3;
 
-format::GridMatrix read_matrix(const gguf::Tensor& tensor) {
-  return format::GridMatrix::from_bytes(format::Q4_K::kGrid, tensor.data,
-                                        static_cast<std::int64_t>(tensor.n_rows()),
-                                        static_cast<std::int64_t>(tensor.n_cols()));
-}
+/// Super-scales are few and each moves 256 weights: their denominators are all but equal.
+const AdamOptions kSuperScaleAdam{0.9, 0.98, 1.0};
 
 std::vector<std::byte> bytes_of(const void* data, std::size_t size_bytes) {
   std::vector<std::byte> out(size_bytes);
   std::memcpy(out.data(), data, size_bytes);
   return out;
+}
+
+torch::Tensor half_of(const torch::Tensor& base, const torch::Tensor& change) {
+  return (base * (1 + change)).clamp_(0, 65504).to(torch::kFloat16).to(torch::kFloat32);
+}
+
+double root_mean_square(const torch::Tensor& x) {
+  return std::max(kSmallestUnit, x.square().mean().sqrt().item<double>());
 }
 
 }  // namespace
@@ -34,7 +41,7 @@ void add_up(std::vector<torch::Tensor>& sums, const std::vector<torch::Tensor>& 
     if (sums[i].defined()) {
       sums[i].add_(part[i]);
     } else {
-      sums[i] = part[i];
+      sums[i] = part[i].to(torch::kFloat32);
     }
   }
 }
@@ -48,68 +55,159 @@ torch::Tensor decode(const gguf::Tensor& tensor) {
   return out;
 }
 
-Student::Student(const gguf::File& original, const gguf::File& solved, double clip,
-                 torch::Device device, std::string_view prefix)
+torch::Tensor Student::Vector::value() const {
+  return negative_exponential ? parameter.value.exp().neg_() : parameter.value;
+}
+
+Student::Student(const gguf::File& original, const gguf::File& solved, torch::Device device)
     : device_(device) {
   torch::NoGradGuard no_grad;
+  const auto architecture = model::make_architecture(original);
+  const auto names = model::multiplied_weights(*architecture);
+  std::set<std::string> read(names.begin(), names.end());
+  read.insert(architecture->embedding_name());
   for (const gguf::Tensor& tensor : solved.tensors()) {
-    if (!tensor.name.starts_with(prefix)) continue;
     const bool matrix = gguf::is_matrix_to_quantize(solved.architecture(), tensor);
-    if (tensor.type == gguf::Type::Q4_K) {
-      entries_.push_back({tensor.name, matrices_.size(), true});
-      matrices_.emplace_back(decode(original.require(tensor.name)), read_matrix(tensor), clip,
-                             device);
+    if (tensor.type == gguf::Type::Q4_K && read.contains(tensor.name)) {
+      add_matrix(tensor.name, decode(original.require(tensor.name)).to(device));
     } else if (tensor.type == gguf::Type::F32 && !matrix) {
-      const torch::Tensor value = decode(tensor).to(device);
-      entries_.push_back({tensor.name, vectors_.size(), false});
-      vectors_.emplace_back(
-          value, value.square().mean().sqrt_().clamp_min_(kSmallestUnit).expand_as(value));
+      add_vector(tensor.name, decode(original.require(tensor.name)).to(device));
     } else if (gguf::traits(tensor.type).decodable) {
-      fixed_.push_back(&tensor);
+      untouched_.push_back(&tensor);
     }
   }
   for (const Entry& entry : entries_) names_.push_back(entry.name);
 }
 
-void Student::put_into(model::Model& model) {
-  torch::NoGradGuard no_grad;
-  leaves_.clear();
-  for (const Entry& entry : entries_) {
-    torch::Tensor leaf =
-        entry.is_matrix ? matrices_[entry.index].decode() : vectors_[entry.index].value.clone();
-    leaves_.push_back(leaf.requires_grad_(true));
-    model.weights().set(entry.name, leaf);
-  }
-  for (const gguf::Tensor* tensor : fixed_)
-    model.weights().set(tensor->name, decode(*tensor).to(device_));
-  fixed_.clear();  // they never change
+void Student::add_matrix(const std::string& name, torch::Tensor weight) {
+  entries_.push_back({name, matrices_.size(), true});
+  Matrix matrix;
+  matrix.root_mean_square = root_mean_square(weight);
+  matrix.grid = quantize::PartialMatrix(weight);
+  matrix.weight.value = weight;
+  matrix.weight.unit = torch::full({1, weight.size(1)}, matrix.root_mean_square, weight.options());
+  matrices_.push_back(std::move(matrix));
+  leaves_.push_back(weight.requires_grad_(true));
 }
 
-void Student::update(std::vector<torch::Tensor> gradients, const Rates& rates, std::int64_t step,
-                     const AdamOptions& options) {
-  leaves_.clear();
+void Student::add_vector(const std::string& name, const torch::Tensor& value) {
+  entries_.push_back({name, vectors_.size(), false});
+  Vector vector;
+  vector.negative_exponential = value.max().item<float>() < 0;
+  const torch::Tensor learned = vector.negative_exponential ? value.neg().log() : value.clone();
+  vector.parameter = Parameter(
+      learned, torch::full({1}, root_mean_square(learned), learned.options()).expand_as(learned));
+  leaves_.push_back(vector.value().clone().requires_grad_(true));
+  vectors_.push_back(std::move(vector));
+}
+
+void Student::put_into(model::Model& model) const {
+  torch::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < entries_.size(); ++i) model.weights().set(names_[i], leaves_[i]);
+  for (const gguf::Tensor* tensor : untouched_)
+    model.weights().set(tensor->name, decode(*tensor).to(device_));
+}
+
+quantize::PartialMatrix* Student::matrix(const std::string& name) {
+  for (const Entry& entry : entries_) {
+    if (entry.is_matrix && entry.name == name) return &matrices_[entry.index].grid;
+  }
+  return nullptr;
+}
+
+void Student::fix(const std::vector<std::string>& names, double share,
+                  const quantize::ColumnMoments& moments, const quantize::FixOptions& options) {
+  std::vector<Matrix*> matrices;
+  for (const Entry& entry : entries_) {
+    if (entry.is_matrix && std::find(names.begin(), names.end(), entry.name) != names.end())
+      matrices.push_back(&matrices_[entry.index]);
+  }
+  if (matrices.empty()) return;
+  if (!matrices.front()->order.defined()) {
+    const torch::Tensor order =
+        torch::tensor(quantize::column_order(moments.h)).to(device_, torch::kInt32);
+    for (Matrix* matrix : matrices) matrix->order = order;
+  }
+  const torch::Tensor order = matrices.front()->order.to(torch::kCPU, torch::kInt64);
+  const std::int64_t first = matrices.front()->grid.fixed.sum().item<std::int64_t>(),
+                     last = columns_of(share, order.size(0));
+  if (last <= first) return;
+  const auto* columns = order.data_ptr<std::int64_t>();
+  std::vector<quantize::PartialMatrix*> grids;
+  for (Matrix* matrix : matrices) grids.push_back(&matrix->grid);
+  quantize::fix_columns(grids, {columns + first, columns + last}, moments, options);
+}
+
+void Student::begin_stage() {
+  torch::NoGradGuard no_grad;
+  for (Matrix& matrix : matrices_) {
+    matrix.d0 = matrix.grid.d.clone();
+    matrix.dmin0 = matrix.grid.dmin.clone();
+    matrix.d = Parameter(torch::zeros_like(matrix.d0));
+    matrix.dmin = Parameter(torch::zeros_like(matrix.d0));
+  }
+  restored();
+}
+
+void Student::restored() {
+  torch::NoGradGuard no_grad;
+  for (Matrix& matrix : matrices_) {
+    matrix.weight.unit.copy_(
+        (1 - matrix.grid.fixed.to(torch::kFloat32)).unsqueeze(0).mul_(matrix.root_mean_square));
+  }
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (!entries_[i].is_matrix) leaves_[i].copy_(vectors_[entries_[i].index].value());
+  }
+}
+
+void Student::update(const std::vector<torch::Tensor>& gradients, const Rates& rates,
+                     std::int64_t step, std::int64_t stage_step) {
+  torch::NoGradGuard no_grad;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     if (!gradients[i].defined()) continue;
     if (entries_[i].is_matrix) {
-      LatentMatrix& matrix = matrices_[entries_[i].index];
-      matrix.pull_back(std::move(gradients[i]));
-      matrix.update(rates, step, options);
+      Matrix& matrix = matrices_[entries_[i].index];
+      if (rates.weights > 0)
+        adam_step(matrix.weight, gradients[i], rates.weights, step, AdamOptions{});
+      update_super_scales(matrix, gradients[i], rates.super_scales, stage_step);
     } else {
-      Parameter& vector = vectors_[entries_[i].index];
-      vector.gradient = std::move(gradients[i]);
-      adam_step(vector, rates.free, step, options);
+      Vector& vector = vectors_[entries_[i].index];
+      const torch::Tensor gradient =
+          vector.negative_exponential ? gradients[i] * leaves_[i] : gradients[i];
+      adam_step(vector.parameter, gradient, rates.vectors, step, AdamOptions{});
+      leaves_[i].copy_(vector.value());
     }
-    gradients[i].reset();
   }
+}
+
+/// Of value = d·scale·code − dmin·min over the fixed columns of a super-block; codes of the others
+/// are 0.
+void Student::update_super_scales(Matrix& matrix, const torch::Tensor& gradient, double rate,
+                                  std::int64_t stage_step) {
+  quantize::PartialMatrix& grid = matrix.grid;
+  const std::int64_t rows = grid.rows(), supers = grid.d.size(1), blocks = grid.scale.size(1);
+  const torch::Tensor by_block = gradient.view({rows, blocks, -1});
+  const auto by_super = [&](const torch::Tensor& of_block, const torch::Tensor& factor) {
+    return (of_block * factor).view({rows, supers, -1}).sum(-1);
+  };
+  const torch::Tensor codes = (by_block * grid.code.view(by_block.sizes())).sum(-1),
+                      ones = (by_block * grid.fixed.view({1, blocks, -1})).sum(-1);
+  adam_step(matrix.d, by_super(codes, grid.scale).mul_(matrix.d0), rate, stage_step,
+            kSuperScaleAdam);
+  adam_step(matrix.dmin, by_super(ones, grid.min).mul_(matrix.dmin0).neg_(), rate, stage_step,
+            kSuperScaleAdam);
+  grid.d = half_of(matrix.d0, matrix.d.value);
+  grid.dmin = half_of(matrix.dmin0, matrix.dmin.value);
+  grid.put_decoded();
 }
 
 TensorBytes Student::pack() const {
   TensorBytes out;
   for (const Entry& entry : entries_) {
     if (entry.is_matrix) {
-      out[entry.name] = matrices_[entry.index].pack().to_bytes(at::get_num_threads());
+      out[entry.name] = matrices_[entry.index].grid.matrix().to_bytes(at::get_num_threads());
     } else {
-      const torch::Tensor values = vectors_[entry.index].value.to(torch::kCPU).contiguous();
+      const torch::Tensor values = vectors_[entry.index].value().to(torch::kCPU).contiguous();
       out[entry.name] = bytes_of(values.data_ptr<float>(),
                                  static_cast<std::size_t>(values.numel()) * sizeof(float));
     }
@@ -117,21 +215,29 @@ TensorBytes Student::pack() const {
   return out;
 }
 
-std::vector<std::pair<std::string, Parameter*>> Student::state() {
-  std::vector<std::pair<std::string, Parameter*>> out;
+void Student::visit_state(const std::function<void(const std::string&, torch::Tensor&)>& see) {
+  const auto see_parameter = [&](const std::string& name, Parameter& parameter) {
+    see(name, parameter.value);
+    see(name + ":mean", parameter.mean);
+    see(name + ":square", parameter.square);
+  };
   for (const Entry& entry : entries_) {
     if (!entry.is_matrix) {
-      out.emplace_back(entry.name, &vectors_[entry.index]);
+      see_parameter(entry.name, vectors_[entry.index].parameter);
       continue;
     }
-    LatentMatrix& matrix = matrices_[entry.index];
-    out.emplace_back(entry.name + ":codes", &matrix.weight);
-    out.emplace_back(entry.name + ":scale", &matrix.scale);
-    out.emplace_back(entry.name + ":min", &matrix.min);
-    out.emplace_back(entry.name + ":d", &matrix.d);
-    out.emplace_back(entry.name + ":dmin", &matrix.dmin);
+    Matrix& matrix = matrices_[entry.index];
+    see_parameter(entry.name, matrix.weight);
+    see_parameter(entry.name + ":d_change", matrix.d);
+    see_parameter(entry.name + ":dmin_change", matrix.dmin);
+    const std::pair<const char*, torch::Tensor*> parts[] = {
+        {":code", &matrix.grid.code}, {":scale", &matrix.grid.scale},
+        {":min", &matrix.grid.min},   {":d", &matrix.grid.d},
+        {":dmin", &matrix.grid.dmin}, {":fixed", &matrix.grid.fixed},
+        {":d_start", &matrix.d0},     {":dmin_start", &matrix.dmin0},
+        {":order", &matrix.order}};
+    for (const auto& [part, tensor] : parts) see(entry.name + part, *tensor);
   }
-  return out;
 }
 
 void put_packed(const TensorBytes& packed, const gguf::File& solved, model::Model& model) {

@@ -1,68 +1,106 @@
 #pragma once
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/model/model.h"
-#include "spectralquant/tune/latent_matrix.h"
+#include "spectralquant/quantize/fix_columns.h"
+#include "spectralquant/tune/parameter.h"
 
 namespace spectralquant::tune {
 
 /// Tensors of a GGUF file by name, as their bytes stand in it.
 using TensorBytes = std::map<std::string, std::vector<std::byte>, std::less<>>;
 
-/// A quantized model that can be learned: every Q4_K matrix as a LatentMatrix, and the vectors that
-/// a Q4_K file keeps in F32.
+/// Rates of one step, each in a unit that means the same in every tensor of every model.
+struct Rates {
+  double weights = 0;       ///< of free columns, in shares of the matrix's root mean square
+  double super_scales = 0;  ///< of d and dmin where columns are fixed, relative
+  double vectors = 0;       ///< of tensors that stay in float32, like weights
+};
+
+/// A model on its way to the grid: matrices of which ever more columns are fixed, and the vectors
+/// that a Q4_K file keeps in F32.
 ///
-/// Tensors of any other type (an allowed fallback) take part with their decoded values and stay as
-/// they are. A step: put_into() a model, gradients of a loss at leaves(), then update().
+/// A fixed column's codes and 6-bit scales never move again; its d and dmin may, by a factor that
+/// is rounded to fp16 with them in every pass. Tensors of any other type (an allowed fallback) take
+/// part with their decoded values and stay as they are.
 class Student {
  public:
-  /// Starts as `solved`, bit for bit. Only tensors whose name begins with prefix; "" means all.
-  ///
-  /// clip: see LatentMatrix. Both files must outlive the Student; `original` holds every tensor of
-  /// `solved`, unquantized.
-  Student(const gguf::File& original, const gguf::File& solved, double clip, torch::Device device,
-          std::string_view prefix = {});
+  /// Starts as `original`. `solved` tells what becomes Q4_K. Both must outlive the Student.
+  Student(const gguf::File& original, const gguf::File& solved, torch::Device device);
 
-  /// Decodes everything and sets it in the model: new leaves, in the order of names(), that require
-  /// gradients.
-  void put_into(model::Model& model);
+  /// Sets everything in the model: leaves() require gradients, and update() changes them in place.
+  void put_into(model::Model& model) const;
   const std::vector<std::string>& names() const { return names_; }
   const std::vector<torch::Tensor>& leaves() const { return leaves_; }
 
-  /// One step of Adam down the gradients at leaves(), in their order; an undefined one moves
-  /// nothing. Uses them up.
-  void update(std::vector<torch::Tensor> gradients, const Rates& rates, std::int64_t step,
-              const AdamOptions& options);
+  /// The matrix of that name; nullptr if it is none of the student's.
+  quantize::PartialMatrix* matrix(const std::string& name);
 
-  /// What the file would hold now: Q4_K and F32 bytes by tensor name.
+  /// Fixes columns of these matrices, which read the same input, until `share` of them are. The
+  /// order is chosen the first time, from the moment there is then.
+  void fix(const std::vector<std::string>& names, double share,
+           const quantize::ColumnMoments& moments, const quantize::FixOptions& options);
+
+  /// Super-scales learn from where they are now.
+  void begin_stage();
+
+  /// One step down the gradients at leaves(), in their order; an undefined one moves nothing.
+  ///
+  /// step: of the run; stage_step: since begin_stage().
+  void update(const std::vector<torch::Tensor>& gradients, const Rates& rates, std::int64_t step,
+              std::int64_t stage_step);
+
+  /// What the file holds: Q4_K and F32 bytes by tensor name. All columns have to be fixed.
   TensorBytes pack() const;
 
-  /// Everything that a later run needs to go on.
-  std::vector<std::pair<std::string, Parameter*>> state();
+  /// Shows every tensor that a later run needs to go on, with a name. Undefined ones may become
+  /// defined.
+  void visit_state(const std::function<void(const std::string&, torch::Tensor&)>& see);
+  /// After the tensors of the state were changed.
+  void restored();
 
  private:
+  struct Matrix {
+    quantize::PartialMatrix grid;
+    Parameter weight;         ///< its value is grid.weight
+    Parameter d, dmin;        ///< relative changes since the stage began
+    torch::Tensor d0, dmin0;  ///< what they are relative to
+    torch::Tensor order;      ///< of the columns, int32; undefined before the first share
+    double root_mean_square = 0;
+  };
+  /// A vector, or its logarithm where all of it is negative (decay rates): so it stays negative.
+  struct Vector {
+    Parameter parameter;
+    bool negative_exponential = false;
+    torch::Tensor value() const;
+  };
   struct Entry {
     std::string name;
     std::size_t index = 0;  ///< in matrices_ or vectors_
     bool is_matrix = false;
   };
 
+  void add_matrix(const std::string& name, torch::Tensor weight);
+  void add_vector(const std::string& name, const torch::Tensor& value);
+  void update_super_scales(Matrix& matrix, const torch::Tensor& gradient, double rate,
+                           std::int64_t stage_step);
+
   torch::Device device_;
   std::vector<std::string> names_;
   std::vector<Entry> entries_;  ///< in the order of names_
-  std::vector<LatentMatrix> matrices_;
-  std::vector<Parameter> vectors_;
-  std::vector<const gguf::Tensor*> fixed_;
+  std::vector<Matrix> matrices_;
+  std::vector<Vector> vectors_;
+  std::vector<const gguf::Tensor*> untouched_;
   std::vector<torch::Tensor> leaves_;
 };
 
-/// sums[i] += part[i]; undefined tensors count as zeros.
+/// sums[i] += part[i] in float32; undefined tensors count as zeros.
 void add_up(std::vector<torch::Tensor>& sums, const std::vector<torch::Tensor>& part);
 
 /// A tensor of a file in torch's order of dimensions, float32.

@@ -208,8 +208,6 @@ TEST_F(BadInputTest, AnOutputThatIsAnInput) {
            {"quantize", model, "-o", text, "--calibration", text, "--force"},
            {"quantize", model, "-o", text, "--calibration", path("*.txt"), "--force"},
            {"quantize", model, "-o", signals, "--signals", signals, "--force"},
-           {"quantize", model, "-o", signals, "--start", signals, "--calibration", text, "--tune",
-            "1024", "--force"},
            {"calibrate", model, "-o", model, "--calibration", text, "--force"},
            {"calibrate", model, "--imatrix", text, "--calibration", text, "--force"},
            {"eval", "--reference", model, "--suite", "t=" + text, "--markdown-file", model},

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "spectralquant/tune/kl.h"
+#include "spectralquant/tune/schedule.h"
 #include "tune/tune_fixture.h"
 
 namespace spectralquant::tune {
@@ -19,26 +20,58 @@ TEST(AdamStep, WithoutDampingItIsTorchs) {
     const torch::Tensor gradient = torch::randn({7, 5});
     plain.mutable_grad() = gradient.clone();
     optimizer.step();
-    ours.gradient = gradient.clone();
-    adam_step(ours, 0.01, step, {0.9, 0.98, 0});
-    EXPECT_FALSE(ours.gradient.defined());
+    adam_step(ours, gradient, 0.01, step, {0.9, 0.98, 0});
   }
   EXPECT_TRUE(torch::allclose(plain.detach(), ours.value, 1e-5, 1e-6));
 }
 
 TEST(AdamStep, UnitsScaleAndDampingHoldsBackWhatHardlyMatters) {
   Parameter p(torch::zeros({2, 2}), torch::tensor({{1.0f}, {0.0f}}));
-  p.gradient = torch::tensor({{1.0f, 1e-6f}, {1.0f, 1.0f}});
-  adam_step(p, 0.5, 0, {0.9, 0.98, 0.1});
+  adam_step(p, torch::tensor({{1.0f, 1e-6f}, {1.0f, 1.0f}}), 0.5, 0, {0.9, 0.98, 0.1});
   EXPECT_NEAR(p.value[0][0].item<float>(), -0.5, 0.06);
   EXPECT_NEAR(p.value[0][1].item<float>(), 0, 1e-4);
   EXPECT_EQ(p.value[1].abs().max().item<float>(), 0);
-  adam_step(p, 0.5, 1, {});  // no gradient: nothing moves
-  EXPECT_NEAR(p.value[0][0].item<float>(), -0.5, 0.06);
+  Parameter columns(torch::zeros({3, 2}), torch::tensor({{1.0f, 0.0f}}));
+  adam_step(columns, torch::ones({3, 2}), 0.5, 0, {});
+  EXPECT_LT(columns.value.select(1, 0).max().item<float>(), -0.4);
+  EXPECT_EQ(columns.value.select(1, 1).abs().max().item<float>(), 0);
   Parameter still(torch::ones({3}));
-  still.gradient = torch::zeros({3});
-  adam_step(still, 1, 0, {});
+  adam_step(still, torch::zeros({3}), 1, 0, {});
   EXPECT_TRUE(torch::equal(still.value, torch::ones({3})));
+}
+
+TEST(Schedule, EveryStepHasAStageAndTheLastFixesAll) {
+  for (const std::int64_t n : {1, 7, 100, 600, 4352}) {
+    const std::vector<Stage> stages = make_stages(n);
+    std::int64_t steps = 0;
+    double share = 0;
+    for (const Stage& stage : stages) {
+      EXPECT_GE(stage.n_steps, 0);
+      EXPECT_GT(stage.share, share);
+      share = stage.share;
+      steps += stage.n_steps;
+    }
+    EXPECT_EQ(steps, n);
+    EXPECT_EQ(share, 1);
+  }
+  EXPECT_EQ(make_stages(4352).size(), 18u);
+  EXPECT_EQ(make_stages(4352)[0].n_steps, 256);
+  EXPECT_EQ(make_stages(4352)[15].n_steps, 128);  // a small share
+  EXPECT_EQ(make_stages(100).size(), 8u);
+}
+
+TEST(Schedule, RatesRiseStayAndFall) {
+  EXPECT_NEAR(rate_at(0, 100, false), 0.2, 1e-12);
+  EXPECT_NEAR(rate_at(40, 100, false), 1, 1e-12);
+  EXPECT_NEAR(rate_at(75, 100, false), 0.55, 1e-12);
+  EXPECT_NEAR(rate_at(50, 100, true), 0.5, 1e-12);
+  EXPECT_LT(rate_at(99, 100, true), 0.01);
+  EXPECT_EQ(columns_of(1.0 / 64, 256), 4);
+  EXPECT_EQ(columns_of(1, 1536), 1536);
+  EXPECT_EQ(default_batch_tokens(1000), 2048);
+  EXPECT_EQ(default_batch_tokens(std::int64_t{1} << 40), 32768);
+  EXPECT_EQ(default_tokens(1000000), default_tokens(4000000));
+  EXPECT_LT(default_tokens(800000000), default_tokens(4000000));
 }
 
 TEST(KlAtHead, ASliceAtATimeIsTheWholeAndItsAutograd) {
@@ -53,13 +86,14 @@ TEST(KlAtHead, ASliceAtATimeIsTheWholeAndItsAutograd) {
   loss.backward();
   for (const std::int64_t slice : {0, 1, 10, 37}) {
     const HeadKl got = kl_at_head(teacher_hidden, teacher_head, hidden, head, true, slice);
-    EXPECT_NEAR(got.sum_nats, loss.item<double>(), 1e-4);
+    EXPECT_NEAR(got.nats.item<double>(), loss.item<double>(), 1e-4);
     EXPECT_TRUE(torch::allclose(got.hidden_gradient, hidden.grad(), 1e-4, 1e-6));
     EXPECT_TRUE(torch::allclose(got.weight_gradient, head.grad(), 1e-4, 1e-5));
   }
   EXPECT_FALSE(
       kl_at_head(teacher_hidden, teacher_head, hidden, head, false).hidden_gradient.defined());
-  EXPECT_EQ(kl_at_head(teacher_hidden, teacher_head, teacher_hidden, teacher_head, true).sum_nats,
+  EXPECT_EQ(kl_at_head(teacher_hidden, teacher_head, teacher_hidden, teacher_head, true)
+                .nats.item<double>(),
             0);
 }
 
@@ -83,7 +117,7 @@ TEST(KlAtHead, OnAnAcceleratorItIsThatOfTheCpu) {
     const auto there = [type = type](const torch::Tensor& x) { return x.to(torch::kCUDA, type); };
     const HeadKl got = kl_at_head(there(teacher_hidden), there(teacher_head), there(hidden),
                                   there(head), true, 10);
-    EXPECT_NEAR(got.sum_nats / expected.sum_nats, 1, tolerance);
+    EXPECT_NEAR(got.nats.item<double>() / expected.nats.item<double>(), 1, tolerance);
     EXPECT_LT(relative(got.hidden_gradient, expected.hidden_gradient), tolerance);
     EXPECT_LT(relative(got.weight_gradient, expected.weight_gradient), tolerance);
   }
@@ -101,29 +135,24 @@ TEST(Curriculum, UsesEveryWindowAlikeInAnOrderOfItsOwn) {
   Text text;
   for (int i = 0; i < 5; ++i) text.files.push_back({i});
   for (int i = 0; i < 7; ++i) text.own.push_back({100 + i});
-  const Curriculum curriculum(text, {15, 21}, 4), again(text, {15, 21}, 4),
-      other(text, {15, 21}, 5);
-  std::map<int, int> times;
-  bool differs = false;
+  const auto order = order_windows(text, {15, 21}, 4);
+  EXPECT_EQ(order, order_windows(text, {15, 21}, 4));
+  EXPECT_NE(order, order_windows(text, {15, 21}, 5));
+  std::map<std::int64_t, int> times;
   int files = 0;
-  for (int step = 0; step < 9; ++step) {
-    for (int i = 0; i < 4; ++i) {
-      const int token = curriculum.window(step, i, 4)[0];
-      ++times[token];
-      files += token < 100;
-      EXPECT_NEAR(files, (4 * step + i + 1) * 15 / 36.0, 1);  // evenly mixed all along
-      EXPECT_EQ(token, again.window(step, i, 4)[0]);
-      differs |= token != other.window(step, i, 4)[0];
-    }
+  ASSERT_EQ(order.size(), 36u);
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    ++times[order[i]];
+    files += order[i] < 5;
+    EXPECT_NEAR(files, static_cast<double>(i + 1) * 15 / 36, 1);  // evenly mixed all along
   }
-  EXPECT_TRUE(differs);
   EXPECT_EQ(times.size(), 12u);
-  for (const auto& [token, n] : times) EXPECT_EQ(n, 3) << token;
+  for (const auto& [window, n] : times) EXPECT_EQ(n, 3) << window;
 }
 
 TEST(Curriculum, RefusesTextThatIsNotThere) {
-  EXPECT_THAT(refusal([] { Curriculum(Text{}, {1, 0}, 0); }), HasSubstr("no text to tune on"));
-  EXPECT_THAT(refusal([] { Curriculum(Text{}, {0, 1}, 0); }), HasSubstr("no text to tune on"));
+  EXPECT_THAT(refusal([] { order_windows(Text{}, {1, 0}, 0); }), HasSubstr("no text to tune on"));
+  EXPECT_THAT(refusal([] { order_windows(Text{}, {0, 1}, 0); }), HasSubstr("no text to tune on"));
 }
 
 }  // namespace

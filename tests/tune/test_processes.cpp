@@ -12,7 +12,7 @@ using ::testing::Each;
 
 class ProcessesTest : public ShortRunTest {
  protected:
-  ProcessesTest() : ShortRunTest(6) {}
+  ProcessesTest() : ShortRunTest(16) {}
 
   struct Result {
     DistillReport report;
@@ -45,7 +45,7 @@ TEST_F(ProcessesTest, TheDivergenceReachedIsTheSame) {
     if (group.leads()) {
       const Result alone = run({});
       right = right && std::abs(together.report.held_start / alone.report.held_start - 1) < 1e-6;
-      right = right && std::abs(together.report.held_end / alone.report.held_end - 1) < 0.01;
+      right = right && std::abs(together.report.held_end / alone.report.held_end - 1) < 0.05;
     }
     group.leave();
     return right ? 0 : 1;
@@ -61,14 +61,14 @@ TEST_F(ProcessesTest, AllTakeUpTheFirstOnesCheckpoint) {
     int events = 0;
     try {
       run(group, checkpoint, [&](const ProgressEvent&) {
-        if (++events == 4) throw std::runtime_error("stop");
+        if (++events == 10) throw std::runtime_error("stop");
       });
     } catch (const std::runtime_error&) {
     }
     int steps = 0;
     const Result resumed = run(group, checkpoint, [&](const ProgressEvent&) { ++steps; });
-    const bool right =
-        resumed.hash == whole.hash && steps < 6 && resumed.report.held_end == whole.report.held_end;
+    const bool right = resumed.hash == whole.hash && steps < 16 &&
+                       resumed.report.held_end == whole.report.held_end;
     group.leave();
     return right ? 0 : 1;
   });

@@ -6,10 +6,12 @@
 
 namespace spectralquant::tune {
 
+using calibrate::difference;
 using calibrate::random_windows;
 using calibrate::refusal;
 
-/// A tiny model and its plain Q4_K rounding.
+/// A tiny model and a poor quantization of it: the plain Q4_K rounding of four fifths of its
+/// weights. Random weights and a few steps leave little to gain over a good one.
 class TuneTest : public calibrate::FolderTest {
  protected:
   void open(const model::TinyOptions& options = {}) {
@@ -28,6 +30,9 @@ class TuneTest : public calibrate::FolderTest {
       const gguf::Tensor& t = original_->tensors()[i];
       std::vector<float> values(t.n_values());
       gguf::decode(t, 0, t.n_rows(), values.data());
+      if (plans[i].type == gguf::Type::Q4_K) {
+        for (float& value : values) value *= 0.8f;
+      }
       if (plans[i].type == gguf::Type::F32) {
         writer.write(i, 0, values.data(), values.size() * sizeof(float));
         continue;
@@ -43,17 +48,6 @@ class TuneTest : public calibrate::FolderTest {
     solved_ = std::make_unique<gguf::File>(gguf::File::open(path("solved.gguf")));
   }
 
-  /// True if the packed tensors are the bytes of the solved file.
-  bool is_solved(const TensorBytes& packed) const {
-    for (const auto& [name, bytes] : packed) {
-      const gguf::Tensor& tensor = solved_->require(name);
-      if (bytes.size() != tensor.size_bytes ||
-          std::memcmp(bytes.data(), tensor.data, bytes.size()) != 0)
-        return false;
-    }
-    return !packed.empty();
-  }
-
   std::unique_ptr<gguf::File> original_, solved_;
 };
 
@@ -66,9 +60,7 @@ class ShortRunTest : public TuneTest {
     text_.held_aside = random_windows(4, 32, 3);
     options_.tokens = n_steps * 128;
     options_.batch_tokens = 128;
-    options_.rate = 100;  // few steps on few tokens have to do
-    options_.fall = 1;
-    options_.adam.damping = 1;
+    options_.moment_tokens = 512;
   }
 
   Text text_;
