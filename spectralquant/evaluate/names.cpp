@@ -51,6 +51,9 @@ std::vector<std::string> shortest_names(const std::vector<std::string>& paths) {
   for (std::size_t n = 2; longer; ++n) {
     longer = false;
     for (const auto& [name, files] : of_one_name()) {
+      const bool one_path = std::all_of(files.begin(), files.end(),
+                                        [&](auto i) { return plain[i] == plain[files[0]]; });
+      if (one_path) continue;
       for (auto i : files) {
         names[i] = end_of(plain[i], n);
         longer = longer || names[i] != name;
