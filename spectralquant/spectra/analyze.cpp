@@ -43,10 +43,14 @@ calibrate::Signals usable(calibrate::Signals signals, const gguf::File& referenc
     throw bad_input("these signals are of another model", reference.path(),
                     "use signals gathered on this model");
   }
+  auto sizes = sizes_of(signals, reference);
   const std::int64_t n_blocks = model::make_architecture(reference)->n_blocks();
-  std::erase_if(signals.matrices,
-                [&](const auto& matrix) { return model::block_of(matrix.first) >= n_blocks; });
-  calibrate::require_fit(signals, sizes_of(signals, reference), reference.path());
+  const auto is_draft = [&](const auto& matrix) {
+    return model::block_of(matrix.first) >= n_blocks;
+  };
+  std::erase_if(signals.matrices, is_draft);
+  std::erase_if(sizes, is_draft);
+  calibrate::require_fit(signals, sizes, reference.path());
   for (const auto& [name, signal] : signals.matrices) {
     if (Cost::of(signal, signals.n_tokens).complete()) continue;
     throw bad_input(
