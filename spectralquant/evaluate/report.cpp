@@ -166,7 +166,8 @@ std::string legend(const Evaluation& e, const std::string& baseline) {
     text += fmt::format(" Gap recovery: ({0} − model) / ({0} − reference) in loss.", baseline);
   text += " Intervals: 95 % bootstrap over documents or windows.";
   const auto is_below = [](const Row& row) {
-    return std::any_of(row.scores.begin(), row.scores.end(),
+    return !row.is_reference &&
+           std::any_of(row.scores.begin(), row.scores.end(),
                        [](const Score& s) { return s.is_finite() && s.loss_change.high < 0; });
   };
   if (std::any_of(table.rows.begin(), table.rows.end(), is_below))
