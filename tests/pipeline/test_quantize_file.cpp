@@ -404,8 +404,7 @@ TEST_F(TunedFileTest, RefusesWrongOptions) {
     change(o);
     return refusal([&] { quantize_file(o); });
   };
-  EXPECT_THAT(why([](auto& o) { o.tune.tokens = -1; }),
-              HasSubstr("negative number of tokens to tune on"));
+  EXPECT_THAT(why([](auto& o) { o.tune.tokens = -1; }), HasSubstr("tune_tokens is -1"));
   EXPECT_THAT(why([](auto& o) { o.method = Method::kPlain; }),
               HasSubstr("tuning needs calibration text"));
   EXPECT_THAT(why([](auto& o) {
