@@ -24,6 +24,11 @@ find_library(PCRE2_LIBRARY NAMES libpcre2-8.a pcre2-8)
 spectralquant_need(PCRE2_INCLUDE PCRE2 libpcre2-dev)
 spectralquant_need(PCRE2_LIBRARY PCRE2 libpcre2-dev)
 
+find_path(ZLIB_INCLUDE zlib.h)
+find_library(ZLIB_LIBRARY NAMES libz.a z)
+spectralquant_need(ZLIB_INCLUDE zlib zlib1g-dev)
+spectralquant_need(ZLIB_LIBRARY zlib zlib1g-dev)
+
 if(SPECTRALQUANT_ENGINE)
   find_path(CLI11_INCLUDE CLI/CLI.hpp)
   spectralquant_need(CLI11_INCLUDE CLI11 libcli11-dev)

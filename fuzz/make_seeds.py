@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Writes small seeds for the fuzzers: make_seeds.py FOLDER makes FOLDER/gguf, FOLDER/text and FOLDER/corpus."""
+import gzip
 import pathlib
 import struct
 import sys
@@ -41,8 +42,15 @@ def main():
     seeds |= {f"gguf/type{t[0]}": gguf([t]) for t in TYPES}
     texts = ["Hello, world 123456!\r\n\n  x", "don't WE'LL \u00e9\u0301 \u4f60\u597d \U0001f600\u200d", "<|im_start|>user\nhi<|im_end|>\n"]
     seeds |= {f"text/{pre}-{i}": bytes([pre, 2 + pre % 2]) + t.encode() for pre in range(13) for i, t in enumerate(texts)}
-    lines = ['{"text": "a b", "kind": "x"}\n', '{"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "assistant", "content": null}]}\n']
-    seeds |= {"corpus/text": b"\0plain text\n", "corpus/lines": b"\1" + "".join(lines).encode(), "corpus/mark": b"\1\xef\xbb\xbf" + lines[0].encode()}
+    lines = ['{"text": "a b", "kind": "x"}\n', '{"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "assistant", "content": null}]}\n',
+             '{"text": null, "x": NaN, "y": [-Infinity, 1e999], "z": "\\ud83d \\ud83d\\ude00"}\n',
+             '{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}, {"from": "observation", "value": "3"}]}\n',
+             '{"messages": [{"role": "assistant", "reasoning_content": "r", "tool_calls": [{"function": {"name": "f", "arguments": "{\\"a\\": [1, true]}"}}]}, {"role": "tool", "content": "3"}]}\n']
+    corpus = {"text": "plain text\n", "lines": "".join(lines), "mark": "\ufeff" + lines[0], "braces": "{ not JSON\n[1]\n",
+              "array": "[" + ",".join(line.strip() for line in lines[:2]) + "]", "wrapped": '{"v": 1, "data": [' + lines[0] + "]}", "texts": '["a", "b"]'}
+    seeds |= {f"corpus/{name}-{how}": bytes([how]) + text.encode() for name, text in corpus.items() for how in (0, 1, 3, 5, 9, 13, 17, 21)}
+    magic = {"gzip": gzip.compress(b"a text", mtime=0), "utf16": "hello".encode("utf-16"), "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1", "png": b"\x89PNG\r\n\x1a\n"}
+    seeds |= {f"corpus/{name}": b"\0" + data for name, data in magic.items()}
     for name, data in seeds.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

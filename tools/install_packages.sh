@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build                 # compiler and build
   libtorch-dev libgloo-dev libopenblas0-pthread  # the engine, headers of what connects its processes, and a BLAS that is about 100 times faster than the reference one
-  libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev
+  libfmt-dev nlohmann-json3-dev libcli11-dev libpcre2-dev libxxhash-dev zlib1g-dev
 )
 
 page=

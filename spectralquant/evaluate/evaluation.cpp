@@ -136,6 +136,10 @@ void Job::load_texts() {
     texts_.push_back({pattern, text::load_corpus({pattern}, chat_)});
   for (const auto& spec : request_.suites)
     out_.suites.push_back(load_suite(spec, tokenizer_, chat_));
+  for (const auto& text : texts_)
+    for (const auto& note : text.corpus.notes) report(progress_, {"note", note});
+  for (const auto& suite : out_.suites)
+    for (const auto& note : suite.notes) report(progress_, {"note", note});
   for (const auto& choice : request_.choices) choices_.push_back(load_choices(choice, tokenizer_));
   for (const auto& suite : out_.suites) prompts_.push_back(take_prompts(suite));
 }

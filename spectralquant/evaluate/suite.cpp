@@ -135,6 +135,7 @@ Suite load_suite(const SuiteSpec& spec, const text::Tokenizer& tokenizer,
   const auto corpus = text::load_corpus({spec.pattern}, chat);
   Suite suite;
   suite.spec = spec;
+  suite.notes = corpus.notes;
   // In a chat the frame holds the BOS.
   const auto documents =
       text::encode_documents(corpus, tokenizer, {.add_special = spec.protocol != Protocol::kChat});

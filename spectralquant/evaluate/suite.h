@@ -49,9 +49,10 @@ struct Item {
 struct Suite {
   SuiteSpec spec;
   std::vector<Item> items;
-  std::int64_t n_units = 0;   ///< documents or windows
-  std::int64_t n_scored = 0;  ///< predictions that count
-  std::string hash;           ///< of tokens and protocol
+  std::int64_t n_units = 0;             ///< documents or windows
+  std::int64_t n_scored = 0;            ///< predictions that count
+  std::string hash;                     ///< of tokens and protocol
+  std::vector<std::string> notes = {};  ///< of its corpus: what was left out of which file
 };
 
 /// "document" or "window": what a unit of the bootstrap is.

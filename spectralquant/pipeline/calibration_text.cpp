@@ -58,6 +58,7 @@ CalibrationText load_text(const gguf::File& file, const CalibrationSource& sourc
   const auto tokenizer = text::Tokenizer::from_metadata(metadata);
   const text::Corpus corpus =
       text::load_corpus(source.files, text::ChatFormat::from_metadata(metadata));
+  for (const std::string& note : corpus.notes) report(progress, {"note", note});
   const std::size_t max_windows =
       source.max_tokens > 0
           ? std::max<std::size_t>(1, static_cast<std::size_t>(source.max_tokens) / window)

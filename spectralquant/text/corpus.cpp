@@ -5,26 +5,20 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <nlohmann/json.hpp>
-#include <sstream>
 #include <utility>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
 #include "spectralquant/core/parallel.h"
-#include "spectralquant/text/unicode.h"
+#include "spectralquant/text/conversation.h"
+#include "spectralquant/text/json_records.h"
+#include "spectralquant/text/read_text.h"
 
 namespace spectralquant::text {
 namespace {
 
-using Json = nlohmann::json;
-
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr const char* kLineFix =
-    R"(a line is {"text": "…"} or {"messages": [{"role": "user", "content": "…"}, …]})";
+    R"(a record is {"text": "…"} or {"messages": [{"role": "user", "content": "…"}, …]})";
 
 std::vector<std::string> expand(const std::string& pattern) {
   struct stat status;
@@ -41,111 +35,87 @@ std::vector<std::string> expand(const std::string& pattern) {
   return paths;
 }
 
-std::string read_file(const std::string& path) {
-  struct stat status;
-  if (stat(path.c_str(), &status) != 0) {
-    throw bad_input(fmt::format("cannot read {}: {}", path, std::strerror(errno)), path,
-                    "check the path");
+/// What to do about a record of fields that mean nothing here.
+std::string fix_for(const JsonRecord& record) {
+  if (record.contains("instruction") && record.contains("output")) {
+    return "as chats: jq -c '{messages: [{role: \"user\", content: ([.instruction, .input // "
+           "empty] | map(select(. != \"\")) | join(\"\\n\\n\"))}, {role: \"assistant\", "
+           "content: .output}]}'";
   }
-  if (S_ISDIR(status.st_mode))
-    throw bad_input(path + " is a folder", path,
-                    "name files, or a pattern such as " + path + "/*.txt");
-  std::ifstream stream(path, std::ios::binary);
-  std::ostringstream content;
-  if (stream) content << stream.rdbuf();
-  if (!stream || stream.bad())
-    throw bad_input(fmt::format("cannot read {}: {}", path, std::strerror(errno)), path,
-                    "check its permissions");
-  std::string text = std::move(content).str();
-  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
-  if (text.empty()) throw bad_input(path + " is empty", path, "give a file with text");
-  return text;
+  std::string fields;
+  for (const auto& [key, value] : record.items()) fields += (fields.empty() ? "" : ", ") + key;
+  return fmt::format("{}; its fields are: {}", kLineFix, fields.empty() ? "none" : fields);
 }
 
-std::size_t line_of(std::string_view text, std::size_t offset) {
-  return 1 + static_cast<std::size_t>(std::count(
-                 text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n'));
-}
-
-void require_text(std::string_view text, const std::string& path) {
-  if (const std::size_t at = text.find('\0'); at != std::string_view::npos) {
-    throw bad_input(path + " is binary: it holds a NUL byte",
-                    fmt::format("{}:{}", path, line_of(text, at)), "give plain text or JSONL");
-  }
-  if (const std::size_t at = find_invalid_utf8(text); at != std::string_view::npos) {
-    throw bad_input(fmt::format("{} is not UTF-8: byte 0x{:02x} at offset {}", path,
-                                static_cast<unsigned char>(text[at]), at),
-                    fmt::format("{}:{}", path, line_of(text, at)),
-                    "convert it, e.g. iconv -f latin1 -t utf-8");
-  }
-}
-
-/// Content of a message: a text, or a list of parts whose texts are joined.
-std::string content_of(const Json& content, const std::string& origin) {
-  if (content.is_string()) return content.get<std::string>();
-  if (content.is_null()) return {};  // a turn that only calls tools
-  std::string text;
-  for (const Json& part : content.is_array() ? content : Json::array({nullptr})) {
-    if (!part.is_object() || !part.contains("text") || !part["text"].is_string()) {
-      throw bad_input("the content of a message is no text", origin, kLineFix);
-    }
-    text += part["text"].get<std::string>();
-  }
-  return text;
-}
-
-std::vector<Message> messages_of(const Json& list, const std::string& origin) {
-  if (!list.is_array() || list.empty())
-    throw bad_input("\"messages\" is no list of messages", origin, kLineFix);
-  std::vector<Message> messages;
-  for (const Json& item : list) {
-    if (!item.is_object() || !item.contains("role") || !item["role"].is_string() ||
-        !item.contains("content")) {
-      throw bad_input("a message lacks \"role\" or \"content\"", origin, kLineFix);
-    }
-    messages.push_back({item["role"].get<std::string>(), content_of(item["content"], origin)});
-  }
-  return messages;
-}
-
-Document parse_line(std::string_view line, std::string origin, const ChatFormat& chat) {
-  const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object())
-    throw bad_input(json.is_discarded() ? "the line is no JSON" : "the line is no JSON object",
-                    origin, kLineFix);
+Document parse_record(const JsonRecord& record, std::string origin, const ChatFormat& chat,
+                      Losses& losses) {
   Document document;
-  if (const auto text = json.find("text"); text != json.end()) {
-    if (!text->is_string()) throw bad_input("\"text\" is no text", origin, kLineFix);
-    document.text = text->get<std::string>();
-  } else if (const auto messages = json.find("messages"); messages != json.end()) {
-    document.text = chat.render(messages_of(*messages, origin));
+  document.origin = std::move(origin);
+  const auto render = [&](const JsonRecord& messages) {
+    const std::vector<Message> parsed = parse_messages(messages, document.origin, losses);
+    try {
+      document.text = chat.render(parsed, &losses.left_out);
+    } catch (const Error& error) {  // it knows the model, not the record
+      throw bad_input(error.problem(), document.origin, error.fix());
+    }
     document.is_chat = true;
-  } else {
-    throw bad_input("the line has neither \"text\" nor \"messages\"", origin, kLineFix);
+  };
+  if (record.is_string()) {
+    document.text = record.get<std::string>();
+    return document;
   }
+  if (record.is_array()) {
+    render(record);
+    return document;
+  }
+  bool is_known = false;
+  if (const auto text = record.find(kTextKey); text != record.end()) {
+    is_known = true;
+    if (!text->is_null() && !text->is_string())
+      throw bad_input("\"text\" is no text", document.origin, kLineFix);
+    if (text->is_string()) document.text = text->get<std::string>();
+  }
+  for (std::string_view key : kMessageKeys) {
+    const auto messages = record.find(key);
+    if (messages == record.end()) continue;
+    is_known = true;
+    if (document.text.empty() && !messages->is_null() &&
+        !(messages->is_array() && messages->empty()))
+      render(*messages);
+  }
+  if (!is_known)
+    throw bad_input("the record has neither \"text\" nor \"messages\"", document.origin,
+                    fix_for(record));
   for (const char* key : {"kind", "source"}) {  // "source" wins
-    if (const auto value = json.find(key); value != json.end() && value->is_string())
+    if (const auto value = record.find(key); value != record.end() && value->is_string())
       document.source = value->get<std::string>();
   }
-  document.origin = std::move(origin);
   return document;
 }
 
-void read_jsonl(std::string_view text, const std::string& path, const ChatFormat& chat,
-                std::vector<Document>& documents) {
-  std::size_t n_documents = 0, line_number = 0;
-  for (std::size_t start = 0; start < text.size();) {
-    const std::size_t end = std::min(text.find('\n', start), text.size());
-    const std::string_view line = text.substr(start, end - start);
-    start = end + 1;
-    ++line_number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    Document document = parse_line(line, fmt::format("{}:{}", path, line_number), chat);
-    if (document.text.empty()) continue;  // common in public sets, and nothing to measure
-    documents.push_back(std::move(document));
-    ++n_documents;
+/// Appends the documents of one file.
+void read_documents(const std::string& path, const ChatFormat& chat, Corpus& corpus) {
+  std::string text = read_text(path);
+  Losses losses;
+  const std::size_t n_before = corpus.documents.size();
+  const bool is_json =
+      visit_json_records(text, path, [&](const JsonRecord& record, const std::string& origin) {
+        Document document = parse_record(record, origin, chat, losses);
+        if (document.text.empty()) {
+          ++losses.empty_records;  // common in public sets, and nothing to measure
+        } else {
+          corpus.documents.push_back(std::move(document));
+        }
+      });
+  if (!is_json) {
+    if (begins_like_json(text))
+      corpus.notes.push_back(path + ": begins like JSON, but is none: taken as one plain text");
+    corpus.documents.push_back({.text = std::move(text), .origin = path, .source = {}});
+  } else if (corpus.documents.size() == n_before) {
+    throw bad_input(path + " holds no document with text", path, kLineFix);
   }
-  if (n_documents == 0) throw bad_input(path + " holds no document with text", path, kLineFix);
+  if (std::string note = losses.to_note(path, chat.name()); !note.empty())
+    corpus.notes.push_back(std::move(note));
 }
 
 }  // namespace
@@ -159,17 +129,8 @@ std::vector<std::string> expand_patterns(const std::vector<std::string>& pattern
 
 Corpus load_corpus(const std::vector<std::string>& patterns, const ChatFormat& chat) {
   Corpus corpus;
-  for (const std::string& path : expand_patterns(patterns)) {
-    std::string text = read_file(path);
-    require_text(text, path);
-    if (path.ends_with(".jsonl")) {
-      read_jsonl(text, path, chat, corpus.documents);
-    } else {
-      corpus.documents.push_back({.text = std::move(text), .origin = path, .source = {}});
-    }
-  }
-  if (corpus.documents.empty())
-    throw bad_input("no text was given", "", "name at least one .txt or .jsonl file");
+  for (const std::string& path : expand_patterns(patterns)) read_documents(path, chat, corpus);
+  if (corpus.documents.empty()) throw bad_input("no text was given", "", "name at least one file");
   Hasher hasher;
   for (const Document& document : corpus.documents)
     hasher.update(fmt::format("{} ", document.text.size())).update(document.text);

@@ -11,14 +11,15 @@ namespace spectralquant::text {
 /// One document of a corpus, chat messages already rendered.
 struct Document {
   std::string text;
-  std::string origin;    ///< "file.jsonl:12", for messages
-  std::string source;    ///< the JSONL field "source" or "kind", "" if absent
+  std::string origin;    ///< "file.jsonl:12", "file.json, item 3"; for messages
+  std::string source;    ///< the record's field "source" or "kind", "" if absent
   bool is_chat = false;  ///< rendered from messages
 };
 
 struct Corpus {
   std::vector<Document> documents;
-  std::string hash;  ///< of all document texts in order
+  std::string hash;                     ///< of all document texts in order
+  std::vector<std::string> notes = {};  ///< for the user: what was left out of which file
 };
 
 /// The files that patterns with * ? [ mean, sorted; a name of an existing file means that file.
@@ -26,12 +27,14 @@ struct Corpus {
 /// Errors   Error(kBadInput) if nothing matches a pattern.
 std::vector<std::string> expand_patterns(const std::vector<std::string>& patterns);
 
-/// Reads plain text files (one document each) and JSONL files (.jsonl: a document a line, field
-/// `text`, or `messages` rendered by `chat`). Patterns are expanded.
+/// Reads plain texts (one document each) and JSON: lines, an array, or an object around an array.
 ///
-/// Errors   Error(kBadInput) with file and line: nothing matches a pattern, unreadable, empty,
-///          binary (NUL bytes) or not UTF-8, a line that is no JSON object or has neither `text`
-///          nor `messages`.
+/// What a file is, its content tells (json_records.h, read_text.h). A record has `text`, or
+/// `messages` (`conversations`) that `chat` renders. Records without text are skipped. Patterns are
+/// expanded.
+/// Errors   Error(kBadInput) with file and line: nothing matches a pattern; all that read_text(),
+///          visit_json_records() and parse_messages() refuse; a record with neither text nor
+///          messages; chats where the model's chat format is not known; a file without text.
 Corpus load_corpus(const std::vector<std::string>& patterns, const ChatFormat& chat);
 
 /// Tokens of each document.
