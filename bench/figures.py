@@ -4,6 +4,7 @@
     bench/figures.py NAME...      NAME: quality agreement ablation calibration speed verbs solver, or all
     bench/figures.py --print …    only prints the tables
     bench/figures.py --bin DIR …  takes the programs from DIR instead of build/release/bin
+    bench/figures.py --best FILE quality    with (and stock) with a row for a file of `--effort best`, which needs a GPU
     bench/figures.py --text FILE stock      the files of `quality` in llama-perplexity, on the first 200,000 bytes of a plain text
 
 A table NAME stands between <!-- figures:NAME --> and <!-- /figures:NAME -->. Files are made in out/figures. Needs the release build
@@ -26,7 +27,7 @@ OUT = ROOT / "out/figures"
 MODEL = ROOT / "models/nano-qwen35-bf16.gguf"
 SUITES = ["heldout120", "convergence60"]
 MIXES = ["IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q6_K"]
-TEXT_FILE = None
+TEXT_FILE = BEST_FILE = None
 TEXT = ["--calibration", str(ROOT / "suites/calibration.jsonl"), "self:65536"]
 # Otherwise stock tools busy-wait on shared cores. One thread also makes their results the same on
 # every machine.
@@ -46,6 +47,8 @@ def sq(*arguments):
 
 
 def stock_tool(tool, *arguments):
+    if tool == "llama-perplexity":  # its repacked kernels for Q4_K are wrong on processors with AMX
+        arguments = [*arguments, "--no-repack"]
     return run([tool, *arguments], env=STOCK_ENVIRONMENT, stderr=subprocess.STDOUT)
 
 
@@ -85,6 +88,9 @@ def interval(value, digits=4):
 
 def quality():
     names = {f"spectralquant-{effort}": f"**SpectralQuant, {effort}**" for effort in efforts()}
+    if BEST_FILE:
+        names = {"spectralquant-best": "**SpectralQuant, best** (GPU)"} | names
+        shutil.copyfile(BEST_FILE, OUT / "spectralquant-best.gguf")
     seconds = {}
     for effort in efforts():
         report = quantize(f"spectralquant-{effort}", "--effort", effort, *TEXT)
@@ -166,7 +172,8 @@ def stock():
     text.write_bytes(TEXT_FILE.read_bytes()[:200_000])
     stock_tool("llama-perplexity", "-m", MODEL, "-f", text, "-c", "512", "-t", "1", "--kl-divergence-base", base)
     rows = []
-    for name in [f"spectralquant-{effort}" for effort in efforts()] + ["pure", "pure-imatrix", *MIXES]:
+    best = ["spectralquant-best"] if BEST_FILE else []
+    for name in [*best, *(f"spectralquant-{effort}" for effort in efforts()), "pure", "pure-imatrix", *MIXES]:
         scores = kld_by_stock(OUT / f"{name}.gguf", text, base)
         rows.append([name, f"{scores['KLD']:.4f}", f"{scores['PPL']:.3f}", f"{scores['same top']:.1f} %"])
     base.unlink()
@@ -283,14 +290,16 @@ MEASURES = {f.__name__: f for f in (quality, agreement, ablation, calibration, s
 
 
 def main():
-    global BIN, TEXT_FILE
+    global BIN, TEXT_FILE, BEST_FILE
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=[*MEASURES, "all"], metavar="NAME")
     parser.add_argument("--print", action="store_true", dest="only_print")
     parser.add_argument("--bin", type=pathlib.Path, default=BIN)
     parser.add_argument("--text", type=pathlib.Path)
+    parser.add_argument("--best", type=pathlib.Path)
     arguments = parser.parse_args()
-    BIN, TEXT_FILE, names = arguments.bin.resolve(), arguments.text, arguments.names
+    BIN, TEXT_FILE, BEST_FILE = arguments.bin.resolve(), arguments.text, arguments.best
+    names = arguments.names
     OUT.mkdir(parents=True, exist_ok=True)
     for name in [m for m in MEASURES if m != "stock" or TEXT_FILE] if "all" in names else names:
         for table, block in MEASURES[name]().items():
