@@ -13,8 +13,8 @@ namespace {
 /// vocabulary fits.
 constexpr std::int64_t kSliceValues = std::int64_t{1} << 26;
 
-/// Tokens whose p pᵀ enters the head's G: a [V, V] product per token is the dearest thing here, and
-/// its mean settles early.
+/// Tokens whose p pᵀ enters the head's G: a [V, V] product per token is the most expensive step
+/// here, and its mean settles early.
 constexpr std::int64_t kHeadTokens = 8192;
 
 /// Blocks × hidden size × tokens of a batch on an accelerator: what a backward pass keeps is some

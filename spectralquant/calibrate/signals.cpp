@@ -6,6 +6,7 @@
 
 #include "spectralquant/calibrate/signal_file.h"
 #include "spectralquant/core/error.h"
+#include "spectralquant/model/decode.h"
 
 namespace spectralquant::calibrate {
 namespace {
@@ -74,11 +75,8 @@ void TensorList::write(const std::string& path, const gguf::Metadata& metadata,
 }
 
 torch::Tensor read_tensor(const gguf::Tensor& tensor) {
-  std::vector<std::int64_t> sizes{static_cast<std::int64_t>(tensor.n_cols())};
-  if (tensor.n_dims > 1) sizes.insert(sizes.begin(), static_cast<std::int64_t>(tensor.n_rows()));
-  torch::Tensor out = torch::empty(sizes, torch::kFloat32);
-  gguf::decode(tensor, 0, tensor.n_rows(), out.data_ptr<float>());
-  return out;
+  const torch::Tensor rows = model::decode_rows(tensor, 0, tensor.n_rows());
+  return tensor.n_dims > 1 ? rows : rows.squeeze(0);
 }
 
 gguf::File open_signal_file(const std::string& path) {

@@ -1,6 +1,7 @@
+#include "spectralquant/calibrate/walk.h"
+
 #include <optional>
 
-#include "spectralquant/calibrate/collect.h"
 #include "spectralquant/calibrate/moments.h"
 #include "spectralquant/calibrate/streams.h"
 #include "spectralquant/model/threads.h"

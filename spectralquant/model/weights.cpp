@@ -5,38 +5,10 @@
 #include <vector>
 
 #include "spectralquant/core/error.h"
-#include "spectralquant/core/parallel.h"
+#include "spectralquant/model/decode.h"
 #include "spectralquant/model/model.h"
 
 namespace spectralquant::model {
-namespace {
-
-// Rows decoded by one task: enough work for a thread, small enough to spread a matrix over all of
-// them.
-constexpr std::uint64_t kValuesPerTask = 1 << 18;
-
-std::vector<std::int64_t> torch_shape(const gguf::Tensor& tensor) {
-  std::vector<std::int64_t> shape(tensor.shape.begin(),
-                                  tensor.shape.begin() + std::max(1u, tensor.n_dims));
-  std::reverse(shape.begin(), shape.end());
-  return shape;
-}
-
-torch::Tensor decode(const gguf::Tensor& tensor) {
-  auto values = torch::empty(torch_shape(tensor), torch::kFloat32);
-  auto* out = values.data_ptr<float>();
-  const auto rows_per_task =
-      std::max<std::uint64_t>(1, kValuesPerTask / std::max<std::uint64_t>(1, tensor.n_cols()));
-  const auto n_tasks = (tensor.n_rows() + rows_per_task - 1) / rows_per_task;
-  parallel_for(n_tasks, at::get_num_threads(), [&](std::size_t task) {
-    const auto first = task * rows_per_task;
-    gguf::decode(tensor, first, std::min(rows_per_task, tensor.n_rows() - first),
-                 out + first * tensor.n_cols());
-  });
-  return values;
-}
-
-}  // namespace
 
 Weights::Weights(const gguf::File& file, torch::Device device, torch::Dtype dtype)
     : file_(file), device_(device), dtype_(dtype) {}

@@ -57,15 +57,6 @@ void require_finite_rows(const gguf::Tensor& source, std::uint64_t first_row,
 
 }  // namespace
 
-torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first_row,
-                          std::uint64_t n_rows) {
-  torch::Tensor out =
-      torch::empty({static_cast<std::int64_t>(n_rows), static_cast<std::int64_t>(tensor.n_cols())},
-                   torch::kFloat32);
-  gguf::decode(tensor, first_row, n_rows, out.data_ptr<float>());
-  return out;
-}
-
 MatrixWriter::MatrixWriter(const gguf::File& input, const quantize::Plan& plan,
                            const gguf::Metadata& metadata, const QuantizeOptions& options)
     : plan_(plan), input_path_(input.path()) {

@@ -13,10 +13,6 @@
 
 namespace spectralquant::pipeline {
 
-/// Rows of a tensor as float32.  Returns  [n_rows, cols].
-torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first_row,
-                          std::uint64_t n_rows);
-
 /// The output file while its matrices arrive one by one, in any order. Without a name for the
 /// output (where another process writes it) it only keeps account of what would be written.
 class MatrixWriter {

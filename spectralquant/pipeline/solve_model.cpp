@@ -4,7 +4,9 @@
 #include <chrono>
 #include <optional>
 
+#include "spectralquant/calibrate/walk.h"
 #include "spectralquant/format/round.h"
+#include "spectralquant/model/decode.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/solve_tasks.h"
 
@@ -103,7 +105,7 @@ torch::Tensor decoded(const GridMatrix& matrix) {
 }
 
 torch::Tensor weights_of(const gguf::Tensor& source) {
-  return decode_rows(source, 0, source.n_rows());
+  return model::decode_rows(source, 0, source.n_rows());
 }
 
 /// Solves matrices along the walk; what is solved takes the place of the original weights while its
@@ -236,7 +238,7 @@ void round_model(Job& job, const calibrate::Signals* signals) {
         const std::uint64_t n = std::min(step, (m + 1) * rows_each - row);
         Problem problem;
         problem.grid = &grid;
-        problem.target = decode_rows(*source, row, n);
+        problem.target = model::decode_rows(*source, row, n);
         problem.h = !own.defined()           ? torch::ones({report.cols})
                     : signals->diagonal_only ? own
                                              : it->second.h;
@@ -278,7 +280,7 @@ void solve_static(Job& job, const calibrate::Signals& signals) {
     tasks.push_back({source,
                      [&job, &signals, source] {
                        return static_problem(signals, source->name,
-                                             decode_rows(*source, 0, source->n_rows()),
+                                             model::decode_rows(*source, 0, source->n_rows()),
                                              job.options.two_sided);
                      },
                      rows_stand_alone(signals, source->name, job.options.two_sided)});

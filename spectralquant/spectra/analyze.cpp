@@ -9,19 +9,12 @@
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/format/round.h"
+#include "spectralquant/model/decode.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/model/threads.h"
 
 namespace spectralquant::spectra {
 namespace {
-
-torch::Tensor decode(const gguf::Tensor& tensor) {
-  torch::Tensor out = torch::empty(
-      {static_cast<std::int64_t>(tensor.n_rows()), static_cast<std::int64_t>(tensor.n_cols())},
-      torch::kFloat32);
-  gguf::decode(tensor, 0, tensor.n_rows(), out.data_ptr<float>());
-  return out;
-}
 
 std::map<std::string, calibrate::MatrixSize> sizes_of(const calibrate::Signals& signals,
                                                       const gguf::File& reference) {
@@ -101,7 +94,8 @@ std::vector<MatrixReport> analyze_group(const calibrate::Signals& signals,
     matrix.cols = matrix.spectra.input ? matrix.spectra.input->size : 0;
     matrix.rows = matrix.spectra.output ? matrix.spectra.output->size : 0;
     if (reference) {
-      const torch::Tensor weights = decode(reference->require(name));
+      const gguf::Tensor& stored = reference->require(name);
+      const torch::Tensor weights = model::decode_rows(stored, 0, stored.n_rows());
       matrix.rows = weights.size(0);
       for (const Variant& variant : variants)
         matrix.errors.push_back(
@@ -172,7 +166,7 @@ torch::Tensor Variant::decoded(const std::string& tensor, const torch::Tensor& o
             : fmt::format("it has no {}", tensor),
         file->path(), "compare quantizations of one model only");
   }
-  return decode(*own);
+  return model::decode_rows(*own, 0, own->n_rows());
 }
 
 Report analyze(const calibrate::Signals& gathered, const gguf::File* reference,

@@ -10,6 +10,7 @@
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
+#include "spectralquant/model/decode.h"
 #include "spectralquant/model/threads.h"
 #include "spectralquant/tune/checkpoint.h"
 #include "spectralquant/tune/fast_products.h"
@@ -148,7 +149,7 @@ class Distillation {
   void measure_solved() {
     for (const gguf::Tensor& tensor : solved_.tensors()) {
       if (gguf::traits(tensor.type).decodable)
-        exact_student_.weights().set(tensor.name, decode(tensor).to(teacher_.device()));
+        exact_student_.weights().set(tensor.name, model::decode(tensor).to(teacher_.device()));
     }
     report_.held_start = mean_kl(exact_student_, text_.held_aside);
   }

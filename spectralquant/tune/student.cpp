@@ -7,6 +7,7 @@
 #include <set>
 
 #include "spectralquant/gguf/strict.h"
+#include "spectralquant/model/decode.h"
 #include "spectralquant/tune/schedule.h"
 
 namespace spectralquant::tune {
@@ -46,15 +47,6 @@ void add_up(std::vector<torch::Tensor>& sums, const std::vector<torch::Tensor>& 
   }
 }
 
-torch::Tensor decode(const gguf::Tensor& tensor) {
-  std::vector<std::int64_t> shape(tensor.shape.begin(),
-                                  tensor.shape.begin() + std::max(1u, tensor.n_dims));
-  std::reverse(shape.begin(), shape.end());
-  torch::Tensor out = torch::empty(shape, torch::kFloat32);
-  gguf::decode(tensor, 0, tensor.n_rows(), out.data_ptr<float>());
-  return out;
-}
-
 torch::Tensor Student::Vector::value() const {
   return negative_exponential ? parameter.value.exp().neg_() : parameter.value;
 }
@@ -69,9 +61,9 @@ Student::Student(const gguf::File& original, const gguf::File& solved, torch::De
   for (const gguf::Tensor& tensor : solved.tensors()) {
     const bool matrix = gguf::is_matrix_to_quantize(solved.architecture(), tensor);
     if (tensor.type == gguf::Type::Q4_K && read.contains(tensor.name)) {
-      add_matrix(tensor.name, decode(original.require(tensor.name)).to(device));
+      add_matrix(tensor.name, model::decode(original.require(tensor.name)).to(device));
     } else if (tensor.type == gguf::Type::F32 && !matrix) {
-      add_vector(tensor.name, decode(original.require(tensor.name)).to(device));
+      add_vector(tensor.name, model::decode(original.require(tensor.name)).to(device));
     } else if (gguf::traits(tensor.type).decodable) {
       untouched_.push_back(&tensor);
     }
@@ -105,7 +97,7 @@ void Student::put_into(model::Model& model) const {
   torch::NoGradGuard no_grad;
   for (std::size_t i = 0; i < entries_.size(); ++i) model.weights().set(names_[i], leaves_[i]);
   for (const gguf::Tensor* tensor : untouched_)
-    model.weights().set(tensor->name, decode(*tensor).to(device_));
+    model.weights().set(tensor->name, model::decode(*tensor).to(device_));
 }
 
 quantize::PartialMatrix* Student::matrix(const std::string& name) {
@@ -244,7 +236,7 @@ void put_packed(const TensorBytes& packed, const gguf::File& solved, model::Mode
   for (const auto& [name, bytes] : packed) {
     gguf::Tensor tensor = solved.require(name);
     tensor.data = bytes.data();
-    model.weights().set(name, decode(tensor).to(model.device()));
+    model.weights().set(name, model::decode(tensor).to(model.device()));
   }
 }
 

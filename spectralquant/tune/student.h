@@ -103,9 +103,6 @@ class Student {
 /// sums[i] += part[i] in float32; undefined tensors count as zeros.
 void add_up(std::vector<torch::Tensor>& sums, const std::vector<torch::Tensor>& part);
 
-/// A tensor of a file in torch's order of dimensions, float32.
-torch::Tensor decode(const gguf::Tensor& tensor);
-
 /// Sets packed tensors in a model as the decoder will see them. `solved` tells their types and
 /// shapes.
 void put_packed(const TensorBytes& packed, const gguf::File& solved, model::Model& model);

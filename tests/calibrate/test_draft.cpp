@@ -2,6 +2,7 @@
 #include <fstream>
 
 #include "calibrate/calibrate_fixture.h"
+#include "spectralquant/calibrate/walk.h"
 #include "spectralquant/text/tokenizer.h"
 #include "stock_tool.h"
 

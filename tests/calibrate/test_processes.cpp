@@ -2,6 +2,7 @@
 #include "calibrate/calibrate_fixture.h"
 #include "distribute/processes.h"
 #include "spectralquant/calibrate/moments.h"
+#include "spectralquant/calibrate/walk.h"
 #include "spectralquant/model/sampling.h"
 
 namespace spectralquant::calibrate {

@@ -1,4 +1,5 @@
 #include "calibrate/calibrate_fixture.h"
+#include "spectralquant/calibrate/walk.h"
 
 namespace spectralquant::calibrate {
 namespace {

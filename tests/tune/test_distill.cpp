@@ -1,3 +1,4 @@
+#include "spectralquant/model/decode.h"
 #include "spectralquant/tune/checkpoint.h"
 #include "tune/tune_fixture.h"
 
@@ -25,7 +26,8 @@ TEST_F(DistillTest, TheStudentStartsAsTheOriginal) {
   model::Model model(*original_);
   student.put_into(model);
   for (const gguf::Tensor& tensor : original_->tensors())
-    EXPECT_LT(difference(model.weights().get(tensor.name), decode(tensor)), 1e-6) << tensor.name;
+    EXPECT_LT(difference(model.weights().get(tensor.name), model::decode(tensor)), 1e-6)
+        << tensor.name;
 }
 
 TEST_F(DistillTest, EndsWithTheFileItMeasuredAndBeatsTheSolvedOne) {
