@@ -27,11 +27,23 @@ struct Arguments {
   bool dry_run = false;
 };
 
-/// Own samples where the method needs text and none is given.
-void choose_calibration(pipeline::QuantizeOptions& options) {
+bool asks_for_best(const CLI::App& verb) {
+  return verb.count("--effort") > 0 && verb.get_option("--effort")->as<std::string>() == "best";
+}
+
+/// The best there is without an accelerator: tuning does not pay.
+bool is_best_without_tuning(const CLI::App& verb, const pipeline::QuantizeOptions& options) {
+  return asks_for_best(verb) && options.tune.tokens == 0;
+}
+
+/// Own samples where the method needs text and none is given, and beside texts for the best there
+/// is without tuning.
+void choose_calibration(const CLI::App& verb, pipeline::QuantizeOptions& options) {
   if (options.method == Method::kPlain || !options.signals_file.empty()) return;
-  if (pipeline::source_words(options.calibration).empty())
-    options.calibration.self_tokens = pipeline::kDefaultSelfTokens;
+  pipeline::CalibrationSource& source = options.calibration;
+  if (source.self_tokens > 0) return;
+  if (source.files.empty() || is_best_without_tuning(verb, options))
+    source.self_tokens = pipeline::kDefaultSelfTokens;
 }
 
 using pipeline::QuantizeEstimate;
@@ -135,23 +147,19 @@ void say_result(Console& console, const pipeline::QuantizeOptions& options,
   console.say(fmt::format("time       {} ({})", human_seconds(total_seconds), phases));
 }
 
-bool asks_for_best(const CLI::App& verb) {
-  return verb.count("--effort") > 0 && verb.get_option("--effort")->as<std::string>() == "best";
-}
-
 void run(const CLI::App& verb, Arguments& arguments) {
   read_options(verb, arguments.options);
-  choose_calibration(arguments.options);
+  choose_calibration(verb, arguments.options);
   if (arguments.dry_run) return print_plan(arguments);
   if (arguments.options.output.empty())
     throw Error(ErrorCode::kBadUsage, "no output file given", "",
                 "add -o OUT.gguf (or --dry-run to see the plan)");
   run_together(arguments.common, [&](const distribute::Group& group) {
     Console console(arguments.common.quiet || !group.leads());
-    if (asks_for_best(verb) && arguments.options.tune.tokens == 0) {
+    if (is_best_without_tuning(verb, arguments.options)) {
       console.say(
-          "best       tuning pays on a GPU (--device cuda); here it is left out, which is "
-          "--effort standard (--tune TOKENS tunes all the same)");
+          "best       tuning pays on a GPU (--device cuda); here this is --effort standard, with "
+          "text that the model writes itself beside yours (--tune TOKENS tunes all the same)");
     }
     pipeline::QuantizeOptions options = arguments.options;
     options.group = group;
