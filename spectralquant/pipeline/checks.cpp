@@ -37,17 +37,7 @@ void check_options(const QuantizeOptions& options) {
       refuse("calibration text and a signals file are both given", "give one of them");
   }
   const tune::DistillOptions& tune = options.tune;
-  if (options.method == Method::kSpectral && !options.device.starts_with("cpu") &&
-      options.plan.type != gguf::Type::Q4_K) {
-    refuse(fmt::format("on an accelerator only Q4_K is solved, and matrices are to become {}",
-                       gguf::traits(options.plan.type).name),
-           "use --device cpu, or quantize to Q4_K");
-  }
   if (tune.tokens == 0) return;
-  if (options.plan.type != gguf::Type::Q4_K)
-    refuse(fmt::format("tuning knows Q4_K only, and matrices are to become {}",
-                       gguf::traits(options.plan.type).name),
-           "leave out --tune and --effort best, or quantize to Q4_K");
   if (options.method == Method::kPlain || !has_text)
     refuse("tuning needs calibration text",
            "give text (--calibration FILE) or own samples (--calibration self), and a method that "

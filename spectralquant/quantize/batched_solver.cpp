@@ -7,9 +7,10 @@
 #include <map>
 
 #include "spectralquant/format/round.h"
-#include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/quantize/grid_tensors.h"
 #include "spectralquant/quantize/method.h"
 #include "spectralquant/quantize/quadratic.h"
+#include "spectralquant/quantize/tensor_factor.h"
 #include "spectralquant/quantize/warp_kernels.h"
 
 namespace spectralquant::quantize {
@@ -45,85 +46,25 @@ warp::Offsets view(const Tensor& steps) {
           static_cast<int>(steps.size(1) / kLanes)};
 }
 
-/// u upper with inverse(a) = uᵀ u, for a stack [.., n, n] of positive definite matrices; float64.
-Tensor inverse_factor_of(const Tensor& a) {
-  const Tensor b = torch::linalg_cholesky(a.flip({-2, -1})).flip({-2, -1});  // a = b bᵀ, b upper
-  return torch::linalg_solve_triangular(b, torch::eye(a.size(-1), a.options()).expand_as(a),
-                                        /*upper=*/true, /*left=*/true, /*unitriangular=*/false);
-}
-
-/// The same with more damping until it works.
-Tensor safe_inverse_factor(Tensor a) {
-  for (double more = 1e-6;; more *= 10) {
-    try {
-      const Tensor u = inverse_factor_of(a);
-      if (u.isfinite().all().item<bool>()) return u;
-    } catch (const c10::Error&) {
-    }
-    a = a.clone();
-    a.diagonal(0, -2, -1).add_(more * a.diagonal(0, -2, -1).mean());
-    TORCH_CHECK(more < 1e6, "a moment matrix cannot be factored");
-  }
-}
-
-/// fp16 bits as float32 on the device; NaN and infinity become the largest finite number.
-Tensor halves(const std::vector<std::uint16_t>& bits, std::int64_t rows, torch::Device device) {
-  Tensor out = torch::empty({rows, static_cast<std::int64_t>(bits.size()) / rows});
-  std::transform(bits.begin(), bits.end(), out.data_ptr<float>(),
-                 [](std::uint16_t b) { return gguf::half_to_float(b); });
-  return out.nan_to_num(kLargestHalf).clamp(-kLargestHalf, kLargestHalf).to(device);
-}
-
-Tensor bytes(const std::vector<std::int8_t>& values, std::int64_t rows, torch::Device device) {
-  return torch::from_blob(const_cast<std::int8_t*>(values.data()),
-                          {rows, static_cast<std::int64_t>(values.size()) / rows}, torch::kInt8)
-      .clone()
-      .to(device);
-}
-
 /// The matrix in work, on the device.
 struct State {
-  Tensor target, error, code, scale, min, d, dmin;
+  Tensor target, error;
+  GridTensors grid;
 
   State(const Tensor& t, const GridMatrix& start)
-      : target(t),
-        error(torch::empty_like(t)),
-        code(bytes(start.codes, start.rows, t.device())),
-        scale(bytes(start.scales, start.rows, t.device())),
-        min(start.mins.empty() ? torch::zeros_like(scale)
-                               : bytes(start.mins, start.rows, t.device())),
-        d(halves(start.d, start.rows, t.device())),
-        dmin(start.dmin.empty() ? torch::zeros_like(d)
-                                : halves(start.dmin, start.rows, t.device())) {}
+      : target(t), error(torch::empty_like(t)), grid(to_tensors(start, t.device())) {}
 
   warp::Cells cells() const {
-    return {target.data_ptr<float>(),     error.data_ptr<float>(),
-            code.data_ptr<std::int8_t>(), scale.data_ptr<std::int8_t>(),
-            min.data_ptr<std::int8_t>(),  d.data_ptr<float>(),
-            dmin.data_ptr<float>(),       target.size(1)};
+    return {target.data_ptr<float>(),          error.data_ptr<float>(),
+            grid.code.data_ptr<std::int8_t>(), grid.scale.data_ptr<std::int8_t>(),
+            grid.min.data_ptr<std::int8_t>(),  grid.d.data_ptr<float>(),
+            grid.dmin.data_ptr<float>(),       target.size(1)};
   }
   State copy() const {
     State out = *this;
-    for (Tensor* t : {&out.error, &out.code, &out.scale, &out.min, &out.d, &out.dmin})
+    for (Tensor* t :
+         {&out.error, &out.grid.code, &out.grid.scale, &out.grid.min, &out.grid.d, &out.grid.dmin})
       *t = t->clone();
-    return out;
-  }
-  GridMatrix matrix(const format::Grid& grid) const {
-    GridMatrix out(grid, target.size(0), target.size(1));
-    const auto take = [](const Tensor& from, std::vector<std::int8_t>& to) {
-      const Tensor cpu = from.to(torch::kCPU).contiguous();
-      std::copy_n(cpu.data_ptr<std::int8_t>(), to.size(), to.begin());
-    };
-    const auto take_half = [](const Tensor& from, std::vector<std::uint16_t>& to) {
-      const Tensor cpu = from.to(torch::kCPU).contiguous();
-      std::transform(cpu.data_ptr<float>(), cpu.data_ptr<float>() + to.size(), to.begin(),
-                     [](float x) { return gguf::float_to_half(x); });
-    };
-    take(code, out.codes);
-    take(scale, out.scales);
-    take(min, out.mins);
-    take_half(d, out.d);
-    take_half(dmin, out.dmin);
     return out;
   }
 };
@@ -230,7 +171,7 @@ class BatchedSolver {
       if (index.defined() && index.numel() == 0) continue;
       Tensor h = h_.to(torch::kFloat64);
       if (c_.defined()) h = h + bucket_weight_[bucket] * c_.to(torch::kFloat64);
-      const Tensor u = safe_inverse_factor(h).to(torch::kFloat32);
+      const Tensor u = inverse_factor(h).to(torch::kFloat32);
       const warp::Rows rows{index.defined() ? index.data_ptr<std::int32_t>() : nullptr, 0, 1,
                             index.defined() ? index.numel() : rows_};
       const Tensor index64 = index.defined() ? index.to(torch::kInt64) : Tensor();
@@ -332,7 +273,7 @@ class BatchedSolver {
     for (const double weight : bucket_weight_) {
       Tensor h = blocks_of(h_);
       if (c_.defined()) h = h + weight * blocks_of(c_);
-      const Tensor u = safe_inverse_factor(h);
+      const Tensor u = inverse_factor(h);
       all.push_back(torch::stack({h, u, u.transpose(1, 2)}, 1)
                         .to(torch::kFloat32)
                         .reshape({cols_ / kBlock, warp::kFactorFloats<F>}));
@@ -456,7 +397,7 @@ Solution solve_in(const Problem& problem, const SolverOptions& options, torch::D
     solver.improve(state);
     keep_better(state.copy(), solver.objective(state));
   }
-  solution.matrix = best.matrix(*problem.grid);
+  solution.matrix = to_matrix(*problem.grid, best.grid);
   solution.objective = objective_on(problem, solution.matrix, device);
   return solution;
 }

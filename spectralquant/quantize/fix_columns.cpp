@@ -4,19 +4,18 @@
 #include <cmath>
 #include <map>
 #include <numeric>
-#include <string>
+#include <tuple>
 #include <utility>
 
-#include "spectralquant/core/error.h"
-#include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/quantize/tensor_factor.h"
 
 namespace spectralquant::quantize {
 namespace {
 
 using torch::Tensor;
 
-constexpr std::int64_t kColumns = 32, kBlocks = 8, kSuperColumns = kColumns * kBlocks;
-constexpr double kLargestCode = 15, kLargestScale = 63;
+/// Columns that are taken in one go: whole blocks of every format.
+constexpr std::int64_t kRun = 32;
 
 /// Rows whose candidates are tried at once: on a CPU what stays in its caches.
 constexpr std::int64_t kRowsOnCpu = 1024, kRowsOnDevice = 16384;
@@ -31,38 +30,22 @@ Tensor damped(Tensor a, double share) {
   return a;
 }
 
-/// u upper with inverse(a) = uᵀ u; a: [n, n] float64. More damping until a can be factored.
-Tensor inverse_factor_of(Tensor a) {
-  for (double more = 1e-6;; more *= 10) {
-    try {
-      const Tensor b = torch::linalg_cholesky(a.flip({0, 1})).flip({0, 1});  // a = b bᵀ, b upper
-      const Tensor u = torch::linalg_solve_triangular(b, torch::eye(a.size(0), a.options()),
-                                                      /*upper=*/true, /*left=*/true,
-                                                      /*unitriangular=*/false);
-      if (u.isfinite().all().item<bool>()) return u;
-    } catch (const c10::Error&) {
-    }
-    TORCH_CHECK(more < 1e6, "a moment matrix cannot be factored");
-    a = damped(a, more);
-  }
-}
-
 /// Scale and min ≥ 0 of each block by weighted least squares over trial steps, as llama.cpp's
-/// make_qkx3_quants: x ≈ scale · code − min.
+/// make_qkx3_quants: x ≈ scale · code − min, codes from 0 to `highest`.
 ///
-/// Shapes   x, weight: [.., 32] → two of [..].
-std::pair<Tensor, Tensor> fit_blocks(const Tensor& x, const Tensor& weight) {
+/// Shapes   x, weight: [.., block] → two of [..].
+std::pair<Tensor, Tensor> fit_with_mins(const Tensor& x, const Tensor& weight, int highest) {
   constexpr int kTrials = 20;
   const auto sum = [](const Tensor& t) { return t.sum(-1, /*keepdim=*/true); };
   const Tensor lowest = x.amin(-1, true).clamp_max(0);
   Tensor range = x.amax(-1, true) - lowest;
   const Tensor some = range > 0;
   range = torch::where(some, range, torch::ones_like(range));
-  Tensor scale = range / kLargestCode, offset = lowest.clone(), least;
+  Tensor scale = range / highest, offset = lowest.clone(), least;
   const Tensor weights = sum(weight), values = sum(weight * x);
   for (int trial = -1; trial <= kTrials; ++trial) {
-    const double steps = trial < 0 ? kLargestCode : kLargestCode - 1 + 0.1 * trial;
-    const Tensor code = ((x - lowest) * (steps / range)).round_().clamp_(0, kLargestCode);
+    const double steps = trial < 0 ? highest : highest - 1 + 0.1 * trial;
+    const Tensor code = ((x - lowest) * (steps / range)).round_().clamp_(0, highest);
     if (trial < 0) {
       least = sum(weight * (scale * code + offset - x).square());
       continue;
@@ -87,10 +70,37 @@ std::pair<Tensor, Tensor> fit_blocks(const Tensor& x, const Tensor& weight) {
   return {scale.squeeze(-1), offset.neg().squeeze(-1)};
 }
 
+/// Scale of each block in a format without mins, of either sign, as llama.cpp's make_qx_quants: the
+/// value of largest magnitude gets a code near the lowest, as codes reach further down than up.
+///
+/// Shapes   x, weight: [.., block] → [..].
+Tensor fit_signed(const Tensor& x, const Tensor& weight, format::Range code) {
+  constexpr int kTrials = 9;
+  const Tensor largest = x.gather(-1, x.abs().argmax(-1, /*keepdim=*/true)), some = largest != 0,
+               divisor = torch::where(some, largest, torch::ones_like(largest));
+  Tensor scale, least;
+  for (int trial = -kTrials; trial <= kTrials; ++trial) {
+    const Tensor q = (x * ((code.lowest - 0.1 * trial) / divisor))
+                         .round_()
+                         .clamp_(code.lowest, code.highest),
+                 weighted = weight * q;
+    const Tensor s = (weighted * x).sum(-1, true) / (weighted * q).sum(-1, true).clamp_min(1e-30),
+                 error = (weight * (s * q - x).square()).sum(-1, true);
+    if (!scale.defined()) {
+      scale = s, least = error;
+      continue;
+    }
+    const Tensor better = error < least;
+    scale = torch::where(better, s, scale);
+    least = torch::where(better, error, least);
+  }
+  return torch::where(some, scale, torch::zeros_like(scale)).squeeze(-1);
+}
+
 /// Which of n groups of `width` columns have a fixed one.
 std::vector<bool> begun(const Tensor& fixed, std::int64_t width) {
   const Tensor any = fixed.view({-1, width}).amax(1).to(torch::kCPU).contiguous();
-  const auto* values = any.data_ptr<std::uint8_t>();
+  const auto* values = any.data_ptr<std::int8_t>();
   return std::vector<bool>(values, values + any.numel());
 }
 
@@ -101,6 +111,7 @@ class Fixer {
       : matrices_(matrices), columns_(columns), options_(options) {
     const PartialMatrix& first = *matrices.front();
     const torch::Device device = first.weight.device();
+    grid_ = first.grid;
     cols_ = first.cols();
     const auto here = [&](const Tensor& t) {
       return t.defined() ? t.to(device, torch::kFloat32) : Tensor();
@@ -118,8 +129,8 @@ class Fixer {
     min_ = together(&PartialMatrix::min);
     d_ = together(&PartialMatrix::d);
     dmin_ = together(&PartialMatrix::dmin);
-    scaled_ = begun(first.fixed, kColumns);
-    placed_ = begun(first.fixed, kSuperColumns);
+    scaled_ = begun(first.fixed, grid_->block);
+    placed_ = begun(first.fixed, grid_->super_block);
     code_ = torch::empty({static_cast<std::int64_t>(columns.size()), weight_.size(0)},
                          weight_.options());
     index_ = torch::tensor(columns).to(device);
@@ -134,11 +145,13 @@ class Fixer {
   }
 
  private:
+  std::int64_t block_of(std::int64_t column) const { return column / grid_->block; }
+
   /// The columns to be fixed, then those that stay free.
   void order_columns(const Tensor& fixed) {
     const Tensor on_cpu = fixed.to(torch::kCPU).contiguous();
-    std::vector<bool> taken(on_cpu.data_ptr<std::uint8_t>(),
-                            on_cpu.data_ptr<std::uint8_t>() + cols_);
+    std::vector<bool> taken(on_cpu.data_ptr<std::int8_t>(),
+                            on_cpu.data_ptr<std::int8_t>() + cols_);
     order_ = columns_;
     for (const std::int64_t column : columns_) {
       TORCH_CHECK(!taken[static_cast<std::size_t>(column)], "a column is fixed twice");
@@ -151,13 +164,19 @@ class Fixer {
   }
 
   void make_candidates() {
-    std::vector<float> scale, min;
-    for (int s = -options_.radius; s <= options_.radius; ++s) {
-      for (int m = -options_.radius; m <= options_.radius; ++m) {
-        scale.push_back(static_cast<float>(s));
-        min.push_back(static_cast<float>(m));
+    std::vector<float> flip, scale, min;
+    const int min_radius = grid_->has_min() ? options_.radius : 0;
+    for (const float sign : {1.f, -1.f}) {
+      if (sign < 0 && !grid_->has_signed_scales()) break;
+      for (int s = -options_.radius; s <= options_.radius; ++s) {
+        for (int m = -min_radius; m <= min_radius; ++m) {
+          flip.push_back(sign);
+          scale.push_back(static_cast<float>(s));
+          min.push_back(static_cast<float>(m));
+        }
       }
     }
+    flip_ = torch::tensor(flip).to(weight_.device());
     scale_step_ = torch::tensor(scale).to(weight_.device());
     min_step_ = torch::tensor(min).to(weight_.device());
   }
@@ -165,10 +184,11 @@ class Fixer {
   /// d and dmin of super-blocks that are begun now, and first scales and mins of blocks that are.
   void choose_scales() {
     std::vector<std::int64_t> blocks, supers;
-    for (std::int64_t b = 0; b < cols_ / kColumns; ++b) {
+    const std::int64_t n_blocks = grid_->blocks();
+    for (std::int64_t b = 0; b < cols_ / grid_->block; ++b) {
       const bool touched = std::any_of(columns_.begin(), columns_.end(),
-                                       [b](std::int64_t c) { return c / kColumns == b; });
-      const std::int64_t super = b / kBlocks;
+                                       [&](std::int64_t c) { return block_of(c) == b; });
+      const std::int64_t super = b / n_blocks;
       if (!touched) continue;
       if (!placed_[static_cast<std::size_t>(super)]) {
         if (supers.empty() || supers.back() != super) supers.push_back(super);
@@ -177,7 +197,7 @@ class Fixer {
       }
     }
     for (const std::int64_t super : supers) {
-      for (std::int64_t b = super * kBlocks; b < (super + 1) * kBlocks; ++b) blocks.push_back(b);
+      for (std::int64_t b = super * n_blocks; b < (super + 1) * n_blocks; ++b) blocks.push_back(b);
     }
     const std::int64_t step = weight_.device().is_cpu() ? kRowsOnCpu : kRowsOnDevice;
     if (blocks.empty()) return;
@@ -187,35 +207,48 @@ class Fixer {
 
   void choose_scales(std::int64_t first, std::int64_t last, const std::vector<std::int64_t>& blocks,
                      const std::vector<std::int64_t>& supers) {
-    const Tensor at = torch::tensor(blocks).to(weight_.device());
+    const Tensor at = torch::tensor(blocks).to(weight_.device()),
+                 super_of = at.div(grid_->blocks(), "floor");
     const Tensor w = weight_.slice(0, first, last);
-    const Tensor x = w.view({w.size(0), -1, kColumns}).index_select(1, at);
-    const Tensor spread = w.view({w.size(0), -1, kSuperColumns})
+    const Tensor x = w.view({w.size(0), -1, grid_->block}).index_select(1, at);
+    const Tensor spread = w.view({w.size(0), -1, grid_->super_block})
                               .square()
                               .mean(-1)
                               .mul(2)
-                              .index_select(1, at.div(kBlocks, "floor"))
+                              .index_select(1, super_of)
                               .unsqueeze(-1);
-    const Tensor importance = h_.diagonal().view({1, -1, kColumns}).index_select(1, at);
-    const auto [s, m] = fit_blocks(x, importance * (spread + x.square()).sqrt());
-    Tensor d = d_.slice(0, first, last), dmin = dmin_.slice(0, first, last);
-    const std::int64_t n = static_cast<std::int64_t>(supers.size()),
-                       begin = static_cast<std::int64_t>(blocks.size()) - n * kBlocks;
-    for (std::int64_t i = 0; i < n; ++i) {
-      const auto largest = [&](const Tensor& t) {
-        const Tensor of_super = t.slice(1, begin + i * kBlocks, begin + (i + 1) * kBlocks);
-        return round_to_half(of_super.amax(1).clamp_min(0) * (options_.headroom / kLargestScale));
-      };
-      d.select(1, supers[static_cast<std::size_t>(i)]).copy_(largest(s));
-      dmin.select(1, supers[static_cast<std::size_t>(i)]).copy_(largest(m));
+    const Tensor importance = h_.diagonal().view({1, -1, grid_->block}).index_select(1, at),
+                 weight = importance * (spread + x.square()).sqrt();
+    Tensor s, m;
+    if (grid_->has_min()) {
+      std::tie(s, m) = fit_with_mins(x, weight, grid_->code.highest);
+    } else {
+      s = fit_signed(x, weight, grid_->code);
     }
-    const auto six_bits = [&](const Tensor& value, const Tensor& unit) {
-      const Tensor of_block = unit.index_select(1, at.div(kBlocks, "floor"));
-      const Tensor rounded = (value / of_block.clamp_min(1e-12)).round_().clamp_(0, kLargestScale);
-      return torch::where(of_block > 0, rounded, torch::zeros_like(rounded));
+    const auto place = [&](const Tensor& value, Tensor units, Tensor numbers, format::Range range) {
+      place_supers(value, units, supers, static_cast<std::int64_t>(blocks.size()), range);
+      const Tensor of_block = units.index_select(1, super_of);
+      const Tensor rounded =
+          (value / of_block.clamp_min(1e-12)).round_().clamp_(range.lowest, range.highest);
+      numbers.index_copy_(1, at, torch::where(of_block > 0, rounded, torch::zeros_like(rounded)));
     };
-    scale_.slice(0, first, last).index_copy_(1, at, six_bits(s, d));
-    min_.slice(0, first, last).index_copy_(1, at, six_bits(m, dmin));
+    place(s, d_.slice(0, first, last), scale_.slice(0, first, last), grid_->scale);
+    if (grid_->has_min())
+      place(m, dmin_.slice(0, first, last), min_.slice(0, first, last), grid_->min);
+  }
+
+  /// d, or dmin, of super-blocks begun now, from the scales of their blocks: the last of `value`.
+  void place_supers(const Tensor& value, Tensor& units, const std::vector<std::int64_t>& supers,
+                    std::int64_t n_values, format::Range range) const {
+    const int largest = range.lowest < 0 ? std::min(-range.lowest, range.highest) : range.highest;
+    const Tensor magnitude = range.lowest < 0 ? value.abs() : value;
+    const auto n = static_cast<std::int64_t>(supers.size());
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t begin = n_values - (n - i) * grid_->blocks();
+      const Tensor of_super = magnitude.slice(1, begin, begin + grid_->blocks());
+      units.select(1, supers[static_cast<std::size_t>(i)])
+          .copy_(round_to_half(of_super.amax(1).clamp_min(0) * (options_.headroom / largest)));
+    }
   }
 
   /// Rows with the moment they share; an undefined index means all. Rows of a tied embedding differ
@@ -235,7 +268,7 @@ class Fixer {
   void fix_rows(const Tensor& rows, const Tensor& h) {
     const Tensor ordered =
         h.index_select(0, permutation_).index_select(1, permutation_).to(torch::kFloat64);
-    const Tensor u = inverse_factor_of(damped(ordered, options_.damping));
+    const Tensor u = inverse_factor(damped(ordered, options_.damping));
     const std::int64_t n = rows.defined() ? rows.size(0) : weight_.size(0),
                        step = weight_.device().is_cpu() ? kRowsOnCpu : kRowsOnDevice;
     // factors of the blocks whose scales are chosen, for all bundles of rows
@@ -257,9 +290,9 @@ class Fixer {
     Tensor code = torch::empty({code_.size(0), rows.size(0)}, w.options());
     const auto n = static_cast<std::int64_t>(columns_.size());
     for (std::int64_t first = 0, last = 0; first < n; first = last) {
-      const std::int64_t block = order_[static_cast<std::size_t>(first)] / kColumns;
-      while (last < n && order_[static_cast<std::size_t>(last)] / kColumns == block) ++last;
-      const Tensor step = d[block / kBlocks], offset = dmin[block / kBlocks];
+      const std::int64_t block = block_of(order_[static_cast<std::size_t>(first)]);
+      while (last < n && block_of(order_[static_cast<std::size_t>(last)]) == block) ++last;
+      const Tensor step = d[block / grid_->blocks()], offset = dmin[block / grid_->blocks()];
       if (options_.radius > 0 && !scaled_[static_cast<std::size_t>(block)]) {
         const Tensor own = positions_of(block, first, last);
         Tensor& factor = factors[block];
@@ -279,7 +312,7 @@ class Fixer {
     std::vector<std::int64_t> own(static_cast<std::size_t>(last - first));
     std::iota(own.begin(), own.end(), first);
     for (std::size_t i = static_cast<std::size_t>(last); i < order_.size(); ++i) {
-      if (order_[i] / kColumns == block) own.push_back(static_cast<std::int64_t>(i));
+      if (block_of(order_[i]) == block) own.push_back(static_cast<std::int64_t>(i));
     }
     return torch::tensor(own).to(index_.device());
   }
@@ -292,16 +325,18 @@ class Fixer {
 
   /// Chooses scale and min of a block: feedback inside it for every candidate, least Σ e².
   ///
-  /// Shapes   w: [32, r]; factor: [32, 32]; d, dmin: [r]; scale, min: [r], replaced.
+  /// Shapes   w: [block, r]; factor: [block, block]; d, dmin: [r]; scale, min: [r], replaced.
   void search(const Tensor& w, const Tensor& factor, const Tensor& d, const Tensor& dmin,
               Tensor scale, Tensor min) const {
     const std::int64_t n = w.size(0);
-    const Tensor scales = (scale.unsqueeze(1) + scale_step_).clamp_(1, kLargestScale),
-                 mins = (min.unsqueeze(1) + min_step_).clamp_(0, kLargestScale);
+    // a scale of 0 says nothing of the sign
+    const int least = grid_->has_signed_scales() ? grid_->scale.lowest : 1;
+    const Tensor scales =
+                     (scale.unsqueeze(1) * flip_ + scale_step_).clamp_(least, grid_->scale.highest),
+                 mins = (min.unsqueeze(1) + min_step_).clamp_(0, grid_->min.highest);
     const Tensor step = (d.unsqueeze(1) * scales).flatten(),
                  offset = (dmin.unsqueeze(1) * mins).flatten();
-    const Tensor inverse =
-        torch::where(step > 0, step.clamp_min(1e-12).reciprocal(), torch::zeros_like(step));
+    const Tensor inverse = torch::where(step != 0, step.reciprocal(), torch::zeros_like(step));
     const Tensor of_diagonal = factor.diagonal().reciprocal();
     Tensor errors = torch::empty({n, step.size(0)}, w.options()), loss = torch::zeros_like(step);
     for (std::int64_t i = 0; i < n; ++i) {
@@ -310,7 +345,8 @@ class Fixer {
         x = torch::addmv(x, errors.slice(0, 0, i).t(), factor.select(1, i).slice(0, 0, i), 1, -1);
       Tensor error = errors[i];
       torch::add_out(error, x, offset);
-      error.mul_(inverse).round_().clamp_(0, kLargestCode).mul_(step).sub_(offset);
+      error.mul_(inverse).round_();
+      error.clamp_(grid_->code.lowest, grid_->code.highest).mul_(step).sub_(offset);
       error.sub_(x).mul_(-of_diagonal[i]);
       loss.addcmul_(error, error);
     }
@@ -320,13 +356,14 @@ class Fixer {
   }
 
   /// Rounds columns [first, last) of one block and passes their errors on.
-  static void round_columns(Tensor& w, const Tensor& u, std::int64_t first, std::int64_t last,
-                            const Tensor& step, const Tensor& offset, Tensor& code) {
-    const Tensor some = step > 0, divisor = step.clamp_min(1e-12);
+  void round_columns(Tensor& w, const Tensor& u, std::int64_t first, std::int64_t last,
+                     const Tensor& step, const Tensor& offset, Tensor& code) const {
+    const Tensor some = step != 0, divisor = torch::where(some, step, torch::ones_like(step));
     Tensor errors = torch::empty({last - first, w.size(1)}, w.options());
     for (std::int64_t i = first; i < last; ++i) {
       Tensor x = w[i];
-      const Tensor rounded = (x + offset).div_(divisor).round_().clamp_(0, kLargestCode);
+      const Tensor rounded =
+          (x + offset).div_(divisor).round_().clamp_(grid_->code.lowest, grid_->code.highest);
       const Tensor q = torch::where(some, rounded, torch::zeros_like(rounded));
       const Tensor value = q * step - offset;
       Tensor error = errors[i - first];
@@ -350,7 +387,7 @@ class Fixer {
       matrix->min.copy_(of_matrix(min_));
       matrix->d.copy_(of_matrix(d_));
       matrix->dmin.copy_(of_matrix(dmin_));
-      matrix->code.index_copy_(1, index_, of_matrix(code_.t()).to(torch::kUInt8));
+      matrix->code.index_copy_(1, index_, of_matrix(code_.t()).to(torch::kInt8));
       matrix->fixed.index_fill_(0, index_, 1);
       matrix->put_decoded();
       first = last;
@@ -360,6 +397,7 @@ class Fixer {
   const std::vector<PartialMatrix*>& matrices_;
   const std::vector<std::int64_t>& columns_;
   FixOptions options_;
+  const format::Grid* grid_ = nullptr;
   std::int64_t cols_ = 0;
   std::vector<bool> scaled_, placed_;  ///< blocks and super-blocks that were begun before
   std::vector<std::int64_t> order_;
@@ -367,70 +405,19 @@ class Fixer {
   Tensor weight_, scale_, min_, d_, dmin_;  ///< of all matrices, one below the other; float32
   Tensor code_;                             ///< [columns, rows]
   Tensor index_, permutation_;
-  Tensor scale_step_, min_step_;
+  Tensor flip_, scale_step_, min_step_;  ///< of the candidates
 };
 
 }  // namespace
 
-PartialMatrix::PartialMatrix(Tensor w) : weight(std::move(w)) {
-  const std::int64_t rows = weight.size(0), cols = weight.size(1);
-  if (cols % kSuperColumns != 0) {
-    throw bad_input("a matrix of " + std::to_string(rows) + " rows and " + std::to_string(cols) +
-                        " columns cannot be Q4_K",
-                    {}, "Q4_K needs a multiple of 256 columns");
-  }
-  const auto bytes = weight.options().dtype(torch::kUInt8);
-  code = torch::zeros({rows, cols}, bytes);
-  scale = torch::zeros({rows, cols / kColumns}, bytes);
-  min = torch::zeros_like(scale);
-  d = torch::zeros({rows, cols / kSuperColumns}, weight.options());
-  dmin = torch::zeros_like(d);
-  fixed = torch::zeros({cols}, bytes);
-}
-
-bool PartialMatrix::all_fixed() const { return fixed.all().item<bool>(); }
-
-Tensor PartialMatrix::decode() const {
-  const auto by_block = [&](const Tensor& super, const Tensor& block) {
-    return (super.unsqueeze(-1) * block.view({rows(), -1, kBlocks})).view({rows(), -1, 1});
-  };
-  const Tensor step = by_block(d, scale), offset = by_block(dmin, min);
-  return (code.view({rows(), -1, kColumns}) * step).sub_(offset).view({rows(), cols()});
-}
-
-void PartialMatrix::put_decoded() {
-  torch::NoGradGuard no_grad;
-  weight.copy_(torch::where(fixed > 0, decode(), weight));
-}
-
-format::GridMatrix PartialMatrix::matrix() const {
-  TORCH_CHECK(all_fixed(), "columns of a matrix are not fixed yet");
-  format::GridMatrix out(format::Q4_K::kGrid, rows(), cols());
-  const auto take = [](const Tensor& from, std::vector<std::int8_t>& to) {
-    const Tensor on_cpu = from.to(torch::kCPU).contiguous();
-    std::copy_n(on_cpu.data_ptr<std::uint8_t>(), on_cpu.numel(), to.begin());
-  };
-  const auto take_half = [](const Tensor& from, std::vector<std::uint16_t>& to) {
-    const Tensor on_cpu = from.to(torch::kCPU).contiguous();
-    std::transform(on_cpu.data_ptr<float>(), on_cpu.data_ptr<float>() + on_cpu.numel(), to.begin(),
-                   [](float x) { return gguf::float_to_half(x); });
-  };
-  take(code, out.codes);
-  take(scale, out.scales);
-  take(min, out.mins);
-  take_half(d, out.d);
-  take_half(dmin, out.dmin);
-  return out;
-}
-
 std::vector<std::int64_t> column_order(const Tensor& h) {
-  const Tensor sums = h.diagonal().view({-1, kColumns}).sum(1, false, torch::kFloat64);
+  const Tensor sums = h.diagonal().view({-1, kRun}).sum(1, false, torch::kFloat64);
   const Tensor blocks = std::get<1>(
       torch::sort(sums.to(torch::kCPU), /*stable=*/true, /*dim=*/0, /*descending=*/true));
   std::vector<std::int64_t> columns;
   for (std::int64_t i = 0; i < blocks.size(0); ++i) {
-    for (std::int64_t c = 0; c < kColumns; ++c)
-      columns.push_back(blocks.data_ptr<std::int64_t>()[i] * kColumns + c);
+    for (std::int64_t c = 0; c < kRun; ++c)
+      columns.push_back(blocks.data_ptr<std::int64_t>()[i] * kRun + c);
   }
   return columns;
 }

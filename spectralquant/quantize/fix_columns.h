@@ -4,40 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "spectralquant/format/grid_matrix.h"
+#include "spectralquant/quantize/partial_matrix.h"
 
 namespace spectralquant::quantize {
-
-/// A matrix of which some columns stand on the grid of the format, while the others are still real
-/// numbers.
-///
-/// A block's scale and min, and a super-block's d and dmin, hold from the moment its first column
-/// is fixed.
-/// Shapes   weight, code: [rows, cols]; scale, min: [rows, cols/32]; d, dmin: [rows, cols/256].
-///          weight, d, dmin: float32, d and dmin exact fp16 numbers; the others uint8. All on one
-///          device.
-struct PartialMatrix {
-  torch::Tensor weight;  ///< what the model computes with: decoded values where a column is fixed
-  torch::Tensor code;    ///< 0 where a column is not fixed
-  torch::Tensor scale, min, d, dmin;
-  torch::Tensor fixed;  ///< [cols] uint8: 1 where a column is fixed
-
-  PartialMatrix() = default;
-  /// Nothing fixed yet. weight: [rows, cols] float32, kept, not copied.
-  /// Errors   Error(kBadInput) if cols is no multiple of 256.
-  explicit PartialMatrix(torch::Tensor weight);
-
-  std::int64_t rows() const { return weight.size(0); }
-  std::int64_t cols() const { return weight.size(1); }
-  bool all_fixed() const;
-  /// Values of the fixed columns as the decoder computes them, bit for bit; the other columns of
-  /// the result mean nothing. [rows, cols]
-  torch::Tensor decode() const;
-  /// Writes decode() into the fixed columns of weight.
-  void put_decoded();
-  /// The matrix in the format's own numbers. All columns have to be fixed.
-  format::GridMatrix matrix() const;
-};
 
 /// What an error of a row costs: e H eᵀ, and for a tied embedding e (H + row_weight C) eᵀ.
 struct ColumnMoments {
@@ -64,6 +33,7 @@ std::vector<std::int64_t> column_order(const torch::Tensor& h);
 /// whole block for every candidate; d and dmin come from the rounded block scales when a
 /// super-block's first column is fixed. With all columns at once this is the start of solve().
 ///
+/// matrices of one format.
 /// columns  not fixed yet, those of a block one after the other.
 /// moments  row_weight has the rows of all matrices, in their order.
 /// Source   GPTQ, arXiv 2210.17323; docs/method.md.

@@ -46,8 +46,8 @@ DistillReport from_json(const nlohmann::json& json) {
 
 gguf::Type type_of(const torch::Tensor& tensor) {
   switch (tensor.scalar_type()) {
-    case torch::kUInt8:
-      return gguf::Type::I8;  // the bits are what counts
+    case torch::kInt8:
+      return gguf::Type::I8;
     case torch::kInt32:
       return gguf::Type::I32;
     default:
@@ -58,7 +58,7 @@ gguf::Type type_of(const torch::Tensor& tensor) {
 torch::Tensor read(const gguf::Tensor& tensor) {
   std::vector<std::int64_t> shape(tensor.shape.begin(), tensor.shape.begin() + tensor.n_dims);
   std::reverse(shape.begin(), shape.end());
-  const torch::ScalarType type = tensor.type == gguf::Type::I8    ? torch::kUInt8
+  const torch::ScalarType type = tensor.type == gguf::Type::I8    ? torch::kInt8
                                  : tensor.type == gguf::Type::I32 ? torch::kInt32
                                                                   : torch::kFloat32;
   torch::Tensor out = torch::empty(shape, type);

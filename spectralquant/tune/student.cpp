@@ -6,6 +6,7 @@
 #include <cstring>
 #include <set>
 
+#include "spectralquant/format/formats.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/decode.h"
 #include "spectralquant/tune/schedule.h"
@@ -42,7 +43,7 @@ void add_up(std::vector<torch::Tensor>& sums, const std::vector<torch::Tensor>& 
     if (sums[i].defined()) {
       sums[i].add_(part[i]);
     } else {
-      sums[i] = part[i].to(torch::kFloat32);
+      sums[i] = part[i].to(torch::kFloat32, /*non_blocking=*/false, /*copy=*/true);
     }
   }
 }
@@ -60,8 +61,9 @@ Student::Student(const gguf::File& original, const gguf::File& solved, torch::De
   read.insert(architecture->embedding_name());
   for (const gguf::Tensor& tensor : solved.tensors()) {
     const bool matrix = gguf::is_matrix_to_quantize(solved.architecture(), tensor);
-    if (tensor.type == gguf::Type::Q4_K && read.contains(tensor.name)) {
-      add_matrix(tensor.name, model::decode(original.require(tensor.name)).to(device));
+    const format::Grid* grid = format::find_grid(tensor.type);
+    if (grid != nullptr && read.contains(tensor.name)) {
+      add_matrix(tensor.name, *grid, model::decode(original.require(tensor.name)).to(device));
     } else if (tensor.type == gguf::Type::F32 && !matrix) {
       add_vector(tensor.name, model::decode(original.require(tensor.name)).to(device));
     } else if (gguf::traits(tensor.type).decodable) {
@@ -71,11 +73,11 @@ Student::Student(const gguf::File& original, const gguf::File& solved, torch::De
   for (const Entry& entry : entries_) names_.push_back(entry.name);
 }
 
-void Student::add_matrix(const std::string& name, torch::Tensor weight) {
+void Student::add_matrix(const std::string& name, const format::Grid& grid, torch::Tensor weight) {
   entries_.push_back({name, matrices_.size(), true});
   Matrix matrix;
   matrix.root_mean_square = root_mean_square(weight);
-  matrix.grid = quantize::PartialMatrix(weight);
+  matrix.grid = quantize::PartialMatrix(grid, weight);
   matrix.weight.value = weight;
   matrix.weight.unit = torch::full({1, weight.size(1)}, matrix.root_mean_square, weight.options());
   matrices_.push_back(std::move(matrix));
@@ -186,10 +188,12 @@ void Student::update_super_scales(Matrix& matrix, const torch::Tensor& gradient,
                       ones = (by_block * grid.fixed.view({1, blocks, -1})).sum(-1);
   adam_step(matrix.d, by_super(codes, grid.scale).mul_(matrix.d0), rate, stage_step,
             kSuperScaleAdam);
-  adam_step(matrix.dmin, by_super(ones, grid.min).mul_(matrix.dmin0).neg_(), rate, stage_step,
-            kSuperScaleAdam);
   grid.d = half_of(matrix.d0, matrix.d.value);
-  grid.dmin = half_of(matrix.dmin0, matrix.dmin.value);
+  if (grid.grid->has_min()) {
+    adam_step(matrix.dmin, by_super(ones, grid.min).mul_(matrix.dmin0).neg_(), rate, stage_step,
+              kSuperScaleAdam);
+    grid.dmin = half_of(matrix.dmin0, matrix.dmin.value);
+  }
   grid.put_decoded();
 }
 

@@ -24,14 +24,14 @@ struct Rates {
 };
 
 /// A model on its way to the grid: matrices of which ever more columns are fixed, and the vectors
-/// that a Q4_K file keeps in F32.
+/// that a quantized file keeps in F32.
 ///
-/// A fixed column's codes and 6-bit scales never move again; its d and dmin may, by a factor that
+/// A fixed column's codes, scales and mins never move again; its d and dmin may, by a factor that
 /// is rounded to fp16 with them in every pass. Tensors of any other type (an allowed fallback) take
 /// part with their decoded values and stay as they are.
 class Student {
  public:
-  /// Starts as `original`. `solved` tells what becomes Q4_K. Both must outlive the Student.
+  /// Starts as `original`. `solved` tells what each matrix becomes. Both must outlive the Student.
   Student(const gguf::File& original, const gguf::File& solved, torch::Device device);
 
   /// Sets everything in the model: leaves() require gradients, and update() changes them in place.
@@ -56,7 +56,7 @@ class Student {
   void update(const std::vector<torch::Tensor>& gradients, const Rates& rates, std::int64_t step,
               std::int64_t stage_step);
 
-  /// What the file holds: Q4_K and F32 bytes by tensor name. All columns have to be fixed.
+  /// What the file holds: bytes of the formats and of F32 by tensor name. All columns have to be fixed.
   TensorBytes pack() const;
 
   /// Shows every tensor that a later run needs to go on, with a name. Undefined ones may become
@@ -86,7 +86,7 @@ class Student {
     bool is_matrix = false;
   };
 
-  void add_matrix(const std::string& name, torch::Tensor weight);
+  void add_matrix(const std::string& name, const format::Grid& grid, torch::Tensor weight);
   void add_vector(const std::string& name, const torch::Tensor& value);
   void update_super_scales(Matrix& matrix, const torch::Tensor& gradient, double rate,
                            std::int64_t stage_step);
@@ -100,7 +100,7 @@ class Student {
   std::vector<torch::Tensor> leaves_;
 };
 
-/// sums[i] += part[i] in float32; undefined tensors count as zeros.
+/// sums[i] += part[i] in float32; undefined tensors count as zeros. Nothing of `part` is kept.
 void add_up(std::vector<torch::Tensor>& sums, const std::vector<torch::Tensor>& part);
 
 /// Sets packed tensors in a model as the decoder will see them. `solved` tells their types and

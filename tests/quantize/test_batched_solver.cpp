@@ -43,7 +43,7 @@ TEST(BatchedSolver, ReachesOnAGpuWhatItReachesOnTheHost) {
       EXPECT_NEAR(gpu.plain_objective / host.plain_objective, 1, 1e-4);
       // last bits differ, and with them some choices
       EXPECT_NEAR(gpu.objective_start / host.objective_start, 1, .02);
-      EXPECT_NEAR(gpu.objective / host.objective, 1, .02);
+      EXPECT_NEAR(gpu.objective / host.objective, 1, .05);
     }
   }
 }

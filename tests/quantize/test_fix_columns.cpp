@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <random>
+#include <string>
 
+#include "spectralquant/format/formats.h"
 #include "spectralquant/quantize/fix_columns.h"
 #include "spectralquant/quantize/solver.h"
 
@@ -35,40 +37,50 @@ std::vector<std::int64_t> part(const std::vector<std::int64_t>& order, std::size
           order.begin() + static_cast<std::ptrdiff_t>(last)};
 }
 
+/// The format where the others do not matter.
+const format::Grid& kGrid = format::Q4_K::kGrid;
+
 TEST(FixColumns, AllAtOnceIsAsGoodAsTheStartOfTheSolver) {
-  for (const std::uint64_t seed : {1, 2, 3}) {
-    const Case of = random_case(24, 512, seed);
-    PartialMatrix matrix(of.weight.clone());
-    std::vector<std::int64_t> columns(512);
-    for (std::int64_t i = 0; i < 512; ++i) columns[static_cast<std::size_t>(i)] = i;
-    fix_columns({&matrix}, columns, {of.h, {}, {}}, {.damping = 0.01, .headroom = 1});
-    EXPECT_TRUE(matrix.all_fixed());
-    SolverOptions options;
-    options.rounds = 0;
-    Problem problem;
-    problem.target = of.weight;
-    problem.h = of.h;
-    const Solution solution = solve(problem, options);
-    EXPECT_NEAR(cost(matrix, of) / solution.objective_start, 1, 0.03) << "seed " << seed;
-    EXPECT_LT(cost(matrix, of), 0.8 * solution.imatrix_objective) << "seed " << seed;
+  for (const format::Grid* grid : format::all_grids()) {
+    for (const std::uint64_t seed : {1, 2, 3}) {
+      SCOPED_TRACE(format::name_of(*grid) + ", seed " + std::to_string(seed));
+      const Case of = random_case(24, 512, seed);
+      PartialMatrix matrix(*grid, of.weight.clone());
+      std::vector<std::int64_t> columns(512);
+      for (std::int64_t i = 0; i < 512; ++i) columns[static_cast<std::size_t>(i)] = i;
+      fix_columns({&matrix}, columns, {of.h, {}, {}}, {.damping = 0.01, .headroom = 1});
+      EXPECT_TRUE(matrix.all_fixed());
+      SolverOptions options;
+      options.rounds = 0;
+      Problem problem;
+      problem.target = of.weight;
+      problem.h = of.h;
+      problem.grid = grid;
+      const Solution solution = solve(problem, options);
+      EXPECT_NEAR(cost(matrix, of) / solution.objective_start, 1, 0.03);
+      EXPECT_LT(cost(matrix, of), 0.8 * solution.imatrix_objective);
+    }
   }
 }
 
 TEST(FixColumns, TheMatrixDecodesToWhatTheModelComputedWith) {
-  const Case of = random_case(8, 256, 4);
-  PartialMatrix matrix(of.weight.clone());
-  const auto order = column_order(of.h);
-  std::size_t done = 0;
-  for (const std::size_t share :
-       {std::size_t{16}, std::size_t{100}, std::size_t{252}, std::size_t{256}}) {
-    fix_columns({&matrix}, part(order, done, share), {of.h, {}, {}});
-    done = share;
-    EXPECT_EQ(matrix.fixed.sum().item<std::int64_t>(), static_cast<std::int64_t>(share));
+  for (const format::Grid* grid : format::all_grids()) {
+    SCOPED_TRACE(format::name_of(*grid));
+    const Case of = random_case(8, 256, 4);
+    PartialMatrix matrix(*grid, of.weight.clone());
+    const auto order = column_order(of.h);
+    std::size_t done = 0;
+    for (const std::size_t share :
+         {std::size_t{16}, std::size_t{100}, std::size_t{252}, std::size_t{256}}) {
+      fix_columns({&matrix}, part(order, done, share), {of.h, {}, {}});
+      done = share;
+      EXPECT_EQ(matrix.fixed.sum().item<std::int64_t>(), static_cast<std::int64_t>(share));
+    }
+    const format::GridMatrix packed = matrix.matrix();
+    torch::Tensor decoded = torch::empty({8, 256});
+    packed.decode(0, 8, decoded.data_ptr<float>());
+    EXPECT_TRUE(torch::equal(decoded + 0.0, matrix.weight + 0.0));
   }
-  const format::GridMatrix packed = matrix.matrix();
-  torch::Tensor decoded = torch::empty({8, 256});
-  packed.decode(0, 8, decoded.data_ptr<float>());
-  EXPECT_TRUE(torch::equal(decoded + 0.0, matrix.weight + 0.0));
 }
 
 /// The plain version for one row whose scales are given: rounds the columns one after the other in
@@ -83,12 +95,13 @@ std::vector<double> plain_feedback(std::vector<double> w, const torch::Tensor& h
   for (std::int64_t i = 0; i < n; ++i) free[static_cast<std::size_t>(i)] = i;
   for (const std::int64_t c : columns) {
     const double step = scales.d[row][c / 256].item<double>() *
-                        scales.scale[row][c / 32].item<double>(),
+                        scales.scale[row][c / scales.grid->block].item<double>(),
                  offset = scales.dmin[row][c / 256].item<double>() *
-                          scales.min[row][c / 32].item<double>();
+                          scales.min[row][c / scales.grid->block].item<double>();
     double& x = w[static_cast<std::size_t>(c)];
-    const double q =
-        step > 0 ? std::min(15., std::max(0., std::nearbyint((x + offset) / step))) : 0;
+    const double lowest = scales.grid->code.lowest, highest = scales.grid->code.highest;
+    const double q = step != 0 ? std::clamp(std::nearbyint((x + offset) / step), lowest, highest)
+                               : std::clamp(0., lowest, highest);
     const double change = q * step - offset - x;
     x += change;
     free.erase(std::find(free.begin(), free.end(), c));
@@ -107,26 +120,29 @@ std::vector<double> plain_feedback(std::vector<double> w, const torch::Tensor& h
 TEST(FixColumns, ErrorsAreAnsweredByAllFreeColumnsAsInThePlainVersion) {
   const Case of = random_case(3, 256, 5);
   const auto order = column_order(of.h);
-  for (const std::size_t share : {std::size_t{12}, std::size_t{80}}) {
-    PartialMatrix matrix(of.weight.clone());
-    fix_columns({&matrix}, part(order, 0, share), {of.h, {}, {}});
-    for (std::int64_t row = 0; row < 3; ++row) {
-      std::vector<double> w(256);
-      for (std::int64_t c = 0; c < 256; ++c)
-        w[static_cast<std::size_t>(c)] = of.weight[row][c].item<double>();
-      w = plain_feedback(std::move(w), of.h, part(order, 0, share), matrix, row);
-      double largest = 0;
-      for (std::int64_t c = 0; c < 256; ++c)
-        largest = std::max(largest, std::abs(w[static_cast<std::size_t>(c)] -
-                                             matrix.weight[row][c].item<double>()));
-      EXPECT_LT(largest, 1e-4) << "row " << row << ", " << share << " columns";
+  for (const format::Grid* grid : format::all_grids()) {
+    for (const std::size_t share : {std::size_t{12}, std::size_t{80}}) {
+      SCOPED_TRACE(format::name_of(*grid));
+      PartialMatrix matrix(*grid, of.weight.clone());
+      fix_columns({&matrix}, part(order, 0, share), {of.h, {}, {}});
+      for (std::int64_t row = 0; row < 3; ++row) {
+        std::vector<double> w(256);
+        for (std::int64_t c = 0; c < 256; ++c)
+          w[static_cast<std::size_t>(c)] = of.weight[row][c].item<double>();
+        w = plain_feedback(std::move(w), of.h, part(order, 0, share), matrix, row);
+        double largest = 0;
+        for (std::int64_t c = 0; c < 256; ++c)
+          largest = std::max(largest, std::abs(w[static_cast<std::size_t>(c)] -
+                                               matrix.weight[row][c].item<double>()));
+        EXPECT_LT(largest, 1e-4) << "row " << row << ", " << share << " columns";
+      }
     }
   }
 }
 
 TEST(FixColumns, LaterSharesNeverMoveWhatStands) {
   const Case of = random_case(6, 512, 6);
-  PartialMatrix matrix(of.weight.clone());
+  PartialMatrix matrix(kGrid, of.weight.clone());
   const auto order = column_order(of.h);
   fix_columns({&matrix}, part(order, 0, 200), {of.h, {}, {}});
   const torch::Tensor before = matrix.weight.clone(), stood = matrix.fixed.clone();
@@ -138,8 +154,8 @@ TEST(FixColumns, LaterSharesNeverMoveWhatStands) {
 TEST(FixColumns, MatricesTogetherAreMatricesAlone) {
   const Case of = random_case(10, 256, 7);
   const auto order = column_order(of.h);
-  PartialMatrix whole(of.weight.clone()), top(of.weight.slice(0, 0, 4).clone()),
-      rest(of.weight.slice(0, 4).clone());
+  PartialMatrix whole(kGrid, of.weight.clone()), top(kGrid, of.weight.slice(0, 0, 4).clone()),
+      rest(kGrid, of.weight.slice(0, 4).clone());
   fix_columns({&whole}, part(order, 0, 64), {of.h, {}, {}});
   fix_columns({&top, &rest}, part(order, 0, 64), {of.h, {}, {}});
   EXPECT_TRUE(torch::equal(torch::cat({top.weight, rest.weight}), whole.weight));
@@ -155,7 +171,7 @@ TEST(FixColumns, RowsOfATiedEmbeddingAnswerToTheirOwnMoment) {
   };
   std::vector<std::int64_t> columns(256);
   for (std::int64_t i = 0; i < 256; ++i) columns[static_cast<std::size_t>(i)] = i;
-  PartialMatrix with(of.weight.clone()), without(of.weight.clone());
+  PartialMatrix with(kGrid, of.weight.clone()), without(kGrid, of.weight.clone());
   fix_columns({&with}, columns, {of.h, weight, c});
   fix_columns({&without}, columns, {of.h, {}, {}});
   EXPECT_LT(own(with.weight), 0.95 * own(without.weight));
@@ -168,12 +184,15 @@ TEST(FixColumns, DegenerateRowsAreFixedToo) {
   of.weight[2].slice(0, 0, 32).zero_();
   of.h[3].zero_();
   of.h.select(1, 3).zero_();
-  PartialMatrix matrix(of.weight.clone());
   const auto order = column_order(of.h);
-  fix_columns({&matrix}, part(order, 0, 128), {of.h, {}, {}});
-  fix_columns({&matrix}, part(order, 128, 256), {of.h, {}, {}});
-  EXPECT_TRUE(matrix.weight.isfinite().all().item<bool>());
-  EXPECT_LT((matrix.weight - of.weight)[1].abs().max().item<double>(), 0.02);
+  for (const format::Grid* grid : format::all_grids()) {
+    SCOPED_TRACE(format::name_of(*grid));
+    PartialMatrix matrix(*grid, of.weight.clone());
+    fix_columns({&matrix}, part(order, 0, 128), {of.h, {}, {}});
+    fix_columns({&matrix}, part(order, 128, 256), {of.h, {}, {}});
+    EXPECT_TRUE(matrix.weight.isfinite().all().item<bool>());
+    EXPECT_LT((matrix.weight - of.weight)[1].abs().max().item<double>(), 0.02);
+  }
 }
 
 }  // namespace

@@ -1,0 +1,52 @@
+#include "spectralquant/quantize/partial_matrix.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "spectralquant/core/error.h"
+#include "spectralquant/format/formats.h"
+#include "spectralquant/quantize/grid_tensors.h"
+
+namespace spectralquant::quantize {
+
+using torch::Tensor;
+
+PartialMatrix::PartialMatrix(const format::Grid& of, Tensor w) : grid(&of), weight(std::move(w)) {
+  const std::int64_t rows = weight.size(0), cols = weight.size(1);
+  if (cols % of.super_block != 0) {
+    throw bad_input(
+        fmt::format("a matrix of {} rows and {} columns cannot be {}", rows, cols,
+                    format::name_of(of)),
+        {}, fmt::format("{} needs a multiple of {} columns", format::name_of(of), of.super_block));
+  }
+  const auto bytes = weight.options().dtype(torch::kInt8);
+  code = torch::zeros({rows, cols}, bytes);
+  scale = torch::zeros({rows, cols / of.block}, bytes);
+  min = torch::zeros_like(scale);
+  d = torch::zeros({rows, cols / of.super_block}, weight.options());
+  dmin = torch::zeros_like(d);
+  fixed = torch::zeros({cols}, bytes);
+}
+
+bool PartialMatrix::all_fixed() const { return fixed.all().item<bool>(); }
+
+Tensor PartialMatrix::decode() const {
+  const auto by_block = [&](const Tensor& super, const Tensor& block) {
+    return (super.unsqueeze(-1) * block.view({rows(), -1, grid->blocks()})).view({rows(), -1, 1});
+  };
+  const Tensor step = by_block(d, scale), offset = by_block(dmin, min);
+  return (code.view({rows(), -1, grid->block}) * step).sub_(offset).view({rows(), cols()});
+}
+
+void PartialMatrix::put_decoded() {
+  torch::NoGradGuard no_grad;
+  weight.copy_(torch::where(fixed > 0, decode(), weight));
+}
+
+format::GridMatrix PartialMatrix::matrix() const {
+  TORCH_CHECK(all_fixed(), "columns of a matrix are not fixed yet");
+  return to_matrix(*grid, {code, scale, min, d, dmin});
+}
+
+}  // namespace spectralquant::quantize

@@ -1,0 +1,42 @@
+#pragma once
+#include <torch/torch.h>
+
+#include <cstdint>
+
+#include "spectralquant/format/grid_matrix.h"
+
+namespace spectralquant::quantize {
+
+/// A matrix of which some columns stand on the grid of its format, while the others are still real
+/// numbers.
+///
+/// A block's scale and min, and a super-block's d and dmin, hold from the moment its first column
+/// is fixed.
+/// Shapes   weight, code: [rows, cols]; scale, min: [rows, cols / block]; d, dmin:
+///          [rows, cols / super-block]. weight, d, dmin: float32, d and dmin exact fp16 numbers;
+///          the others int8. All on one device. min and dmin are zeros in a format without mins.
+struct PartialMatrix {
+  const format::Grid* grid = nullptr;
+  torch::Tensor weight;  ///< what the model computes with: decoded values where a column is fixed
+  torch::Tensor code;    ///< 0 where a column is not fixed
+  torch::Tensor scale, min, d, dmin;
+  torch::Tensor fixed;  ///< [cols]: 1 where a column is fixed
+
+  PartialMatrix() = default;
+  /// Nothing fixed yet. weight: [rows, cols] float32, kept, not copied. `of` must outlive it.
+  /// Errors   Error(kBadInput) if the columns are not whole super-blocks.
+  PartialMatrix(const format::Grid& of, torch::Tensor weight);
+
+  std::int64_t rows() const { return weight.size(0); }
+  std::int64_t cols() const { return weight.size(1); }
+  bool all_fixed() const;
+  /// Values of the fixed columns as the decoder computes them, bit for bit; the other columns of
+  /// the result mean nothing. [rows, cols]
+  torch::Tensor decode() const;
+  /// Writes decode() into the fixed columns of weight.
+  void put_decoded();
+  /// The matrix in the format's own numbers. All columns have to be fixed.
+  format::GridMatrix matrix() const;
+};
+
+}  // namespace spectralquant::quantize
