@@ -1,8 +1,12 @@
 #include "spectralquant/model/layers.h"
 
+#include "spectralquant/model/fused_kernels.h"
+#include "spectralquant/model/fused_layers.h"
+
 namespace spectralquant::model {
 
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps) {
+  if (fused::can_run(x) && x.size(-1) % 2 == 0) return fused::rms_norm(x, weight, eps);
   const auto wide = x.to(torch::kFloat32);
   const auto scale = torch::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
   return (wide * scale * weight.to(torch::kFloat32)).to(x.scalar_type());
@@ -18,6 +22,8 @@ torch::Tensor l2_norm(const torch::Tensor& x, double eps) {
 torch::Tensor causal_conv(const torch::Tensor& x, const torch::Tensor& weight,
                           torch::Tensor* state) {
   const auto n_tokens = x.size(1), n_channels = x.size(2), width = weight.size(1);
+  if (!state && fused::can_run(x) && width <= fused::kMostTaps)
+    return fused::causal_conv(x, weight);
   const auto before = state ? state->to(x.scalar_type())
                             : torch::zeros({x.size(0), width - 1, n_channels}, x.options());
   const auto padded = torch::cat({before, x}, 1);
@@ -32,6 +38,8 @@ torch::Tensor causal_conv(const torch::Tensor& x, const torch::Tensor& weight,
 }
 
 torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
+  if (fused::can_run(gate) && gate.scalar_type() == up.scalar_type())
+    return fused::swiglu(gate, up);
   return torch::silu(gate) * up;
 }
 

@@ -74,13 +74,20 @@ Rope read_rope(const HyperParameters& get, std::int64_t head_size) {
   return rope;
 }
 
+torch::Tensor Rope::scale_on(torch::Device device) const {
+  const std::lock_guard lock(copies->mutex);
+  torch::Tensor& copy = copies->by_device[{device.type(), device.index()}];
+  if (!copy.defined()) copy = torch::tensor(scale).to(device);
+  return copy;
+}
+
 torch::Tensor rotate(const torch::Tensor& x, const Rope& rope, std::int64_t first_position) {
   const auto options = torch::TensorOptions().device(x.device()).dtype(torch::kFloat32);
   const auto n_tokens = x.size(1);
   const auto half = rope.n_dims / 2;
   auto frequency = torch::pow(
       rope.base, torch::arange(0, half, options) * (-2.0 / static_cast<double>(rope.n_dims)));
-  if (!rope.scale.empty()) frequency = frequency * torch::tensor(rope.scale).to(x.device());
+  if (!rope.scale.empty()) frequency = frequency * rope.scale_on(x.device());
   const auto position = torch::arange(first_position, first_position + n_tokens, options);
   const auto angle = (position.unsqueeze(-1) * frequency).unsqueeze(1);  // [T, 1, half]
   auto cos = angle.cos(), sin = angle.sin();

@@ -2,6 +2,10 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "spectralquant/model/architecture.h"
@@ -20,6 +24,16 @@ struct Rope {
   double magnitude = 1.0;
   /// pairs (2i, 2i + 1), llama.cpp's "norm"; else (i, i + n_dims / 2), its "neox"
   bool adjacent_pairs = false;
+
+  /// `scale` on a device, float32; copied there once, so that a pass never waits for the host. It
+  /// must not change any more.
+  torch::Tensor scale_on(torch::Device device) const;
+
+  struct Copies {
+    std::mutex mutex;
+    std::map<std::pair<c10::DeviceType, c10::DeviceIndex>, torch::Tensor> by_device;
+  };
+  std::shared_ptr<Copies> copies = std::make_shared<Copies>();
 };
 
 /// Reads the keys rope.* as llama.cpp does: their defaults, linear and YaRN scaling.

@@ -15,6 +15,7 @@
 #include "spectralquant/tune/checkpoint.h"
 #include "spectralquant/tune/fast_products.h"
 #include "spectralquant/tune/kl.h"
+#include "spectralquant/tune/replay.h"
 #include "spectralquant/tune/schedule.h"
 
 namespace spectralquant::tune {
@@ -86,7 +87,8 @@ class Distillation {
         student_model_(original, {device, compute_type(device)}),
         exact_teacher_(original, {device, torch::kFloat32}),
         exact_student_(original, {device, torch::kFloat32}),
-        student_(original, solved, device) {
+        student_(original, solved, device),
+        gradients_([this](const torch::Tensor& tokens) { return gradients_of(tokens); }) {
     const std::int64_t n_windows = run_windows(options, window_tokens_);
     report_.n_steps = n_windows / n_windows_;
     report_.batch_tokens = n_windows_ * window_tokens_;
@@ -179,6 +181,7 @@ class Distillation {
   /// Fixes the next share of every matrix, under moments of the student as it is.
   void begin_stage(const Progress& progress) {
     if (report_.stages.size() <= static_cast<std::size_t>(report_.stages_done)) {
+      gradients_.forget();  // moments need its memory
       fix_share();
       share_student(options_.group, student_, teacher_.device());
       student_.begin_stage();
@@ -299,11 +302,11 @@ class Distillation {
     for_each_pass(static_cast<std::int64_t>(last - first), [&](std::int64_t from, std::int64_t to) {
       const torch::Tensor tokens =
           pool_.index_select(0, windows.slice(0, from, to)).to(torch::kInt64);
-      Sums part = gradients_of(tokens);
+      const std::vector<torch::Tensor> part = gradients_(tokens);
       return [&sums, part] {
         torch::NoGradGuard no_grad;
-        sums.nats.add_(part.nats);
-        add_up(sums.gradients, part.gradients);
+        sums.nats.add_(part.back());
+        add_up(sums.gradients, {part.begin(), part.end() - 1});
       };
     });
     sum_over_processes(sums);
@@ -354,12 +357,22 @@ class Distillation {
   template <typename Work>
   void for_each_pass(std::int64_t n, const Work& work) {
     if (n == 0) return;
-    const std::int64_t most = std::min(n, pass_windows(n)), n_passes = (n + most - 1) / most;
+    const std::int64_t n_passes = passes_of(n);
     model::for_each_in_order(static_cast<std::size_t>(n_passes), teacher_.device(),
                              [&](std::size_t i) -> std::function<void()> {
                                const auto pass = static_cast<std::int64_t>(i);
                                return work(pass * n / n_passes, (pass + 1) * n / n_passes);
                              });
+  }
+
+  /// Passes for n windows: of equal size where few more make them so, as a recording serves one
+  /// size.
+  std::int64_t passes_of(std::int64_t n) const {
+    const std::int64_t most = std::min(n, pass_windows(n)), least = (n + most - 1) / most;
+    for (std::int64_t passes = least; passes <= std::min(n, 2 * least); ++passes) {
+      if (n % passes == 0) return passes;
+    }
+    return least;
   }
 
   /// Most windows of one pass through the model.
@@ -390,18 +403,18 @@ class Distillation {
                       student.weights().get(head), gradients);
   }
 
-  Sums gradients_of(const torch::Tensor& tokens) {
+  /// Gradients at the student's leaves, and last the loss summed over the tokens.
+  std::vector<torch::Tensor> gradients_of(const torch::Tensor& tokens) {
     const torch::Tensor x = hidden(student_model_, tokens);
     const HeadKl head = compare(teacher_, student_model_, tokens, x, true);
-    Sums out;
-    out.nats = head.nats;
-    out.gradients = torch::autograd::grad(
+    std::vector<torch::Tensor> out = torch::autograd::grad(
         {x}, student_.leaves(), {head.hidden_gradient.to(x.scalar_type())}, /*retain_graph=*/false,
         /*create_graph=*/false, /*allow_unused=*/true);
-    if (head_ < out.gradients.size()) {  // a tied head also has the embedding's
-      torch::Tensor& gradient = out.gradients[head_];
+    if (head_ < out.size()) {  // a tied head also has the embedding's
+      torch::Tensor& gradient = out[head_];
       gradient = gradient.defined() ? gradient.add_(head.weight_gradient) : head.weight_gradient;
     }
+    out.push_back(head.nats);
     return out;
   }
 
@@ -414,6 +427,7 @@ class Distillation {
   /// what trains, and the same weights computed in float32, to measure and to gather moments
   model::Model teacher_, student_model_, exact_teacher_, exact_student_;
   Student student_;
+  Replay gradients_;
   std::size_t head_ = 0;  ///< of the student's leaves; their number if the head is not among them
   torch::Tensor pool_, order_;    ///< all windows [n, T] int32; indices of those trained on
   torch::Tensor row_weight_, c_;  ///< of the embedding

@@ -1,6 +1,9 @@
 #include "spectralquant/tune/kl.h"
 
 #include <c10/core/DeviceGuard.h>
+#ifdef SPECTRALQUANT_CUDA
+#include <c10/cuda/CUDAStream.h>
+#endif
 
 #include <algorithm>
 
@@ -35,7 +38,8 @@ std::pair<torch::Tensor, torch::Tensor> kl_of_rows(torch::Tensor teacher, torch:
     torch::Tensor kl = torch::empty({student.size(0)}, student.options()), at_logits;
     if (gradients) at_logits = half ? torch::empty_like(student, type) : student;
     kl_rows(teacher.data_ptr<float>(), student.data_ptr<float>(), student.size(0), student.size(1),
-            kl.data_ptr<float>(), gradients ? at_logits.data_ptr() : nullptr, half);
+            kl.data_ptr<float>(), gradients ? at_logits.data_ptr() : nullptr, half,
+            c10::cuda::getCurrentCUDAStream(student.device().index()).stream());
     return {kl, at_logits};
   }
 #endif

@@ -304,7 +304,7 @@ class Qwen35 final : public Architecture {
     const auto log_decay = step * pass.weights.get(fmt::format("blk.{}.ssm_a", index));
     const auto read = gated_delta_rule(q, k, v, log_decay, beta, memory);
     const auto out =
-        rms_norm(read, pass.weights.get(weight_name(index, "ssm_norm")), eps_) * torch::silu(gate);
+        swiglu(gate, rms_norm(read, pass.weights.get(weight_name(index, "ssm_norm")), eps_));
     return pass.linear(weight_name(index, "ssm_out"),
                        out.reshape({n_sequences, n_tokens, value_size}));
   }
