@@ -28,7 +28,6 @@ MODEL = ROOT / "models/nano-qwen35-bf16.gguf"
 SUITES = ["heldout120", "convergence60"]
 MIXES = ["IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q6_K"]
 TEXT_FILE = BEST_FILE = None
-TEXT = ["--calibration", str(ROOT / "suites/calibration.jsonl"), "self:65536"]
 # Otherwise stock tools busy-wait on shared cores. One thread also makes their results the same on
 # every machine.
 STOCK_ENVIRONMENT = dict(os.environ, OMP_WAIT_POLICY="passive")
@@ -93,14 +92,14 @@ def quality():
         shutil.copyfile(BEST_FILE, OUT / "spectralquant-best.gguf")
     seconds = {}
     for effort in efforts():
-        report = quantize(f"spectralquant-{effort}", "--effort", effort, *TEXT)
+        report = quantize(f"spectralquant-{effort}", "--effort", effort)
         seconds[effort] = sum(report["seconds"].values())
     quantize("pure", "--method", "plain")
-    quantize("pure-imatrix", "--method", "imatrix", *TEXT)
+    quantize("pure-imatrix", "--method", "imatrix")
     names |= {"pure": "pure Q4_K_M", "pure-imatrix": "pure Q4_K_M, imatrix, head too"}
     if has_stock("llama-quantize"):
         imatrix = OUT / "imatrix.gguf"
-        sq("calibrate", MODEL, "--imatrix", imatrix, "--force", "--quiet", *TEXT)
+        sq("calibrate", MODEL, "--imatrix", imatrix, "--force", "--quiet")
         for mix in MIXES:
             stock_tool("llama-quantize", "--imatrix", imatrix, MODEL, OUT / f"{mix}.gguf", mix, "1")
             names[mix] = f"{mix} mix, imatrix" if mix.startswith("Q") and mix != "Q6_K" else f"{mix}, imatrix"
@@ -144,7 +143,7 @@ def agreement():
     documents = [json.loads(line) for suite in SUITES for line in open(ROOT / f"suites/{suite}.jsonl")]
     text.write_text("\n\n".join(d["text"] for d in documents if "text" in d and "<|" not in d["text"]))
     quantize("pure", "--method", "plain")
-    quantize("spectralquant-standard", *TEXT)
+    quantize("spectralquant-standard")
     base = OUT / "agreement.kld"
     log = stock_tool("llama-perplexity", "-m", MODEL, "-f", text, "-c", "512", "-t", "1", "--kl-divergence-base", base)
     stock_loss = math.log(float(re.search(r"Final estimate: PPL = ([0-9.]+)", log).group(1)))
@@ -210,7 +209,7 @@ ABLATIONS = [
 def ablation():
     seconds = {}
     for _, name, arguments in ABLATIONS:
-        report = quantize(name, *arguments, *([] if "plain" in arguments else TEXT))
+        report = quantize(name, *arguments)
         seconds[name] = sum(report["seconds"].values())
     scores, _ = evaluate([name for _, name, _ in ABLATIONS])
     rows = []
@@ -221,11 +220,10 @@ def ablation():
 
 
 def calibration():
-    texts = ["suites/calibration.jsonl", "self:65536", "self:131072", "suites/calibration.jsonl self:65536"]
+    texts = ["general", "self:131072", "general self:65536", "general self:65536 --max-tokens 65536"]
     tokens = {}
     for i, text in enumerate(texts):
-        sources = [str(ROOT / t) if t.startswith("suites") else t for t in text.split()]
-        tokens[i] = quantize(f"text{i}", "--calibration", *sources)["calibration_tokens"]
+        tokens[i] = quantize(f"text{i}", "--calibration", *text.split())["calibration_tokens"]
     scores, _ = evaluate([f"text{i}" for i in tokens], "text0")
     row = lambda i: [f"`{texts[i]}`", f"{tokens[i]:,}", *(f"{scores[f'text{i}']['scores'][suite]['kld']['mean']:.4f}" for suite in SUITES)]
     return {"calibration": markdown(["TEXT", "tokens", *(f"KLD {suite}" for suite in SUITES)], [row(i) for i in tokens])}
@@ -247,7 +245,7 @@ def speed():
     rows = []
     for effort, threads in [("standard", 1), ("standard", 2), ("fast", 2)]:
         output, _, memory = timed([BIN / "spectralquant", "quantize", MODEL, "-o", OUT / "speed.gguf", "--force", "--json", "--quiet", "--effort", effort,
-                                   "--threads", threads, *TEXT])
+                                   "--threads", threads])
         seconds = json.loads(output)["seconds"]
         take = lambda *phases: f"{sum(seconds.get(phase, 0) for phase in phases):.1f}"
         rows.append(["nano, 4.7 M", effort, threads, take("calibrate"), take("collect"), take("walk"), take("solve"), take("open", "write", "verify"),

@@ -17,7 +17,7 @@
 #                              suites to use instead of this project's
 #   c4*.jsonl, c4*.txt         scored as 64 windows of 256 tokens when it is there
 # Files that are made go to OUT (default: out/release-table) and are kept for the next run. They, and
-# the imatrix, are calibrated on CALIBRATION (default: "suites/calibration.jsonl self:65536").
+# the imatrix, are calibrated on CALIBRATION (default: "general self:65536").
 #
 # Needs spectralquant (SPECTRALQUANT, default build/release/bin/spectralquant) and python3;
 # llama-quantize if it is on the PATH.
@@ -26,7 +26,7 @@ shopt -s nullglob nocaseglob
 here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 sq=${SPECTRALQUANT:-$here/build/release/bin/spectralquant}
 out=${OUT:-$here/out/release-table}
-read -ra calibration <<<"${CALIBRATION:-$here/suites/calibration.jsonl self:65536}"
+read -ra calibration <<<"${CALIBRATION:-general self:65536}"
 
 fail() { printf 'release_table: %s\n' "$*" >&2; exit "${code:-1}"; }
 say() { printf '%-12s %s\n' "$1" "$2" >&2; }

@@ -82,11 +82,13 @@ void run(const CLI::App& verb, Arguments& arguments) {
   read_options(verb, options);
   pipeline::check_ranges(options);
   arguments.calibration = options.calibration;
-  if (pipeline::source_words(arguments.calibration).empty())
-    arguments.calibration.self_tokens = pipeline::kDefaultSelfTokens;
   if (arguments.output.empty() && arguments.imatrix.empty())
     throw Error(ErrorCode::kBadUsage, "no output file given", "",
                 "add -o SIGNALS.gguf, or --imatrix FILE, or both");
+  if (pipeline::source_words(arguments.calibration).empty()) {
+    pipeline::choose_default_text(arguments.calibration, gguf::File::open(arguments.model),
+                                  arguments.common.device);
+  }
   run_together(arguments.common, [&](const distribute::Group& group) { gather(arguments, group); });
 }
 

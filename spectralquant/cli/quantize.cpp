@@ -36,14 +36,15 @@ bool is_best_without_tuning(const CLI::App& verb, const pipeline::QuantizeOption
   return asks_for_best(verb) && options.tune.tokens == 0;
 }
 
-/// Own samples where the method needs text and none is given, and beside texts for the best there
+/// Text where the method needs some and none is given, and own samples beside it for the best there
 /// is without tuning.
 void choose_calibration(const CLI::App& verb, pipeline::QuantizeOptions& options) {
   if (options.method == Method::kPlain || !options.signals_file.empty()) return;
   pipeline::CalibrationSource& source = options.calibration;
-  if (source.self_tokens > 0) return;
-  if (source.files.empty() || is_best_without_tuning(verb, options))
-    source.self_tokens = pipeline::kDefaultSelfTokens;
+  if (pipeline::source_words(source).empty())
+    pipeline::choose_default_text(source, gguf::File::open(options.input), options.device);
+  if (is_best_without_tuning(verb, options) && source.self_tokens == 0)
+    pipeline::add_source(source, "self");
 }
 
 using pipeline::QuantizeEstimate;

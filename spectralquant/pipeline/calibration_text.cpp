@@ -10,11 +10,21 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
 #include "spectralquant/core/json_text.h"
+#include "spectralquant/pipeline/general_text.h"
 #include "spectralquant/text/corpus.h"
 #include "spectralquant/text/tokenizer.h"
 
 namespace spectralquant::pipeline {
 namespace {
+
+/// Tokens that "self" without a number stands for, and those that go with the general text.
+constexpr std::int64_t kSelfTokens = 131072, kSelfTokensBeside = 65536;
+
+/// Tokens of the general text for a column of H, which has to be known in all directions.
+constexpr std::int64_t kTokensOfColumn = 256, kLeastTokens = 65536;
+
+/// Weights of a model that writes those in about a minute on two cores.
+constexpr std::uint64_t kWritesQuickly = 50'000'000;
 
 std::string hash_of(const calibrate::Windows& windows) {
   Hasher hasher;
@@ -23,11 +33,47 @@ std::string hash_of(const calibrate::Windows& windows) {
   return hasher.hex();
 }
 
+/// source_words() without own samples.
+std::vector<std::string> names_of_texts(const CalibrationSource& source) {
+  CalibrationSource texts = source;
+  texts.self_tokens = 0;
+  return source_words(texts);
+}
+
+text::Corpus read_texts(const CalibrationSource& source, const text::ChatFormat& chat) {
+  text::Corpus corpus;
+  if (!source.files.empty()) corpus = text::load_corpus(source.files, chat);
+  if (!source.general) return corpus;
+  text::Corpus general =
+      text::read_corpus(general_text(), "general", chat.is_known() ? chat : text::ChatFormat());
+  general.notes.clear();  // what it loses in this model's chat format is nobody's concern
+  for (text::Document& document : corpus.documents)
+    general.documents.push_back(std::move(document));
+  for (std::string& note : corpus.notes) general.notes.push_back(std::move(note));
+  return general;
+}
+
 }  // namespace
 
+void choose_default_text(CalibrationSource& source, const gguf::File& file,
+                         std::string_view device) {
+  source.general = true;
+  if (source.max_tokens == 0) {
+    source.max_tokens = std::max(
+        kLeastTokens,
+        kTokensOfColumn * file.metadata().int_or(file.architecture() + ".embedding_length", 0));
+  }
+  std::uint64_t n_weights = 0;
+  for (const gguf::Tensor& tensor : file.tensors()) n_weights += tensor.n_values();
+  if (!device.starts_with("cpu") || n_weights <= kWritesQuickly)
+    source.self_tokens = kSelfTokensBeside;
+}
+
 void add_source(CalibrationSource& source, const std::string& word) {
-  if (word == "self") {
-    source.self_tokens += kDefaultSelfTokens;
+  if (word == "general") {
+    source.general = true;
+  } else if (word == "self") {
+    source.self_tokens += kSelfTokens;
   } else if (word.starts_with("self:")) {
     std::int64_t n = 0;
     const char* const end = word.data() + word.size();
@@ -42,7 +88,9 @@ void add_source(CalibrationSource& source, const std::string& word) {
 }
 
 std::vector<std::string> source_words(const CalibrationSource& source) {
-  std::vector<std::string> words = source.files;
+  std::vector<std::string> words;
+  if (source.general) words.emplace_back("general");
+  words.insert(words.end(), source.files.begin(), source.files.end());
   if (source.self_tokens > 0) words.push_back(fmt::format("self:{}", source.self_tokens));
   return words;
 }
@@ -64,7 +112,7 @@ std::int64_t n_samples(const CalibrationSource& source) {
 
 CalibrationText load_text(const gguf::File& file, const CalibrationSource& source,
                           const Progress& progress) {
-  if (source.files.empty() && source.self_tokens <= 0) {
+  if (source_words(source).empty()) {
     throw Error(ErrorCode::kBadUsage, "no calibration text", {},
                 "give text files, or let the model write its own");
   }
@@ -78,10 +126,10 @@ CalibrationText load_text(const gguf::File& file, const CalibrationSource& sourc
         {}, "use shorter windows");
   }
   CalibrationText out;
-  if (source.files.empty()) return out;
+  const std::vector<std::string> names = names_of_texts(source);
+  if (names.empty()) return out;
   const auto tokenizer = text::Tokenizer::from_metadata(metadata);
-  const text::Corpus corpus =
-      text::load_corpus(source.files, text::ChatFormat::from_metadata(metadata));
+  const text::Corpus corpus = read_texts(source, text::ChatFormat::from_metadata(metadata));
   for (const std::string& note : corpus.notes) report(progress, {"note", note});
   const std::size_t max_windows =
       source.max_tokens > 0
@@ -89,9 +137,9 @@ CalibrationText load_text(const gguf::File& file, const CalibrationSource& sourc
           : SIZE_MAX;
   out.windows =
       text::cut_windows(text::encode_documents(corpus, tokenizer), window, tokenizer.eos(),
-                        max_windows, fmt::format("{}", fmt::join(source.files, ", ")));
-  out.n_from_files = out.windows.size();
-  for (const std::string& name : source.files) {
+                        max_windows, fmt::format("{}", fmt::join(names, ", ")));
+  out.n_from_texts = out.windows.size();
+  for (const std::string& name : names) {
     if (!out.description.empty()) out.description += "+";
     out.description += valid_utf8(std::filesystem::path(name).filename().string());
   }

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "spectralquant/calibrate/collect.h"
@@ -12,29 +13,32 @@
 
 namespace spectralquant::pipeline {
 
-/// Calibration windows as the options ask for: of files, own samples, or both.
+/// Calibration windows as the options ask for: of texts, own samples, or both.
 struct CalibrationText {
-  calibrate::Windows windows;  ///< those of files first
-  std::size_t n_from_files = 0;
+  calibrate::Windows windows;  ///< those of texts first
+  std::size_t n_from_texts = 0;
   std::string description, hash;
 };
 
-/// Own samples where text is needed and none is given: enough for H of matrices up to some thousand
-/// columns (docs/method.md).
-constexpr std::int64_t kDefaultSelfTokens = 131072;
+/// Where text is needed and none is given: the general text, of it as many tokens as the hidden
+/// size asks for, and samples of the model where it writes them quickly, on an accelerator or if
+/// it is small.
+void choose_default_text(CalibrationSource& source, const gguf::File& file,
+                         std::string_view device);
 
-/// Adds what one word names: a file, a glob, "self" or "self:N".
+/// Adds what one word names: "general", a file, a glob, "self" or "self:N".
 /// Errors   Error(kBadUsage) unless N is a number above 0.
 void add_source(CalibrationSource& source, const std::string& word);
 
-/// The words of a source: its files, then "self:N".
+/// The words of a source: "general", its files, then "self:N".
 std::vector<std::string> source_words(const CalibrationSource& source);
 
 /// How a model writes own samples: from its first token, at CalibrationSource::self_temperature.
 model::SamplingOptions sampling_options(const gguf::File& file, const CalibrationSource& source,
                                         std::uint64_t seed);
 
-/// The windows of the files alone; none if there are only own samples.
+/// The windows of the texts alone; none if there are only own samples. Chats of the general text
+/// stand as "role: content" where the model's chat format is not known.
 CalibrationText load_text(const gguf::File& file, const CalibrationSource& source,
                           const Progress& progress = {});
 

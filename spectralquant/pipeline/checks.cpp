@@ -18,7 +18,7 @@ namespace spectralquant::pipeline {
 namespace fs = std::filesystem;
 
 bool has_calibration_text(const CalibrationSource& source) {
-  return !source.files.empty() || source.self_tokens > 0;
+  return source.general || !source.files.empty() || source.self_tokens > 0;
 }
 
 void check_options(const QuantizeOptions& options) {

@@ -175,13 +175,15 @@ Option calibration() {
   Option option;
   option.flag = option.key = "calibration";
   option.help =
-      "text the model is run on: .txt or .jsonl files or globs, and self:N = N tokens that the "
-      "model writes itself (default self:131072)";
-  option.type_name = "FILE|self:N";
+      "text the model is run on: .txt or .jsonl files or globs, general = the text that comes with "
+      "the program, self:N = N tokens that the model writes itself (default: general, and "
+      "self:65536 on a GPU or for a model up to 50 M weights)";
+  option.type_name = "FILE|general|self:N";
   option.is_path = true;
   option.matters = with_text;
   option.get = [](const QuantizeOptions& o) -> OptionValue { return source_words(o.calibration); };
   option.set = [](QuantizeOptions& o, const OptionValue& value) {
+    o.calibration.general = false;
     o.calibration.files.clear();
     o.calibration.self_tokens = 0;
     for (const std::string& word : std::get<Words>(value)) add_source(o.calibration, word);

@@ -159,7 +159,7 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
   tune::Text text;
   std::optional<PrivateFile> copy;
   if (tuned) {
-    text = split_text(calibration.text.windows, calibration.text.n_from_files);
+    text = split_text(calibration.text.windows, calibration.text.n_from_texts);
     // Text held aside tells how the file does where it was not fitted: the solver does not see it
     // either.
     calibration.text.windows = text.files;

@@ -32,6 +32,7 @@ struct CalibrationSource {
   /// Temperature at which the model writes: somewhat above 1 it meets contexts in which it is less
   /// sure, as text of others has them.
   double self_temperature = 1.2;
+  bool general = false;  ///< the text that the program brings with it, too
 };
 
 struct QuantizeOptions {

@@ -150,8 +150,7 @@ class Fixer {
   /// The columns to be fixed, then those that stay free.
   void order_columns(const Tensor& fixed) {
     const Tensor on_cpu = fixed.to(torch::kCPU).contiguous();
-    std::vector<bool> taken(on_cpu.data_ptr<std::int8_t>(),
-                            on_cpu.data_ptr<std::int8_t>() + cols_);
+    std::vector<bool> taken(on_cpu.data_ptr<std::int8_t>(), on_cpu.data_ptr<std::int8_t>() + cols_);
     order_ = columns_;
     for (const std::int64_t column : columns_) {
       TORCH_CHECK(!taken[static_cast<std::size_t>(column)], "a column is fixed twice");

@@ -155,8 +155,10 @@ std::string ChatFormat::assistant_turn(const Message& message, bool keeps_reason
          filled(after, family.assistant_role);
 }
 
+bool ChatFormat::is_known() const { return family_ ? family_->is_rendered : name_ == "plain"; }
+
 void ChatFormat::require_known() const {
-  if (family_ ? family_->is_rendered : name_ == "plain") return;
+  if (is_known()) return;
   throw bad_input(
       family_ ? fmt::format("chats cannot be written in the format of {}", family_->name)
               : "the model's chat template is of no known family",

@@ -56,6 +56,10 @@ class ChatFormat {
   /// Errors   Error(kBadInput) if the model's chat format is not known.
   std::string render(const std::vector<Message>& messages, LeftOut* left_out = nullptr) const;
 
+  /// Whether render() can write chats as the model was trained on them, or as plain lines where it
+  /// has no format of its own.
+  bool is_known() const;
+
   const std::string& name() const { return name_; }  ///< "chatml", "llama3", …, "plain"
 
  private:

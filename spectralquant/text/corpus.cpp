@@ -93,9 +93,9 @@ Document parse_record(const JsonRecord& record, std::string origin, const ChatFo
   return document;
 }
 
-/// Appends the documents of one file.
-void read_documents(const std::string& path, const ChatFormat& chat, Corpus& corpus) {
-  std::string text = read_text(path);
+/// Appends the documents of one file's text.
+void read_documents(std::string text, const std::string& path, const ChatFormat& chat,
+                    Corpus& corpus) {
   Losses losses;
   const std::size_t n_before = corpus.documents.size();
   const bool is_json =
@@ -118,6 +118,14 @@ void read_documents(const std::string& path, const ChatFormat& chat, Corpus& cor
     corpus.notes.push_back(std::move(note));
 }
 
+Corpus with_hash(Corpus corpus) {
+  Hasher hasher;
+  for (const Document& document : corpus.documents)
+    hasher.update(fmt::format("{} ", document.text.size())).update(document.text);
+  corpus.hash = hasher.hex();
+  return corpus;
+}
+
 }  // namespace
 
 std::vector<std::string> expand_patterns(const std::vector<std::string>& patterns) {
@@ -127,15 +135,18 @@ std::vector<std::string> expand_patterns(const std::vector<std::string>& pattern
   return paths;
 }
 
+Corpus read_corpus(std::string_view json_lines, const std::string& name, const ChatFormat& chat) {
+  Corpus corpus;
+  read_documents(std::string(json_lines), name, chat, corpus);
+  return with_hash(std::move(corpus));
+}
+
 Corpus load_corpus(const std::vector<std::string>& patterns, const ChatFormat& chat) {
   Corpus corpus;
-  for (const std::string& path : expand_patterns(patterns)) read_documents(path, chat, corpus);
+  for (const std::string& path : expand_patterns(patterns))
+    read_documents(read_text(path), path, chat, corpus);
   if (corpus.documents.empty()) throw bad_input("no text was given", "", "name at least one file");
-  Hasher hasher;
-  for (const Document& document : corpus.documents)
-    hasher.update(fmt::format("{} ", document.text.size())).update(document.text);
-  corpus.hash = hasher.hex();
-  return corpus;
+  return with_hash(std::move(corpus));
 }
 
 std::vector<std::vector<TokenId>> encode_documents(const Corpus& corpus, const Tokenizer& tokenizer,

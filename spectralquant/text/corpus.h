@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "spectralquant/text/chat.h"
@@ -36,6 +37,9 @@ std::vector<std::string> expand_patterns(const std::vector<std::string>& pattern
 ///          visit_json_records() and parse_messages() refuse; a record with neither text nor
 ///          messages; chats where the model's chat format is not known; a file without text.
 Corpus load_corpus(const std::vector<std::string>& patterns, const ChatFormat& chat);
+
+/// The same from a text in memory, JSON lines. name: stands for the file in messages.
+Corpus read_corpus(std::string_view json_lines, const std::string& name, const ChatFormat& chat);
 
 /// Tokens of each document.
 ///

@@ -87,9 +87,10 @@ void kl_rows(const float* teacher, const float* student, std::int64_t n, std::in
   const auto blocks = static_cast<unsigned>(n);
   if (half) {
     kl_kernel<<<blocks, kThreads, 0, stream>>>(teacher, student, vocab, kl,
-                                    static_cast<__nv_bfloat16*>(gradient));
+                                               static_cast<__nv_bfloat16*>(gradient));
   } else {
-    kl_kernel<<<blocks, kThreads, 0, stream>>>(teacher, student, vocab, kl, static_cast<float*>(gradient));
+    kl_kernel<<<blocks, kThreads, 0, stream>>>(teacher, student, vocab, kl,
+                                               static_cast<float*>(gradient));
   }
   if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess)
     throw std::runtime_error(std::string("kl_rows: ") + cudaGetErrorString(error));

@@ -11,8 +11,8 @@ namespace spectralquant::tune {
 ///
 /// On a CUDA device the second call records what the function launches, and that and later calls
 /// play the recording: thousands of small launches become one. Everything that the function reads
-/// beside its input has to stay where it is in memory; the function must not wait for the device. A
-/// function that cannot be recorded, an input of another shape, and a CPU are served by plain calls.
+/// beside its input has to stay where it is in memory; the function must not wait for the device.
+/// A function that cannot be recorded, an input of another shape, and a CPU get plain calls.
 class Replay {
  public:
   using Function = std::function<std::vector<torch::Tensor>(const torch::Tensor& input)>;

@@ -56,7 +56,7 @@ class Student {
   void update(const std::vector<torch::Tensor>& gradients, const Rates& rates, std::int64_t step,
               std::int64_t stage_step);
 
-  /// What the file holds: bytes of the formats and of F32 by tensor name. All columns have to be fixed.
+  /// What the file holds: bytes by tensor name. All columns have to be fixed.
   TensorBytes pack() const;
 
   /// Shows every tensor that a later run needs to go on, with a name. Undefined ones may become
