@@ -275,81 +275,107 @@ double mean_diagonal(const Matrix& a) {
   return total / a.n;
 }
 
+/// A problem's moments in double: where there is none, zeros for C and the identity for G.
+struct Moments {
+  Matrix h, c, g;
+
+  explicit Moments(const Quadratic& q)
+      : h(static_cast<int>(q.cols())),
+        c(static_cast<int>(q.cols())),
+        g(static_cast<int>(q.rows())) {
+    for (int i = 0; i < h.n; ++i) {
+      for (int j = 0; j < h.n; ++j) {
+        const auto at = static_cast<std::size_t>(i) * h.n + j;
+        h(i, j) = q.diagonal() ? (i == j ? q.h()[i] : 0) : q.h()[at];
+        c(i, j) = q.tied() ? q.c()[at] : 0;
+      }
+    }
+    for (int i = 0; i < g.n; ++i) {
+      for (int j = 0; j < g.n; ++j)
+        g(i, j) = q.two_sided() ? q.g()[static_cast<std::size_t>(i) * g.n + j] : i == j;
+    }
+  }
+  bool say_something() const { return mean_diagonal(h) > 0 && mean_diagonal(g) > 0; }
+  void damp(const Quadratic& q, const SolverOptions& options) {
+    const double ridge = options.damping * mean_diagonal(h),
+                 output_ridge = q.two_sided() ? options.output_damping * mean_diagonal(g) : 0;
+    for (int i = 0; i < h.n; ++i) h(i, i) += ridge;
+    for (int r = 0; r < g.n; ++r) g(r, r) += output_ridge;
+  }
+  double weight(const Quadratic& q, int r) const {
+    return q.tied() ? q.frequency()[r] / g(r, r) : 0.;
+  }
+  /// H_r = H + weight · C
+  Matrix of_row(const Quadratic& q, int r) const {
+    Matrix out = h;
+    for (std::size_t i = 0; i < out.at.size(); ++i) out.at[i] += weight(q, r) * c.at[i];
+    return out;
+  }
+};
+
+void start_rows(const Quadratic& q, const Moments& moments, int radius,
+                format::GridMatrix& matrix) {
+  const Matrix shared = inverse_root(moments.h);
+  for (int r = 0; r < moments.g.n; ++r) {
+    Row row(moments.h, matrix, r);
+    const float* target = q.target() + static_cast<std::ptrdiff_t>(r) * moments.h.n;
+    start(row, Vector(target, target + moments.h.n),
+          q.tied() ? inverse_root(moments.of_row(q, r)) : shared, radius);
+    row.store(matrix, r);
+  }
+}
+
+/// Rounds over all rows, one after the other, each given the errors of all others.
+void improve_rows(const Quadratic& q, const Moments& moments, const SolverOptions& options,
+                  format::GridMatrix& matrix) {
+  const int rows = moments.g.n, cols = moments.h.n;
+  std::vector<Vector> error(rows, Vector(cols));
+  std::vector<float> value(cols);
+  const auto read_error = [&](int r) {
+    matrix.decode(r, 1, value.data());
+    for (int i = 0; i < cols; ++i)
+      error[r][i] = static_cast<double>(value[i]) - q.target()[r * cols + i];
+  };
+  for (int r = 0; r < rows; ++r) read_error(r);
+  for (int round = 0; round < options.rounds; ++round) {
+    for (int r = 0; r < rows; ++r) {
+      const Matrix form = moments.of_row(q, r);
+      Row row(form, matrix, r);
+      Vector mixed(cols);  // Σ_k G_rk e_k / G_rr
+      for (int k = 0; k < rows; ++k) {
+        for (int i = 0; i < cols; ++i) mixed[i] += moments.g(r, k) / moments.g(r, r) * error[k][i];
+      }
+      for (int i = 0; i < cols; ++i) {
+        const double e2 = row.value[i] - q.c_target()[r * cols + i];
+        for (int j = 0; j < cols; ++j)
+          row.m[j] += mixed[i] * moments.h(i, j) + moments.weight(q, r) * e2 * moments.c(i, j);
+      }
+      improve(row, options);
+      row.store(matrix, r);
+      read_error(r);
+    }
+  }
+}
+
 }  // namespace
 
 Solution solve_reference(const Problem& problem, const SolverOptions& options) {
   const Quadratic q(problem);
-  const int rows = static_cast<int>(q.rows()), cols = static_cast<int>(q.cols());
-  Matrix h(cols), c(cols), g(rows);
-  for (int i = 0; i < cols; ++i) {
-    for (int j = 0; j < cols; ++j) {
-      h(i, j) =
-          q.diagonal() ? (i == j ? q.h()[i] : 0) : q.h()[static_cast<std::size_t>(i) * cols + j];
-      c(i, j) = q.tied() ? q.c()[static_cast<std::size_t>(i) * cols + j] : 0;
-    }
-  }
-  for (int i = 0; i < rows; ++i) {
-    for (int j = 0; j < rows; ++j)
-      g(i, j) = q.two_sided() ? q.g()[static_cast<std::size_t>(i) * rows + j] : i == j;
-  }
+  Moments moments(q);
+  const auto rounded = [&](const float* importance) {
+    return format::round_like_llama(*problem.grid, q.target(), q.rows(), q.cols(), importance, 1);
+  };
+  const format::GridMatrix plain = rounded(nullptr), weighted = rounded(q.h_diagonal().data());
+  const bool solves = moments.say_something();
   Solution solution;
-  const format::GridMatrix plain =
-      format::round_like_llama(*problem.grid, q.target(), rows, cols, nullptr, 1);
-  const format::GridMatrix weighted =
-      format::round_like_llama(*problem.grid, q.target(), rows, cols, q.h_diagonal().data(), 1);
-  solution.matrix = plain;
-  if (mean_diagonal(h) > 0 && mean_diagonal(g) > 0) {
-    const double ridge = options.damping * mean_diagonal(h),
-                 output_ridge = q.two_sided() ? options.output_damping * mean_diagonal(g) : 0;
-    for (int i = 0; i < cols; ++i) h(i, i) += ridge;
-    for (int r = 0; r < rows; ++r) g(r, r) += output_ridge;
-    solution.matrix = weighted;
-    auto weight = [&](int r) { return q.tied() ? q.frequency()[r] / g(r, r) : 0.; };
-    auto form_of_row = [&](int r) {
-      Matrix hr = h;
-      for (std::size_t i = 0; i < hr.at.size(); ++i) hr.at[i] += weight(r) * c.at[i];
-      return hr;
-    };
-    if (options.feedback) {
-      const Matrix shared = inverse_root(h);
-      for (int r = 0; r < rows; ++r) {
-        Row row(h, solution.matrix, r);
-        const Vector target(q.target() + r * cols, q.target() + (r + 1) * cols);
-        start(row, target, q.tied() ? inverse_root(form_of_row(r)) : shared,
-              options.live_scale_radius);
-        row.store(solution.matrix, r);
-      }
-    }
-    solution.objective_start = sum(q.row_objectives(solution.matrix, 1));
-    std::vector<Vector> error(rows, Vector(cols));
-    std::vector<float> value(cols);
-    auto read_error = [&](int r) {
-      solution.matrix.decode(r, 1, value.data());
-      for (int i = 0; i < cols; ++i)
-        error[r][i] = static_cast<double>(value[i]) - q.target()[r * cols + i];
-    };
-    for (int r = 0; r < rows; ++r) read_error(r);
-    for (int round = 0; round < options.rounds; ++round) {
-      for (int r = 0; r < rows; ++r) {
-        const Matrix hr = form_of_row(r);
-        Row row(hr, solution.matrix, r);
-        Vector mixed(cols);  // Σ_k G_rk e_k / G_rr
-        for (int k = 0; k < rows; ++k) {
-          for (int i = 0; i < cols; ++i) mixed[i] += g(r, k) / g(r, r) * error[k][i];
-        }
-        for (int i = 0; i < cols; ++i) {
-          const double e2 = row.value[i] - q.c_target()[r * cols + i];
-          for (int j = 0; j < cols; ++j) row.m[j] += mixed[i] * h(i, j) + weight(r) * e2 * c(i, j);
-        }
-        improve(row, options);
-        row.store(solution.matrix, r);
-        read_error(r);
-      }
-    }
+  solution.matrix = solves ? weighted : plain;
+  if (solves) {
+    moments.damp(q, options);
+    if (options.feedback) start_rows(q, moments, options.live_scale_radius, solution.matrix);
   }
+  solution.objective_start = sum(q.row_objectives(solution.matrix, 1));
+  if (solves) improve_rows(q, moments, options, solution.matrix);
   solution.objective = sum(q.row_objectives(solution.matrix, 1));
-  if (!(mean_diagonal(h) > 0 && mean_diagonal(g) > 0))
-    solution.objective_start = solution.objective;
   for (const format::GridMatrix* other : {&plain, &weighted}) {
     const double cost = sum(q.row_objectives(*other, 1));
     if (cost < solution.objective) solution.objective = cost, solution.matrix = *other;
