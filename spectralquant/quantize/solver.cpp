@@ -68,6 +68,18 @@ class RowsSolver {
   /// out [n × cols] = (values − target) · h for rows first…
   void error_times_h(const RowBuffer<F>* rows, std::int64_t first, int n, float* out) const;
   void error_times_c(const RowBuffer<F>* rows, std::int64_t first, int n, float* out) const;
+  /// E·H of all rows, tiled.
+  std::vector<float> errors_times_h(const format::GridMatrix& matrix) const;
+  void put_tiled(std::int64_t first, int n, const float* values, std::vector<float>& tiled) const;
+
+  struct Group;
+  /// The group's coupling, and half its gradient.
+  void couple(Group& group, const std::vector<float>& eh) const;
+  /// Moves of some rows, each as if the other rows of the group stood still.
+  void propose(Group& group, const format::GridMatrix& matrix, int begin, int count) const;
+  /// Writes the moves, one after the other: one stands if the objective falls given the rows
+  /// accepted before it; else the row is solved again.
+  void settle(Group& group, const std::vector<float>& eh, format::GridMatrix& matrix) const;
 
   void times(const float* e, int n, const std::vector<float>& matrix, float* out) const {
     for (std::int64_t j = 0; j < cols_; j += kTile) {
@@ -282,16 +294,37 @@ void RowsSolver<F>::improve_rows(format::GridMatrix& matrix) const {
   });
 }
 
+/// Rows coupled by G whose moves are proposed together, and their errors times H as they become.
 template <class F>
-void RowsSolver<F>::improve_coupled_rows(format::GridMatrix& matrix) const {
-  // E·H of all rows, tiled, kept up to date.
+struct RowsSolver<F>::Group {
+  std::int64_t first = 0;
+  int n = 0;
+  std::vector<RowBuffer<F>> now;
+  /// [n, cols]: values before the move, half the gradient, E·H after it; [n, rows]: G_rk / G_rr
+  std::vector<float> before, gradient, eh, coupling;
+  std::vector<double> gain;
+
+  Group(std::int64_t rows, std::int64_t cols, bool tied)
+      : now(kGroupRows, RowBuffer<F>(cols, tied)),
+        before(kGroupRows * cols),
+        gradient(kGroupRows * cols),
+        eh(kGroupRows * cols),
+        coupling(kGroupRows * rows),
+        gain(kGroupRows) {}
+};
+
+template <class F>
+void RowsSolver<F>::put_tiled(std::int64_t first, int n, const float* values,
+                              std::vector<float>& tiled) const {
+  for (int r = 0; r < n; ++r) {
+    for (std::int64_t j = 0; j < cols_; j += kTile)
+      std::copy_n(values + r * cols_ + j, kTile, &tiled[tiled_index(first + r, j, rows_)]);
+  }
+}
+
+template <class F>
+std::vector<float> RowsSolver<F>::errors_times_h(const format::GridMatrix& matrix) const {
   std::vector<float> eh(rows_ * cols_);
-  auto put = [&](std::int64_t first, int n, const float* values) {
-    for (int r = 0; r < n; ++r) {
-      for (std::int64_t j = 0; j < cols_; j += kTile)
-        std::copy_n(values + r * cols_ + j, kTile, &eh[tiled_index(first + r, j, rows_)]);
-    }
-  };
   parallel_for(static_cast<std::size_t>(bundles()), options_.n_threads, [&](std::size_t bundle) {
     const std::int64_t first = static_cast<std::int64_t>(bundle) * kBundle;
     const int n = static_cast<int>(std::min<std::int64_t>(kBundle, rows_ - first));
@@ -299,77 +332,91 @@ void RowsSolver<F>::improve_coupled_rows(format::GridMatrix& matrix) const {
     for (int r = 0; r < n; ++r) buffers[r].load(matrix, first + r);
     std::vector<float> product(n * cols_);
     error_times_h(buffers.data(), first, n, product.data());
-    put(first, n, product.data());
+    put_tiled(first, n, product.data(), eh);
   });
+  return eh;
+}
 
-  std::vector<RowBuffer<F>> now(kGroupRows, RowBuffer<F>(cols_, !c_.empty()));
-  std::vector<float> before(kGroupRows * cols_), gradient(kGroupRows * cols_),
-      eh_new(kGroupRows * cols_), coupling(kGroupRows * rows_);
-  std::vector<double> gain(kGroupRows);
-  for (std::int64_t first = 0; first < rows_; first += kGroupRows) {
-    const int n = static_cast<int>(std::min<std::int64_t>(kGroupRows, rows_ - first));
-    for (int r = 0; r < n; ++r) {
-      const float* g = q_.g() + (first + r) * rows_;
-      const float inverse = 1 / g_diagonal_[first + r];
-      for (std::int64_t k = 0; k < rows_; ++k) coupling[r * rows_ + k] = g[k] * inverse;
-      coupling[r * rows_ + first + r] = 1;
-    }
-    parallel_for(static_cast<std::size_t>(cols_ / kTile), options_.n_threads, [&](std::size_t t) {
-      const std::int64_t j = static_cast<std::int64_t>(t) * kTile;
-      products_.multiply(coupling.data(), rows_, n, rows_, eh.data() + j * rows_, kTile, 0, kTile,
-                         gradient.data() + j, cols_);
-    });
-    // Proposals, each as if the other rows of the group stood still.
-    constexpr int kProposal = 4;  // rows to an item: bits do not depend on it
-    auto propose = [&](int begin, int count) {
-      RowWork<F> work[kBundle];
-      std::vector<float> product(count * cols_);
-      for (int r = begin; r < begin + count; ++r) {
-        now[r].load(matrix, first + r);
-        std::copy_n(now[r].value(), cols_, before.data() + r * cols_);
-        prepare_row(now[r], work[r - begin], first + r);
-        std::copy_n(gradient.data() + r * cols_, cols_, now[r].m());
-      }
-      if (!c_.empty()) {
-        error_times_c(&now[begin], first + begin, count, product.data());
-        for (int r = begin; r < begin + count; ++r) {
-          for (std::int64_t i = 0; i < cols_; ++i)
-            now[r].m()[i] += weight_[first + r] * product[(r - begin) * cols_ + i];
-        }
-      }
-      kernels_.improve(work, count, cols_, h(), c(), settings());
-      for (int r = begin; r < begin + count; ++r) gain[r] = work[r - begin].gain;
-      error_times_h(&now[begin], first + begin, count, eh_new.data() + begin * cols_);
-    };
-    parallel_for(static_cast<std::size_t>((n + kProposal - 1) / kProposal), options_.n_threads,
-                 [&](std::size_t item) {
-                   const int begin = static_cast<int>(item) * kProposal;
-                   propose(begin, std::min(kProposal, n - begin));
-                 });
-    // One after the other: a proposal stands if the objective falls given the rows accepted before
-    // it; else the row is solved again.
-    for (int r = 0; r < n; ++r) {
-      const std::int64_t row = first + r;
-      std::vector<float> shift(cols_, 0.f);  // of the gradient, by the accepted rows
-      for (int s = 0; s < r; ++s) {
-        const float factor = coupling[r * rows_ + first + s];
-        if (factor == 0) continue;
-        for (std::int64_t j = 0; j < cols_; j += kTile) {
-          const float *old_eh = &eh[tiled_index(first + s, j, rows_)],
-                      *new_eh = &eh_new[s * cols_ + j];
-          for (int i = 0; i < kTile; ++i) shift[j + i] += factor * (new_eh[i] - old_eh[i]);
-        }
-      }
-      double cross = 0;
+template <class F>
+void RowsSolver<F>::couple(Group& group, const std::vector<float>& eh) const {
+  for (int r = 0; r < group.n; ++r) {
+    const float* g = q_.g() + (group.first + r) * rows_;
+    const float inverse = 1 / g_diagonal_[group.first + r];
+    for (std::int64_t k = 0; k < rows_; ++k) group.coupling[r * rows_ + k] = g[k] * inverse;
+    group.coupling[r * rows_ + group.first + r] = 1;
+  }
+  parallel_for(static_cast<std::size_t>(cols_ / kTile), options_.n_threads, [&](std::size_t t) {
+    const std::int64_t j = static_cast<std::int64_t>(t) * kTile;
+    products_.multiply(group.coupling.data(), rows_, group.n, rows_, eh.data() + j * rows_, kTile,
+                       0, kTile, group.gradient.data() + j, cols_);
+  });
+}
+
+template <class F>
+void RowsSolver<F>::propose(Group& group, const format::GridMatrix& matrix, int begin,
+                            int count) const {
+  RowWork<F> work[kBundle];
+  std::vector<float> product(count * cols_);
+  RowBuffer<F>* now = group.now.data();
+  for (int r = begin; r < begin + count; ++r) {
+    now[r].load(matrix, group.first + r);
+    std::copy_n(now[r].value(), cols_, group.before.data() + r * cols_);
+    prepare_row(now[r], work[r - begin], group.first + r);
+    std::copy_n(group.gradient.data() + r * cols_, cols_, now[r].m());
+  }
+  if (!c_.empty()) {
+    error_times_c(&now[begin], group.first + begin, count, product.data());
+    for (int r = begin; r < begin + count; ++r) {
       for (std::int64_t i = 0; i < cols_; ++i)
-        cross += static_cast<double>(shift[i]) * (now[r].value()[i] - before[r * cols_ + i]);
-      if (gain[r] + 2 * cross > 0) {
-        for (std::int64_t i = 0; i < cols_; ++i) gradient[r * cols_ + i] += shift[i];
-        propose(r, 1);
-      }
-      now[r].store(matrix, row);
+        now[r].m()[i] += weight_[group.first + r] * product[(r - begin) * cols_ + i];
     }
-    put(first, n, eh_new.data());
+  }
+  kernels_.improve(work, count, cols_, h(), c(), settings());
+  for (int r = begin; r < begin + count; ++r) group.gain[r] = work[r - begin].gain;
+  error_times_h(&now[begin], group.first + begin, count, group.eh.data() + begin * cols_);
+}
+
+template <class F>
+void RowsSolver<F>::settle(Group& group, const std::vector<float>& eh,
+                           format::GridMatrix& matrix) const {
+  for (int r = 0; r < group.n; ++r) {
+    std::vector<float> shift(cols_, 0.f);  // of the gradient, by the accepted rows
+    for (int s = 0; s < r; ++s) {
+      const float factor = group.coupling[r * rows_ + group.first + s];
+      if (factor == 0) continue;
+      for (std::int64_t j = 0; j < cols_; j += kTile) {
+        const float *old_eh = &eh[tiled_index(group.first + s, j, rows_)],
+                    *new_eh = &group.eh[s * cols_ + j];
+        for (int i = 0; i < kTile; ++i) shift[j + i] += factor * (new_eh[i] - old_eh[i]);
+      }
+    }
+    double cross = 0;
+    for (std::int64_t i = 0; i < cols_; ++i)
+      cross +=
+          static_cast<double>(shift[i]) * (group.now[r].value()[i] - group.before[r * cols_ + i]);
+    if (group.gain[r] + 2 * cross > 0) {
+      for (std::int64_t i = 0; i < cols_; ++i) group.gradient[r * cols_ + i] += shift[i];
+      propose(group, matrix, r, 1);
+    }
+    group.now[r].store(matrix, group.first + r);
+  }
+}
+
+template <class F>
+void RowsSolver<F>::improve_coupled_rows(format::GridMatrix& matrix) const {
+  constexpr int kProposal = 4;  // rows to an item: bits do not depend on it
+  std::vector<float> eh = errors_times_h(matrix);
+  Group group(rows_, cols_, !c_.empty());
+  for (group.first = 0; group.first < rows_; group.first += kGroupRows) {
+    group.n = static_cast<int>(std::min<std::int64_t>(kGroupRows, rows_ - group.first));
+    couple(group, eh);
+    parallel_for(static_cast<std::size_t>((group.n + kProposal - 1) / kProposal),
+                 options_.n_threads, [&](std::size_t item) {
+                   const int begin = static_cast<int>(item) * kProposal;
+                   propose(group, matrix, begin, std::min(kProposal, group.n - begin));
+                 });
+    settle(group, eh, matrix);
+    put_tiled(group.first, group.n, group.eh.data(), eh);
   }
 }
 
