@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <limits>
 #include <queue>
@@ -75,19 +74,9 @@ std::string bytes_of_letters(std::string_view letters) {
   return bytes;
 }
 
-Bpe::Bpe(std::vector<std::string> tokens, const std::vector<std::string_view>& merges,
+Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
          bool ignore_merges, const std::string& place)
-    : tokens_(std::move(tokens)), ignore_merges_(ignore_merges) {
-  symbols_.reserve(tokens_.size() * 2);
-  for (std::size_t id = 0; id < tokens_.size(); ++id) {
-    const auto [known, is_new] = symbols_.emplace(tokens_[id], static_cast<Symbol>(id));
-    if (!is_new) {
-      throw bad_input(fmt::format("token '{}' is in the vocabulary twice, as {} and {}",
-                                  tokens_[id], known->second, id),
-                      place, "convert the model again; llama.cpp refuses such a file, too");
-    }
-    longest_token_ = std::max(longest_token_, tokens_[id].size());
-  }
+    : vocabulary_(vocabulary), ignore_merges_(ignore_merges) {
   for (int b = 0; b < 256; ++b)
     byte_symbols_[b] = symbol_of(letter_of_byte(static_cast<unsigned char>(b)));
   merges_.reserve(merges.size() * 2);
@@ -107,24 +96,19 @@ Bpe::Bpe(std::vector<std::string> tokens, const std::vector<std::string_view>& m
 }
 
 Bpe::Symbol Bpe::symbol_of(std::string_view text) {
-  const auto [known, is_new] =
-      symbols_.emplace(text, static_cast<Symbol>(tokens_.size() + fallbacks_.size()));
+  if (const TokenId id = vocabulary_.find(text); id >= 0) return static_cast<Symbol>(id);
+  const auto [known, is_new] = other_symbols_.emplace(
+      text, static_cast<Symbol>(vocabulary_.size() + fallbacks_.size()));
   if (is_new) {
     // What llama.cpp does with a text that is no token: each of its bytes (of the letters, not of
     // the text they stand for) that is a token of its own; the others vanish.
     std::vector<TokenId>& tokens = fallbacks_.emplace_back();
     for (char byte : text) {
-      if (const TokenId id = find(std::string_view(&byte, 1)); id >= 0) tokens.push_back(id);
+      if (const TokenId id = vocabulary_.find(std::string_view(&byte, 1)); id >= 0)
+        tokens.push_back(id);
     }
   }
   return known->second;
-}
-
-TokenId Bpe::find(std::string_view token) const {
-  const auto found = symbols_.find(std::string(token));
-  return found != symbols_.end() && found->second < tokens_.size()
-             ? static_cast<TokenId>(found->second)
-             : -1;
 }
 
 const Bpe::Merge* Bpe::find_merge(Symbol left, Symbol right) const {
@@ -133,19 +117,19 @@ const Bpe::Merge* Bpe::find_merge(Symbol left, Symbol right) const {
 }
 
 void Bpe::append(Symbol symbol, std::vector<TokenId>& out) const {
-  if (symbol < tokens_.size()) {
+  if (symbol < vocabulary_.size()) {
     out.push_back(static_cast<TokenId>(symbol));
   } else {
-    const std::vector<TokenId>& tokens = fallbacks_[symbol - tokens_.size()];
+    const std::vector<TokenId>& tokens = fallbacks_[symbol - vocabulary_.size()];
     out.insert(out.end(), tokens.begin(), tokens.end());
   }
 }
 
 void Bpe::encode_word(std::string_view word, std::vector<TokenId>& out) const {
-  if (ignore_merges_ && word.size() <= longest_token_) {  // a letter is never shorter than its byte
+  if (ignore_merges_ && word.size() <= vocabulary_.longest_token()) {  // a letter is never shorter than its byte
     std::string letters;
     for (char byte : word) letters += letter_of_byte(static_cast<unsigned char>(byte));
-    if (const TokenId id = find(letters); id >= 0) {
+    if (const TokenId id = vocabulary_.find(letters); id >= 0) {
       out.push_back(id);
       return;
     }

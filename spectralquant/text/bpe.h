@@ -6,32 +6,28 @@
 #include <unordered_map>
 #include <vector>
 
-#include "spectralquant/text/tokenizer.h"
+#include "spectralquant/text/vocabulary.h"
 
 namespace spectralquant::text {
 
-/// Vocabulary and merges of a byte-level BPE, and the merging of one word.
+/// Merges of a byte-level BPE, and the merging of one word.
 ///
 /// Every byte begins as one symbol; of all neighbours that a merge knows, the one with the lowest
 /// rank (the leftmost among equals) is joined, until none is left. O(n log n) in the length of the
 /// word.
 ///
 /// Token texts use GPT-2's letters for bytes ("Ġ" for a space, …).
-/// Errors   Error(kBadInput) for a token text that occurs twice and a merge that is not two texts
-///          with a space between.
+/// Errors   Error(kBadInput) for a merge that is not two texts with a space between.
 /// Threads  const members may be called from any thread.
 class Bpe {
  public:
-  Bpe(std::vector<std::string> tokens, const std::vector<std::string_view>& merges,
-      bool ignore_merges, const std::string& place);
+  /// vocabulary must outlive this.
+  Bpe(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, bool ignore_merges,
+      const std::string& place);
   Bpe(const Bpe&) = delete;
 
   /// Appends the tokens of one word, given as plain bytes.
   void encode_word(std::string_view word, std::vector<TokenId>& out) const;
-
-  /// Id of a token by its text in GPT-2's letters, -1 if absent.
-  TokenId find(std::string_view token) const;
-  const std::vector<std::string>& tokens() const { return tokens_; }
 
  private:
   using Symbol = std::uint32_t;  ///< a token id, or beyond them a text that only occurs in merges
@@ -43,10 +39,9 @@ class Bpe {
   const Merge* find_merge(Symbol left, Symbol right) const;
   void append(Symbol symbol, std::vector<TokenId>& out) const;
 
-  std::vector<std::string> tokens_;
+  const Vocabulary& vocabulary_;
   bool ignore_merges_;
-  std::size_t longest_token_ = 0;
-  std::unordered_map<std::string, Symbol> symbols_;
+  std::unordered_map<std::string, Symbol> other_symbols_;
   std::vector<std::vector<TokenId>> fallbacks_;  ///< tokens of the symbols that are no tokens
   std::unordered_map<std::uint64_t, Merge> merges_;
   Symbol byte_symbols_[256];

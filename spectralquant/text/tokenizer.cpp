@@ -5,15 +5,13 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
-#include <mutex>
-#include <unordered_map>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
-#include "spectralquant/text/bpe.h"
-#include "spectralquant/text/pretokenizer.h"
+#include "spectralquant/text/bpe_encoder.h"
+#include "spectralquant/text/sentence_piece.h"
 #include "spectralquant/text/special_tokens.h"
-#include "spectralquant/text/unicode.h"
+#include "spectralquant/text/vocabulary.h"
 
 namespace spectralquant::text {
 namespace {
@@ -29,6 +27,7 @@ enum class Kind : std::uint8_t {
   kByte
 };
 
+constexpr TokenId kSentencePieceBos = 1, kSentencePieceEos = 2;  ///< llama.cpp's, likewise
 constexpr TokenId kLegacyBos = 11;  ///< llama.cpp's BOS and EOS of a BPE model that names none
 
 /// Texts that llama.cpp takes for control tokens whatever their type says (converters forget to
@@ -119,21 +118,21 @@ std::vector<Kind> read_kinds(const gguf::Metadata& metadata,
 }
 
 /// The kinds, corrected by the texts as llama.cpp does it.
-std::vector<Kind> correct_kinds(const gguf::Metadata& metadata, const Bpe& bpe,
+std::vector<Kind> correct_kinds(const gguf::Metadata& metadata, const Vocabulary& vocabulary,
                                 std::vector<Kind> kinds) {
   const auto set = [&](std::string_view text, Kind kind) {
-    if (const TokenId id = bpe.find(text); id >= 0) kinds[id] = kind;
+    if (const TokenId id = vocabulary.find(text); id >= 0) kinds[id] = kind;
   };
   for (const FillInMiddle& part : fill_in_middle()) {
     const bool named = metadata.find(key_of(part.keys[0])) ||
                        (!part.keys[1].empty() && metadata.find(key_of(part.keys[1])));
     const auto known = std::find_if(part.texts.begin(), part.texts.end(),
-                                    [&](std::string_view text) { return bpe.find(text) >= 0; });
+                                    [&](std::string_view text) { return vocabulary.find(text) >= 0; });
     if (!named && known != part.texts.end()) set(*known, Kind::kControl);
   }
   for (std::string_view text : kControlTexts) set(text, Kind::kControl);
   for (std::string_view text : kUserDefinedTexts) set(text, Kind::kUserDefined);
-  const auto has = [&](std::string_view text) { return bpe.find(text) >= 0; };
+  const auto has = [&](std::string_view text) { return vocabulary.find(text) >= 0; };
   if ((has("<|return|>") && (has("<|call|>") || has("<|calls|>"))) ||
       ((has("<|call|>") || has("<|calls|>")) && has("<|flush|>"))) {
     set("<|end|>", Kind::kUserDefined);
@@ -144,7 +143,7 @@ std::vector<Kind> correct_kinds(const gguf::Metadata& metadata, const Bpe& bpe,
 
 /// Special tokens, with the white space some models' tokens swallow (not in the file: known by the
 /// model's name).
-SpecialTokens find_specials(const gguf::Metadata& metadata, const Bpe& bpe,
+SpecialTokens find_specials(const gguf::Metadata& metadata, const Vocabulary& vocabulary,
                             const std::vector<Kind>& kinds) {
   std::string name(metadata.string_or("general.name", ""));
   std::transform(name.begin(), name.end(), name.begin(),
@@ -158,7 +157,7 @@ SpecialTokens find_specials(const gguf::Metadata& metadata, const Bpe& bpe,
       continue;
     SpecialToken token;
     token.id = static_cast<TokenId>(id);
-    token.text = bpe.tokens()[id];
+    token.text = vocabulary.tokens()[id];
     token.only_when_parsing = kinds[id] != Kind::kUserDefined;
     token.strip_right =
         phi3 && token.text != "<unk>" && token.text != "<s>" && token.text != "<|endoftext|>";
@@ -167,10 +166,10 @@ SpecialTokens find_specials(const gguf::Metadata& metadata, const Bpe& bpe,
   return SpecialTokens(std::move(specials));
 }
 
-std::string piece_of(const std::string& text, Kind kind) {
+std::string piece_of(const std::string& text, Kind kind, const WordEncoder& encoder) {
   switch (kind) {
     case Kind::kNormal:
-      return bytes_of_letters(text);
+      return encoder.bytes_of(text);
     case Kind::kControl:
     case Kind::kUserDefined:
     case Kind::kUnknown:
@@ -184,92 +183,119 @@ std::string piece_of(const std::string& text, Kind kind) {
   }
 }
 
-/// Words already seen and their tokens; borrowed by one encode() at a time and kept for the next.
-class WordCache {
- public:
-  void encode(const Bpe& bpe, std::string_view word, std::vector<TokenId>& out) {
-    if (word.size() > kLongestWord) return bpe.encode_word(word, out);
-    if (const auto known = spans_.find(word); known != spans_.end()) {
-      const Span span = known->second;
-      out.insert(out.end(), ids_.begin() + span.first, ids_.begin() + span.first + span.count);
-      return;
-    }
-    if (spans_.size() >= kMostWords) {
-      spans_.clear();
-      ids_.clear();
-    }
-    const std::size_t first = ids_.size();
-    bpe.encode_word(word, ids_);
-    spans_.emplace(word, Span{static_cast<std::uint32_t>(first),
-                              static_cast<std::uint32_t>(ids_.size() - first)});
-    out.insert(out.end(), ids_.begin() + first, ids_.end());
-  }
-
- private:
-  // 96 bytes: longer words hardly ever come twice. 1 << 17 words: some 15 MB, the words of a large
-  // corpus that matter.
-  static constexpr std::size_t kLongestWord = 96, kMostWords = std::size_t{1} << 17;
-  struct Span {
-    std::uint32_t first, count;
-  };
-  struct Hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view text) const {
-      return std::hash<std::string_view>()(text);
-    }
-  };
-  std::unordered_map<std::string, Span, Hash, std::equal_to<>> spans_;
-  std::vector<TokenId> ids_;
+/// What a tokenizer model brings along, besides tokens and special tokens.
+struct ModelParts {
+  std::unique_ptr<WordEncoder> encoder;
+  std::string name;     ///< of the pre-tokenizer, if there is one
+  std::string content;  ///< all else that decides about ids, for the hash
+  // what llama.cpp takes where keys are missing
+  bool add_bos = false;
+  TokenId bos = -1, eos = -1;
 };
 
-/// Each bad byte becomes U+FFFD; returns text itself when there is nothing to do.
-std::string_view repair_utf8(std::string_view text, std::string& storage) {
-  if (find_invalid_utf8(text) == std::string_view::npos) return text;
-  storage.clear();
-  for (std::size_t position = 0; position < text.size();)
-    append_utf8(storage, next_code_point(text, position));
-  return storage;
+const gguf::Value& require_list(const gguf::Metadata& metadata, std::string_view key,
+                                gguf::ValueType type, std::string_view what) {
+  const gguf::Value* value = metadata.find(key);
+  if (!value || !value->is_array() || value->element_type() != type) {
+    throw bad_input(fmt::format("{} is missing or no list of {}", key, what), metadata.place,
+                    "use a GGUF that carries its tokenizer");
+  }
+  return *value;
+}
+
+ModelParts make_bpe(const gguf::Metadata& metadata, const Vocabulary& vocabulary) {
+  const std::string_view pre = metadata.string_or("tokenizer.ggml.pre", "");
+  const PretokenizerSpec* spec = find_pretokenizer(pre);
+  if (!spec) {
+    throw bad_input(fmt::format("pre-tokenizer '{}' is not supported", pre), metadata.place,
+                    "supported are: " + supported_pretokenizers());
+  }
+  const auto merges =
+      require_list(metadata, "tokenizer.ggml.merges", gguf::ValueType::kString, "texts").strings();
+  ModelParts parts{.encoder =
+                       std::make_unique<BpeEncoder>(vocabulary, merges, *spec, metadata.place),
+                   .name = std::string(spec->name),
+                   .content = {},
+                   .add_bos = spec->add_bos,
+                   .bos = spec->has_default_bos ? kLegacyBos : -1,
+                   .eos = kLegacyBos};
+  for (std::string_view merge : merges)
+    parts.content += fmt::format("{} ", merge.size()) + std::string(merge);
+  return parts;
+}
+
+ModelParts make_sentence_piece(const gguf::Metadata& metadata, const Vocabulary& vocabulary) {
+  const auto numbers =
+      require_list(metadata, "tokenizer.ggml.scores", gguf::ValueType::kFloat32, "numbers")
+          .numbers();
+  if (numbers.size() < vocabulary.size()) {
+    throw bad_input(fmt::format("tokenizer.ggml.scores has {} entries for {} tokens",
+                                numbers.size(), vocabulary.size()),
+                    metadata.place, "convert the model again");
+  }
+  const std::vector<float> scores(numbers.begin(), numbers.end());
+  const bool prefix = metadata.bool_or("tokenizer.ggml.add_space_prefix", true);
+  ModelParts parts{.encoder = std::make_unique<SentencePiece>(vocabulary, scores, prefix),
+                   .name = prefix ? "prefix" : "no prefix",
+                   .content = {},
+                   .add_bos = true,
+                   .bos = kSentencePieceBos,
+                   .eos = kSentencePieceEos};
+  parts.content.assign(reinterpret_cast<const char*>(scores.data()),
+                       scores.size() * sizeof scores[0]);
+  return parts;
+}
+
+ModelParts make_parts(std::string_view model, const gguf::Metadata& metadata,
+                      const Vocabulary& vocabulary) {
+  if (model == "gpt2") return make_bpe(metadata, vocabulary);
+  return make_sentence_piece(metadata, vocabulary);
+}
+
+/// Refused before the vocabulary is read: the others may not even have one.
+void require_known_model(std::string_view model, const std::string& place) {
+  if (model == "gpt2" || model == "llama") return;
+  const std::string_view known = model == "t5"     ? " (Unigram)"
+                                 : model == "bert" ? " (WordPiece)"
+                                                   : "";
+  throw bad_input(fmt::format("tokenizer model '{}'{} is not supported", model, known), place,
+                  "use a model whose tokenizer.ggml.model is gpt2 (byte-level BPE) or llama "
+                  "(SentencePiece)");
 }
 
 }  // namespace
 
 struct Tokenizer::Impl {
-  const PretokenizerSpec& spec;
-  Bpe bpe;
+  Vocabulary vocabulary;
   std::vector<Kind> kinds;
   SpecialTokens specials;
-  Pretokenizer pretokenizer;
+  std::unique_ptr<WordEncoder> encoder;
   std::vector<std::string> pieces;  ///< of each token, for decode()
   std::string hash;
   TokenId bos = -1, eos = -1;
   bool add_bos = false, add_eos = false;
 
-  std::mutex mutex;
-  std::vector<std::unique_ptr<WordCache>> idle_caches;
-
-  Impl(const gguf::Metadata& metadata, const PretokenizerSpec& pre, std::vector<std::string> tokens,
-       std::vector<Kind> token_kinds, const std::vector<std::string_view>& merges)
-      : spec(pre),
-        bpe(std::move(tokens), merges, pre.ignore_merges, metadata.place),
-        kinds(correct_kinds(metadata, bpe, std::move(token_kinds))),
-        specials(find_specials(metadata, bpe, kinds)),
-        pretokenizer(pre) {
-    add_bos = metadata.bool_or("tokenizer.ggml.add_bos_token", pre.add_bos);
+  Impl(std::string_view model, const gguf::Metadata& metadata)
+      : vocabulary(read_tokens(metadata), metadata.place),
+        kinds(correct_kinds(metadata, vocabulary, read_kinds(metadata, vocabulary.tokens()))),
+        specials(find_specials(metadata, vocabulary, kinds)) {
+    ModelParts parts = make_parts(model, metadata, vocabulary);
+    encoder = std::move(parts.encoder);
+    add_bos = metadata.bool_or("tokenizer.ggml.add_bos_token", parts.add_bos);
     add_eos = metadata.bool_or("tokenizer.ggml.add_eos_token", false);
-    bos = read_special(metadata, "tokenizer.ggml.bos_token_id",
-                       add_bos && pre.has_default_bos ? kLegacyBos : -1);
-    eos = read_special(metadata, "tokenizer.ggml.eos_token_id", add_eos ? kLegacyBos : -1);
+    bos = read_special(metadata, "tokenizer.ggml.bos_token_id", add_bos ? parts.bos : -1);
+    eos = read_special(metadata, "tokenizer.ggml.eos_token_id", add_eos ? parts.eos : -1);
     if (add_bos && bos < 0) refuse_missing(metadata, "bos");
     if (add_eos && eos < 0) refuse_missing(metadata, "eos");
     Hasher hasher;
-    hasher.update(fmt::format("gpt2\n{}\n{} {} {} {}\n", pre.name, bos, eos, add_bos, add_eos));
+    hasher.update(
+        fmt::format("{}\n{}\n{} {} {} {}\n", model, parts.name, bos, eos, add_bos, add_eos));
     for (std::size_t id = 0; id < kinds.size(); ++id) {
-      pieces.push_back(piece_of(bpe.tokens()[id], kinds[id]));
-      hasher.update(fmt::format("{} {} ", static_cast<int>(kinds[id]), bpe.tokens()[id].size()))
-          .update(bpe.tokens()[id]);
+      const std::string& text = vocabulary.tokens()[id];
+      pieces.push_back(piece_of(text, kinds[id], *encoder));
+      hasher.update(fmt::format("{} {} ", static_cast<int>(kinds[id]), text.size())).update(text);
     }
-    for (std::string_view merge : merges)
-      hasher.update(fmt::format("{} ", merge.size())).update(merge);
+    hasher.update(parts.content);
     hash = hasher.hex();
   }
 
@@ -288,19 +314,6 @@ struct Tokenizer::Impl {
             which),
         metadata.place, "convert the model again");
   }
-
-  std::unique_ptr<WordCache> borrow_cache() {
-    std::lock_guard lock(mutex);
-    if (idle_caches.empty()) return std::make_unique<WordCache>();
-    auto cache = std::move(idle_caches.back());
-    idle_caches.pop_back();
-    return cache;
-  }
-
-  void give_back(std::unique_ptr<WordCache> cache) {
-    std::lock_guard lock(mutex);
-    idle_caches.push_back(std::move(cache));
-  }
 };
 
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -309,48 +322,23 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 
 Tokenizer Tokenizer::from_metadata(const gguf::Metadata& metadata) {
   const std::string_view model = metadata.require_string("tokenizer.ggml.model");
-  if (model != "gpt2") {
-    throw bad_input(fmt::format("tokenizer model '{}'{} is not supported", model,
-                                model == "llama" ? " (SentencePiece)" : ""),
-                    metadata.place,
-                    "use a model whose tokenizer.ggml.model is gpt2 (byte-level BPE)");
-  }
-  const std::string_view pre = metadata.string_or("tokenizer.ggml.pre", "");
-  const PretokenizerSpec* spec = find_pretokenizer(pre);
-  if (!spec) {
-    throw bad_input(fmt::format("pre-tokenizer '{}' is not supported", pre), metadata.place,
-                    "supported are: " + supported_pretokenizers());
-  }
-  const gguf::Value* merges = metadata.find("tokenizer.ggml.merges");
-  if (!merges || !merges->is_array() || merges->element_type() != gguf::ValueType::kString) {
-    throw bad_input("tokenizer.ggml.merges is missing or no list of texts", metadata.place,
-                    "use a GGUF that carries its tokenizer");
-  }
-  std::vector<std::string> tokens = read_tokens(metadata);
-  std::vector<Kind> kinds = read_kinds(metadata, tokens);
-  return Tokenizer(std::make_unique<Impl>(metadata, *spec, std::move(tokens), std::move(kinds),
-                                          merges->strings()));
+  require_known_model(model, metadata.place);
+  return Tokenizer(std::make_unique<Impl>(model, metadata));
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
   std::vector<TokenId> ids;
   ids.reserve(text.size() / 3);
   if (options.add_special && impl_->add_bos) ids.push_back(impl_->bos);
-  std::unique_ptr<WordCache> cache = impl_->borrow_cache();
-  std::string repaired;
+  bool is_first = true;
   for (const Fragment& fragment : impl_->specials.partition(text, options.parse_special)) {
     if (fragment.id >= 0) {
       ids.push_back(fragment.id);
-      continue;
+    } else {
+      impl_->encoder->encode(fragment.text, is_first, ids);
     }
-    const std::string_view words = repair_utf8(fragment.text, repaired);
-    std::size_t start = 0;
-    for (std::size_t length : impl_->pretokenizer.split(words)) {
-      cache->encode(impl_->bpe, words.substr(start, length), ids);
-      start += length;
-    }
+    is_first = fragment.id >= 0;
   }
-  impl_->give_back(std::move(cache));
   if (options.add_special && impl_->add_eos) ids.push_back(impl_->eos);
   return ids;
 }
@@ -372,7 +360,7 @@ std::size_t Tokenizer::vocab_size() const { return impl_->kinds.size(); }
 TokenId Tokenizer::bos() const { return impl_->bos; }
 TokenId Tokenizer::eos() const { return impl_->eos; }
 bool Tokenizer::adds_bos() const { return impl_->add_bos; }
-TokenId Tokenizer::find(std::string_view token_text) const { return impl_->bpe.find(token_text); }
+TokenId Tokenizer::find(std::string_view token_text) const { return impl_->vocabulary.find(token_text); }
 bool Tokenizer::is_special(TokenId id) const {
   if (id < 0 || static_cast<std::size_t>(id) >= impl_->kinds.size()) return false;
   return impl_->kinds[id] == Kind::kControl || impl_->kinds[id] == Kind::kUserDefined;

@@ -1,0 +1,36 @@
+#pragma once
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spectralquant/text/bpe.h"
+#include "spectralquant/text/pretokenizer.h"
+#include "spectralquant/text/word_encoder.h"
+
+namespace spectralquant::text {
+
+/// Byte-level BPE (tokenizer.ggml.model "gpt2"): text is cut into words, each merged for itself.
+class BpeEncoder : public WordEncoder {
+ public:
+  /// vocabulary must outlive this.
+  BpeEncoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
+             const PretokenizerSpec& spec, const std::string& place);
+  ~BpeEncoder() override;
+
+  void encode(std::string_view text, bool is_first, std::vector<TokenId>& out) const override;
+  std::string bytes_of(std::string_view token) const override { return bytes_of_letters(token); }
+
+ private:
+  class WordCache;
+  std::unique_ptr<WordCache> borrow_cache() const;
+  void give_back(std::unique_ptr<WordCache> cache) const;
+
+  Bpe bpe_;
+  Pretokenizer pretokenizer_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<WordCache>> idle_caches_;
+};
+
+}  // namespace spectralquant::text
