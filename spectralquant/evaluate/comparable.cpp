@@ -21,6 +21,12 @@ std::vector<std::string_view> strings_of(const gguf::Metadata& metadata, std::st
   return value ? value->strings() : std::vector<std::string_view>{};
 }
 
+/// Scores of a SentencePiece vocabulary: what decides which tokens are joined.
+std::vector<double> scores_of(const gguf::Metadata& metadata) {
+  const auto* value = metadata.find(key_of("scores"));
+  return value ? value->numbers() : std::vector<double>{};
+}
+
 /// Aliases of one pre-tokenizer count as the same.
 std::string_view pretokenizer_of(const gguf::Metadata& metadata) {
   const auto name = metadata.string_or(key_of("pre"), "");
@@ -29,8 +35,9 @@ std::string_view pretokenizer_of(const gguf::Metadata& metadata) {
 }
 
 /// Where two lists part, as a clause; "" if they are equal.
-std::string difference_of(const std::vector<std::string_view>& ours,
-                          const std::vector<std::string_view>& theirs, const char* noun) {
+template <typename Item>
+std::string difference_of(const std::vector<Item>& ours, const std::vector<Item>& theirs,
+                          const char* noun) {
   if (ours.size() != theirs.size())
     return fmt::format("it has {} {}s, the reference {}", ours.size(), noun, theirs.size());
   const auto [a, b] = std::mismatch(ours.begin(), ours.end(), theirs.begin());
@@ -51,6 +58,8 @@ std::string obstacle(const gguf::Metadata& reference, const gguf::Metadata& cand
           difference_of(strings_of(candidate, "merges"), strings_of(reference, "merges"), "merge");
       !text.empty())
     return text;
+  if (reference.string_or(model, "") == "llama")
+    return difference_of(scores_of(candidate), scores_of(reference), "score");
   if (pretokenizer_of(candidate) != pretokenizer_of(reference))
     return "its pre-tokenizer is another one (tokenizer.ggml.pre)";
   return {};

@@ -54,10 +54,10 @@ ChatFrame make_chat_frame(const text::Tokenizer& tokenizer, const text::ChatForm
   const std::string question = "\x01", answer = "\x02";
   const std::string whole = chat.render({{"user", question}, {"assistant", answer}});
   const auto first = whole.find(question), second = whole.find(answer);
-  ChatFrame frame{
-      tokenizer.encode(whole.substr(0, first)),
-      tokenizer.encode(whole.substr(first + 1, second - first - 1), {.add_special = false}),
-      tokenizer.encode(whole.substr(second + 1), {.add_special = false})};
+  const text::EncodeOptions behind_text{.add_special = false, .follows_text = true};
+  ChatFrame frame{tokenizer.encode(whole.substr(0, first)),
+                  tokenizer.encode(whole.substr(first + 1, second - first - 1), behind_text),
+                  tokenizer.encode(whole.substr(second + 1), behind_text)};
   return frame;
 }
 

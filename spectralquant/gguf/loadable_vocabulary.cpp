@@ -64,7 +64,7 @@ void check_vocabulary(LoadCheck& check) {
   for (const std::string_view id : kIds) check.scalar(key(id) + "_token_id", kUint32);
   for (const std::string_view flag : kFlags) check.scalar(key(flag), kBool);
   check.array(key("suppress_tokens"), {kInt32});
-  if (kind == "gpt2" || kind == "gemma4" || kind == "hybriddna") {
+  if (kind == "gpt2" || kind == "gemma4" || kind == "hybriddna" || kind == "whitespace") {
     const bool needs_none = pre && pre->as_string() == "kimi-k2";
     check.array(key("merges"), {kString}, needs_none ? LoadCheck::kOptional : LoadCheck::kRequired);
   }

@@ -97,8 +97,8 @@ Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<std::string_view>& merg
 
 Bpe::Symbol Bpe::symbol_of(std::string_view text) {
   if (const TokenId id = vocabulary_.find(text); id >= 0) return static_cast<Symbol>(id);
-  const auto [known, is_new] = other_symbols_.emplace(
-      text, static_cast<Symbol>(vocabulary_.size() + fallbacks_.size()));
+  const auto [known, is_new] =
+      other_symbols_.emplace(text, static_cast<Symbol>(vocabulary_.size() + fallbacks_.size()));
   if (is_new) {
     // What llama.cpp does with a text that is no token: each of its bytes (of the letters, not of
     // the text they stand for) that is a token of its own; the others vanish.
@@ -126,7 +126,8 @@ void Bpe::append(Symbol symbol, std::vector<TokenId>& out) const {
 }
 
 void Bpe::encode_word(std::string_view word, std::vector<TokenId>& out) const {
-  if (ignore_merges_ && word.size() <= vocabulary_.longest_token()) {  // a letter is never shorter than its byte
+  if (ignore_merges_ &&
+      word.size() <= vocabulary_.longest_token()) {  // a letter is never shorter than its byte
     std::string letters;
     for (char byte : word) letters += letter_of_byte(static_cast<unsigned char>(byte));
     if (const TokenId id = vocabulary_.find(letters); id >= 0) {

@@ -3,15 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <queue>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/text/space_mark.h"
+#include "spectralquant/text/unicode.h"
 
 namespace spectralquant::text {
 namespace {
 
-constexpr std::string_view kSpace = "▁";
 constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
 
 /// A piece of the text that grows to the right; size 0: joined to the one on its left.
@@ -29,12 +31,7 @@ struct Candidate {
   }
 };
 
-/// Bytes of a character by its first one. llama.cpp takes a stray continuation byte for a
-/// character, too.
-std::uint32_t character_size(unsigned char first) {
-  return first < 0xC0 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
-}
-
+/// llama.cpp takes a stray continuation byte for a character, too.
 std::vector<Symbol> split_characters(std::string_view text) {
   std::vector<Symbol> symbols;
   symbols.reserve(text.size());
@@ -42,7 +39,7 @@ std::vector<Symbol> split_characters(std::string_view text) {
   for (std::uint32_t at = 0; at < size;) {
     const auto index = static_cast<std::uint32_t>(symbols.size());
     const std::uint32_t length =
-        std::min(size - at, character_size(static_cast<unsigned char>(text[at])));
+        std::min<std::uint32_t>(size - at, utf8_length(static_cast<unsigned char>(text[at])));
     symbols.push_back({at, length, index - 1, index + 1});  // 0 - 1 is kNone
     at += length;
   }
@@ -56,7 +53,7 @@ SentencePiece::SentencePiece(const Vocabulary& vocabulary, std::vector<float> sc
                              bool add_space_prefix)
     : vocabulary_(vocabulary), scores_(std::move(scores)), add_space_prefix_(add_space_prefix) {
   for (int byte = 0; byte < 256; ++byte) {
-    byte_tokens_[byte] = vocabulary.find(fmt::format("<0x{:02X}>", byte));
+    byte_tokens_[byte] = vocabulary.find_byte(static_cast<unsigned char>(byte));
     if (byte_tokens_[byte] < 0) {
       const char letter = static_cast<char>(byte);
       byte_tokens_[byte] = vocabulary.find(std::string_view(&letter, 1));
@@ -80,8 +77,8 @@ void SentencePiece::append_bytes(std::string_view text, std::vector<TokenId>& ou
 void SentencePiece::encode(std::string_view text, bool is_first, std::vector<TokenId>& out) const {
   std::string escaped;
   escaped.reserve(text.size() + text.size() / 2);
-  if (is_first && add_space_prefix_) escaped = kSpace;
-  for (char c : text) c == ' ' ? escaped += kSpace : escaped += c;
+  if (is_first && add_space_prefix_) escaped = kSpaceMark;
+  append_marked(escaped, text);
   if (escaped.size() >= kNone)
     throw bad_input(fmt::format("a text of {} bytes is too long", text.size()));
   std::vector<Symbol> symbols = split_characters(escaped);
@@ -121,14 +118,6 @@ void SentencePiece::encode(std::string_view text, bool is_first, std::vector<Tok
   }
 }
 
-std::string SentencePiece::bytes_of(std::string_view token) const {
-  std::string text;
-  for (std::size_t at = 0; at < token.size();) {
-    const bool is_space = token.substr(at).starts_with(kSpace);
-    text += is_space ? ' ' : token[at];
-    at += is_space ? kSpace.size() : 1;
-  }
-  return text;
-}
+std::string SentencePiece::bytes_of(std::string_view token) const { return unmarked(token); }
 
 }  // namespace spectralquant::text

@@ -1,7 +1,8 @@
 #pragma once
+#include <string>
+#include <string_view>
 #include <vector>
 
-#include "spectralquant/text/vocabulary.h"
 #include "spectralquant/text/word_encoder.h"
 
 namespace spectralquant::text {
@@ -12,8 +13,8 @@ namespace spectralquant::text {
 /// Text is not cut into words. A space is "▁"; one more stands before the first text if the model
 /// asks for it. Characters that end as no token become their bytes, "<0x0A>".
 /// O(n log n) in the length of the text.
-/// Errors   Error(kBadInput) for scores that are missing or too few; encode(): a byte that has no
-///          token.
+/// Shapes   scores: one for each token.
+/// Errors   encode(): Error(kBadInput) for a byte that has no token.
 /// Source   llama.cpp's llm_tokenizer_spm.
 class SentencePiece : public WordEncoder {
  public:

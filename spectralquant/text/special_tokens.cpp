@@ -20,9 +20,10 @@ std::string_view trim_left(std::string_view text) {
 }  // namespace
 
 SpecialTokens::SpecialTokens(std::vector<SpecialToken> tokens) : tokens_(std::move(tokens)) {
-  std::stable_sort(
-      tokens_.begin(), tokens_.end(),
-      [](const SpecialToken& a, const SpecialToken& b) { return a.text.size() > b.text.size(); });
+  // llama.cpp's sort, on the same sequence: so tokens of one length get the same order.
+  std::sort(tokens_.begin(), tokens_.end(), [](const SpecialToken& a, const SpecialToken& b) {
+    return a.text.size() > b.text.size();
+  });
   for (std::size_t i = 0; i < tokens_.size(); ++i)
     by_first_byte_[static_cast<unsigned char>(tokens_[i].text[0])].push_back(i);
 }

@@ -20,9 +20,13 @@ struct EncodeOptions {
   bool add_special = true;
   /// "<|im_start|>" in the text becomes the special token, not its letters
   bool parse_special = true;
+  /// the text goes on behind other text: SentencePiece puts no space in front of it
+  bool follows_text = false;
 };
 
-/// Byte-level BPE tokenizer built from GGUF metadata; ids equal stock llama.cpp's.
+/// The tokenizer of a model, made from GGUF metadata; ids equal stock llama.cpp's.
+///
+/// Byte-level BPE (tokenizer.ggml.model "gpt2") and SentencePiece ("llama").
 ///
 ///     auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
 ///     auto ids = tokenizer.encode("Hello");
@@ -39,7 +43,7 @@ class Tokenizer {
   std::vector<TokenId> encode(std::string_view text, EncodeOptions options = {}) const;
 
   /// Bytes of the tokens; special tokens are rendered as their text. May be invalid UTF-8 at the
-  /// ends.
+  /// ends. The space that SentencePiece puts in front of a text is part of its first token.
   std::string decode(const std::vector<TokenId>& ids) const;
 
   std::size_t vocab_size() const;
@@ -49,8 +53,6 @@ class Tokenizer {
   /// id of a token by its exact text, -1 if absent
   TokenId find(std::string_view token_text) const;
   bool is_special(TokenId id) const;  ///< control or user-defined token
-  /// of vocabulary, merges and pre-tokenizer: two models with one hash tokenize alike
-  std::string hash() const;
 
  private:
   struct Impl;

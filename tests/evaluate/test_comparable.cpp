@@ -53,6 +53,19 @@ TEST_F(ComparableTest, OtherIdsFlagsAndTypesAreNotes) {
   EXPECT_THAT(notes(), ElementsAre("the types of 2 tokens differ, the first of token 50"));
 }
 
+TEST_F(ComparableTest, SentencePieceIsItsTokensAndScores) {
+  for (auto* metadata : {&reference_, &candidate_}) {
+    metadata->set("tokenizer.ggml.model", gguf::Value::of_string("llama"));
+    metadata->set("tokenizer.ggml.scores", model::tiny::of_i32s({3, 2, 1}));
+  }
+  candidate_.set("tokenizer.ggml.pre", gguf::Value::of_string("gpt-2"));  // means nothing here
+  EXPECT_THAT(notes(), IsEmpty());
+  candidate_.set("tokenizer.ggml.add_space_prefix", gguf::Value::of_bool(false));
+  EXPECT_THAT(notes(), ElementsAre("add_space_prefix is false, the reference has none"));
+  candidate_.set("tokenizer.ggml.scores", model::tiny::of_i32s({3, 1, 2}));
+  EXPECT_THAT(refused(), HasSubstr("score 1 is another one"));
+}
+
 TEST_F(ComparableTest, OtherTokensMergesOrPretokenizersAreRefused) {
   auto tokens = strings("tokenizer.ggml.tokens");
   std::swap(tokens[3], tokens[4]);

@@ -220,6 +220,28 @@ TEST_F(LoadSuiteTest, AChatHasItsBosOnce) {
   EXPECT_EQ(std::count(tokens.begin() + 1, tokens.end(), kBos), 2);
 }
 
+TEST_F(LoadSuiteTest, MarkersBehindTextGetNoSpaceOfSentencePiece) {
+  std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
+  std::vector<std::int32_t> kinds = {2, 3, 3};
+  for (int byte = 0; byte < 256; ++byte) {
+    tokens.push_back(fmt::format("<0x{:02X}>", byte));
+    kinds.push_back(6);
+  }
+  gguf::Metadata spm;
+  spm.set("tokenizer.ggml.model", gguf::Value::of_string("llama"));
+  spm.set("tokenizer.ggml.tokens", gguf::Value::of_strings(tokens));
+  spm.set("tokenizer.ggml.token_type", model::tiny::of_i32s(kinds));
+  spm.set("tokenizer.chat_template", gguf::Value::of_string("[INST] {{ content }} [/INST]"));
+  metadata_ = spm;
+  // A space is three bytes: <s>, " [INST] ", half of the text, " [/INST]".
+  constexpr std::int64_t kBefore = 1 + 12, kBetween = 10, kAfter = 1, kText = 10;
+  const auto item =
+      load_text(fmt::format("chat{}", kBefore + kBetween + kAfter + kText), "0123456789")
+          .items.at(0);
+  EXPECT_EQ(item.first_scored, kBefore + kText / 2 + kBetween);
+  EXPECT_EQ(item.tokens.back(), 2);
+}
+
 TEST_F(LoadSuiteTest, RefusesAChatInAChatAndWindowsOfMarkersOnly) {
   spew(path("chat.jsonl"), R"({"messages": [{"role": "user", "content": "the sea"}]})");
   EXPECT_THAT(refusal([&] { load("chat64", "chat.jsonl"); }),

@@ -19,13 +19,21 @@ inline gguf::Metadata nano_metadata() {
   return file.metadata();
 }
 
-inline gguf::Value of_i32_array(const std::vector<std::int32_t>& values) {
-  const std::uint32_t type = static_cast<std::uint32_t>(gguf::ValueType::kInt32);
+template <typename Number>
+gguf::Value of_array(gguf::ValueType element, const std::vector<Number>& values) {
+  const auto type = static_cast<std::uint32_t>(element);
   const std::uint64_t count = values.size();
   std::string bytes(reinterpret_cast<const char*>(&type), sizeof type);
   bytes.append(reinterpret_cast<const char*>(&count), sizeof count);
   bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof values[0]);
   return {gguf::ValueType::kArray, bytes};
+}
+
+inline gguf::Value of_i32_array(const std::vector<std::int32_t>& values) {
+  return of_array(gguf::ValueType::kInt32, values);
+}
+inline gguf::Value of_f32_array(const std::vector<float>& values) {
+  return of_array(gguf::ValueType::kFloat32, values);
 }
 
 inline std::string from_hex(const std::string& hex) {
@@ -40,10 +48,49 @@ struct GoldenCase {
   std::vector<TokenId> ids, ids_plain;
 };
 
-inline nlohmann::json read_golden(const std::string& variant) {
-  std::ifstream stream(std::string(SQ_SOURCE_DIR) + "/tests/golden/text/tokens_" + variant +
-                       ".json");
+inline nlohmann::json read_golden_file(const std::string& name) {
+  std::ifstream stream(std::string(SQ_SOURCE_DIR) + "/tests/golden/text/" + name + ".json");
   return nlohmann::json::parse(stream);
+}
+inline nlohmann::json read_golden(const std::string& variant) {
+  return read_golden_file("tokens_" + variant);
+}
+
+inline GoldenCase to_case(const nlohmann::json& item) {
+  GoldenCase golden;
+  for (int i = 0; i < item.value("repeat", 1); ++i) golden.text += from_hex(item["hex"]);
+  golden.ids = item["ids"].get<std::vector<TokenId>>();
+  golden.ids_plain =
+      item.contains("ids_plain") ? item["ids_plain"].get<std::vector<TokenId>>() : golden.ids;
+  return golden;
+}
+
+/// The vocabulary of a file vocabulary_*.json, without the keys of a variant.
+inline gguf::Metadata vocabulary_metadata(const nlohmann::json& golden) {
+  std::vector<std::string> tokens;
+  std::vector<float> scores;
+  std::vector<std::int32_t> kinds;
+  for (const auto& token : golden["tokens"]) {
+    tokens.push_back(token[0].get<std::string>());
+    scores.push_back(token[1].get<float>());
+    kinds.push_back(token[2].get<std::int32_t>());
+  }
+  gguf::Metadata metadata;
+  metadata.set("tokenizer.ggml.tokens", gguf::Value::of_strings(tokens));
+  metadata.set("tokenizer.ggml.scores", of_f32_array(scores));
+  metadata.set("tokenizer.ggml.token_type", of_i32_array(kinds));
+  if (golden.contains("merges"))
+    metadata.set("tokenizer.ggml.merges",
+                 gguf::Value::of_strings(golden["merges"].get<std::vector<std::string>>()));
+  return metadata;
+}
+
+/// Sets the keys of a variant: texts, numbers, yes or no.
+inline void set_keys(gguf::Metadata& metadata, const nlohmann::json& keys) {
+  for (const auto& [key, value] : keys.items())
+    metadata.set(key, value.is_string()    ? gguf::Value::of_string(value.get<std::string>())
+                      : value.is_boolean() ? gguf::Value::of_bool(value.get<bool>())
+                                           : gguf::Value::of_u32(value.get<std::uint32_t>()));
 }
 
 inline bool is_probe(const std::string& variant) { return variant.starts_with("probe-"); }
@@ -75,11 +122,7 @@ inline std::vector<GoldenCase> golden_cases(const std::string& variant) {
        {std::string(is_probe(variant) ? "probe-qwen35" : "qwen35"), variant}) {
     const nlohmann::json file = read_golden(name);
     for (const auto& item : file["cases"]) {
-      GoldenCase golden;
-      for (int i = 0; i < item.value("repeat", 1); ++i) golden.text += from_hex(item["hex"]);
-      golden.ids = item["ids"].get<std::vector<TokenId>>();
-      golden.ids_plain =
-          item.contains("ids_plain") ? item["ids_plain"].get<std::vector<TokenId>>() : golden.ids;
+      GoldenCase golden = to_case(item);
       const auto known = std::find_if(cases.begin(), cases.end(), [&](const GoldenCase& other) {
         return other.text == golden.text;
       });

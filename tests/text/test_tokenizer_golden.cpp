@@ -1,11 +1,6 @@
 #include <gtest/gtest.h>
 
-#include <cstdio>
-#include <cstdlib>
-#include <sstream>
-
 #include "golden.h"
-#include "spectralquant/text/corpus.h"
 
 namespace spectralquant::text {
 namespace {
@@ -51,39 +46,26 @@ INSTANTIATE_TEST_SUITE_P(Variants, GoldenTest,
                                          "probe-deepseek-v3", "probe-tekken", "probe-gpt-4o",
                                          "probe-seed-coder", "probe-bailingmoe"));
 
-std::string find_llama_tokenize() {
-  if (const char* folder = std::getenv("LLAMA_CPP_BIN"))
-    return std::string(folder) + "/llama-tokenize";
-  return std::system("command -v llama-tokenize >/dev/null 2>&1") == 0 ? "llama-tokenize" : "";
-}
+/// Vocabularies of the test's own, in every variant of their keys.
+class VocabularyGoldenTest : public testing::TestWithParam<const char*> {};
 
-/// SQ_SUITES: files or patterns with ':' between, tokenized whole as plain text by both.
-TEST(SlowLlamaTokenizeTest, AgreesOnFilesOfTheUser) {
-  const char* suites = std::getenv("SQ_SUITES");
-  const std::string program = find_llama_tokenize();
-  if (!suites || program.empty())
-    GTEST_SKIP() << "needs SQ_SUITES=FILE[:FILE…], and llama-tokenize on PATH or in LLAMA_CPP_BIN";
-  const Tokenizer tokenizer = Tokenizer::from_metadata(nano_metadata());
-  std::stringstream list(suites);
-  for (std::string path; std::getline(list, path, ':');) {
-    std::ifstream stream(path, std::ios::binary);
-    ASSERT_TRUE(stream) << path;
-    std::ostringstream text;
-    text << stream.rdbuf();
-    const std::string command = program + " -m '" + kNano + "' -f '" + path +
-                                "' --ids --no-escape --log-disable 2>/dev/null";
-    std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(popen(command.c_str(), "r"), &pclose);
-    ASSERT_TRUE(pipe);
-    std::string out;
-    char buffer[1 << 16];
-    for (std::size_t n; (n = std::fread(buffer, 1, sizeof buffer, pipe.get())) > 0;)
-      out.append(buffer, n);
-    ASSERT_EQ(out.substr(0, 1), "[") << "llama-tokenize failed: " << command;
-    EXPECT_TRUE(nlohmann::json::parse(out).get<std::vector<TokenId>>() ==
-                tokenizer.encode(text.str()))
-        << path;
+TEST_P(VocabularyGoldenTest, IdsAreThoseOfLlamaTokenize) {
+  const nlohmann::json golden = read_golden_file(std::string("vocabulary_") + GetParam());
+  for (const auto& variant : golden["variants"]) {
+    gguf::Metadata metadata = vocabulary_metadata(golden);
+    set_keys(metadata, variant["keys"]);
+    const Tokenizer tokenizer = Tokenizer::from_metadata(metadata);
+    EXPECT_GE(variant["cases"].size(), 60u);
+    for (const auto& item : variant["cases"]) {
+      const GoldenCase c = to_case(item);
+      EXPECT_EQ(tokenizer.encode(c.text), c.ids) << variant["keys"] << c.text.substr(0, 200);
+      EXPECT_EQ(tokenizer.encode(c.text, {.parse_special = false}), c.ids_plain)
+          << variant["keys"] << c.text.substr(0, 200);
+    }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Kinds, VocabularyGoldenTest, testing::Values("sentence_piece"));
 
 }  // namespace
 }  // namespace spectralquant::text

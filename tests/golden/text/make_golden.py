@@ -192,4 +192,5 @@ def main():
             out.write(",\n".join(json.dumps(case, separators=(",", ":")) for case in golden["cases"]) + "\n]}\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
