@@ -16,9 +16,14 @@ namespace {
 std::vector<text::Tokenizer> make_tokenizers() {
   const auto file = gguf::File::open(SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf");
   std::vector<text::Tokenizer> tokenizers;
-  for (const char* pre :
-       {"qwen35", "qwen2", "llama-bpe", "gpt-2", "gpt-4o", "deepseek-v3", "falcon", "tekken",
-        "smollm", "chatglm-bpe", "bailingmoe", "seed-coder", "default"}) {
+  for (const char* pre : {"qwen35",   "qwen2",       "llama-bpe",    "gpt-2",
+                          "gpt-4o",   "deepseek-v3", "falcon",       "tekken",
+                          "smollm",   "chatglm-bpe", "bailingmoe",   "seed-coder",
+                          "default",  "minicpm5",    "deepseek-llm", "deepseek-coder",
+                          "spark2_5", "youtu",       "jais-2",       "bloom",
+                          "viking",   "exaone-moe",  "chameleon",    "granite-embed-multi-97m",
+                          "tiny_aya", "superbpe",    "kimi-k2",      "ufakzeka",
+                          "afmoe",    "laguna",      "k2-horizon"}) {
     gguf::Metadata metadata = file.metadata();
     metadata.set("tokenizer.ggml.pre", gguf::Value::of_string(pre));
     tokenizers.push_back(text::Tokenizer::from_metadata(metadata));

@@ -74,10 +74,10 @@ std::string bytes_of_letters(std::string_view letters) {
   return bytes;
 }
 
-Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
-         bool ignore_merges, const std::string& place)
-    : vocabulary_(vocabulary), ignore_merges_(ignore_merges) {
-  for (int b = 0; b < 256; ++b)
+Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, bool is_plain,
+         const std::string& place)
+    : vocabulary_(vocabulary), is_plain_(is_plain) {
+  for (int b = 0; b < 256 && !is_plain; ++b)
     byte_symbols_[b] = symbol_of(letter_of_byte(static_cast<unsigned char>(b)));
   merges_.reserve(merges.size() * 2);
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
@@ -99,16 +99,42 @@ Bpe::Symbol Bpe::symbol_of(std::string_view text) {
   if (const TokenId id = vocabulary_.find(text); id >= 0) return static_cast<Symbol>(id);
   const auto [known, is_new] =
       other_symbols_.emplace(text, static_cast<Symbol>(vocabulary_.size() + fallbacks_.size()));
-  if (is_new) {
-    // What llama.cpp does with a text that is no token: each of its bytes (of the letters, not of
-    // the text they stand for) that is a token of its own; the others vanish.
-    std::vector<TokenId>& tokens = fallbacks_.emplace_back();
-    for (char byte : text) {
-      if (const TokenId id = vocabulary_.find(std::string_view(&byte, 1)); id >= 0)
-        tokens.push_back(id);
+  if (is_new) fallbacks_.push_back(tokens_of_bytes(text));
+  return known->second;
+}
+
+/// What llama.cpp does with a text that is no token: the token of each of its bytes (of the
+/// letters, not of the text they stand for); bytes that have none vanish.
+std::vector<TokenId> Bpe::tokens_of_bytes(std::string_view text) const {
+  std::vector<TokenId> tokens;
+  for (char byte : text) {
+    const TokenId id = is_plain_ ? vocabulary_.find_byte(static_cast<unsigned char>(byte))
+                                 : vocabulary_.find(std::string_view(&byte, 1));
+    if (id >= 0) tokens.push_back(id);
+  }
+  return tokens;
+}
+
+/// The symbols a word begins as.
+std::vector<Bpe::Symbol> Bpe::split(std::string_view word) const {
+  std::vector<Symbol> symbols;
+  symbols.reserve(word.size());
+  for (std::size_t at = 0; at < word.size();) {
+    if (!is_plain_) {
+      symbols.push_back(byte_symbols_[static_cast<unsigned char>(word[at++])]);
+      continue;
+    }
+    const std::size_t begin = at;
+    const char32_t c = next_code_point(word, at);
+    const std::string_view text = word.substr(begin, at - begin);
+    if (const TokenId id = vocabulary_.find(text); id >= 0) {
+      symbols.push_back(static_cast<Symbol>(id));
+    } else {
+      const auto other = other_symbols_.find(std::string(text));
+      symbols.push_back(other != other_symbols_.end() ? other->second : kCharacter | c);
     }
   }
-  return known->second;
+  return symbols;
 }
 
 const Bpe::Merge* Bpe::find_merge(Symbol left, Symbol right) const {
@@ -120,31 +146,36 @@ void Bpe::append(Symbol symbol, std::vector<TokenId>& out) const {
   if (symbol < vocabulary_.size()) {
     out.push_back(static_cast<TokenId>(symbol));
   } else {
-    const std::vector<TokenId>& tokens = fallbacks_[symbol - vocabulary_.size()];
+    std::string text;
+    if (symbol >= kCharacter) append_utf8(text, symbol - kCharacter);
+    const std::vector<TokenId> tokens =
+        symbol >= kCharacter ? tokens_of_bytes(text) : fallbacks_[symbol - vocabulary_.size()];
     out.insert(out.end(), tokens.begin(), tokens.end());
   }
 }
 
+bool Bpe::encode_whole(std::string_view word, std::vector<TokenId>& out) const {
+  if (word.size() > vocabulary_.longest_token())
+    return false;  // a letter is never shorter than its byte
+  std::string letters;
+  for (char byte : word) letters += letter_of_byte(static_cast<unsigned char>(byte));
+  const TokenId id = vocabulary_.find(is_plain_ ? word : letters);
+  if (id >= 0) out.push_back(id);
+  return id >= 0;
+}
+
 void Bpe::encode_word(std::string_view word, std::vector<TokenId>& out) const {
-  if (ignore_merges_ &&
-      word.size() <= vocabulary_.longest_token()) {  // a letter is never shorter than its byte
-    std::string letters;
-    for (char byte : word) letters += letter_of_byte(static_cast<unsigned char>(byte));
-    if (const TokenId id = vocabulary_.find(letters); id >= 0) {
-      out.push_back(id);
-      return;
-    }
-  }
   if (word.size() >= kNone)
     throw bad_input(fmt::format("a word of {} bytes is too long", word.size()));
-  const auto n = static_cast<std::uint32_t>(word.size());
+  const std::vector<Symbol> symbols = split(word);
+  const auto n = static_cast<std::uint32_t>(symbols.size());
   std::vector<Link> links(n);
   std::vector<Candidate> storage;
   storage.reserve(n);
   std::priority_queue<Candidate> queue(std::less<Candidate>(), std::move(storage));
   for (std::uint32_t i = 0; i < n; ++i) {
     // 0 - 1 is kNone
-    links[i] = {byte_symbols_[static_cast<unsigned char>(word[i])], i - 1, i + 1};
+    links[i] = {symbols[i], i - 1, i + 1};
   }
   if (n > 0) links[n - 1].next = kNone;
   const auto consider = [&](std::uint32_t left, std::uint32_t right) {

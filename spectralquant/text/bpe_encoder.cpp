@@ -2,6 +2,7 @@
 
 #include <unordered_map>
 
+#include "spectralquant/text/space_mark.h"
 #include "spectralquant/text/unicode.h"
 
 namespace spectralquant::text {
@@ -21,8 +22,8 @@ std::string_view repair_utf8(std::string_view text, std::string& storage) {
 /// Words already seen and their tokens; borrowed by one encode() at a time and kept for the next.
 class BpeEncoder::WordCache {
  public:
-  void encode(const Bpe& bpe, std::string_view word, std::vector<TokenId>& out) {
-    if (word.size() > kLongestWord) return bpe.encode_word(word, out);
+  void encode(const BpeEncoder& encoder, std::string_view word, std::vector<TokenId>& out) {
+    if (word.size() > kLongestWord) return encoder.encode_word(word, out);
     if (const auto known = spans_.find(word); known != spans_.end()) {
       const Span span = known->second;
       out.insert(out.end(), ids_.begin() + span.first, ids_.begin() + span.first + span.count);
@@ -33,7 +34,7 @@ class BpeEncoder::WordCache {
       ids_.clear();
     }
     const std::size_t first = ids_.size();
-    bpe.encode_word(word, ids_);
+    encoder.encode_word(word, ids_);
     spans_.emplace(word, Span{static_cast<std::uint32_t>(first),
                               static_cast<std::uint32_t>(ids_.size() - first)});
     out.insert(out.end(), ids_.begin() + first, ids_.end());
@@ -58,7 +59,7 @@ class BpeEncoder::WordCache {
 
 BpeEncoder::BpeEncoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
                        const PretokenizerSpec& spec, const std::string& place)
-    : bpe_(vocabulary, merges, spec.ignore_merges, place), pretokenizer_(spec) {}
+    : spec_(spec), bpe_(vocabulary, merges, spec.is_plain, place), pretokenizer_(spec) {}
 BpeEncoder::~BpeEncoder() = default;
 
 std::unique_ptr<BpeEncoder::WordCache> BpeEncoder::borrow_cache() const {
@@ -74,13 +75,25 @@ void BpeEncoder::give_back(std::unique_ptr<WordCache> cache) const {
   idle_caches_.push_back(std::move(cache));
 }
 
+std::string BpeEncoder::bytes_of(std::string_view token) const {
+  return spec_.is_plain ? unmarked(token) : bytes_of_letters(token);
+}
+
+void BpeEncoder::encode_word(std::string_view word, std::vector<TokenId>& out) const {
+  const bool may_be_whole =
+      spec_.ignore_merges ||
+      (spec_.keeps_line_ends && word.find_first_not_of('\n') == std::string_view::npos);
+  if (!may_be_whole || !bpe_.encode_whole(word, out)) bpe_.encode_word(word, out);
+}
+
 void BpeEncoder::encode(std::string_view text, bool, std::vector<TokenId>& out) const {
   std::unique_ptr<WordCache> cache = borrow_cache();
-  std::string repaired;
-  const std::string_view words = repair_utf8(text, repaired);
+  std::string marked, repaired;
+  if (spec_.is_plain) append_marked(marked, text);
+  const std::string_view words = repair_utf8(spec_.is_plain ? marked : text, repaired);
   std::size_t start = 0;
   for (std::size_t length : pretokenizer_.split(words)) {
-    cache->encode(bpe_, words.substr(start, length), out);
+    cache->encode(*this, words.substr(start, length), out);
     start += length;
   }
   give_back(std::move(cache));

@@ -11,22 +11,25 @@
 
 namespace spectralquant::text {
 
-/// Byte-level BPE (tokenizer.ggml.model "gpt2"): text is cut into words, each merged for itself.
+/// BPE (tokenizer.ggml.model "gpt2", "gemma4"): text is cut into words, each merged for itself.
 class BpeEncoder : public WordEncoder {
  public:
-  /// vocabulary must outlive this.
+  /// vocabulary and spec must outlive this.
   BpeEncoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
              const PretokenizerSpec& spec, const std::string& place);
   ~BpeEncoder() override;
 
   void encode(std::string_view text, bool is_first, std::vector<TokenId>& out) const override;
-  std::string bytes_of(std::string_view token) const override { return bytes_of_letters(token); }
+  std::string bytes_of(std::string_view token) const override;
 
  private:
+  void encode_word(std::string_view word, std::vector<TokenId>& out) const;
+
   class WordCache;
   std::unique_ptr<WordCache> borrow_cache() const;
   void give_back(std::unique_ptr<WordCache> cache) const;
 
+  const PretokenizerSpec& spec_;
   Bpe bpe_;
   Pretokenizer pretokenizer_;
   mutable std::mutex mutex_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/text/vocabulary.h"
@@ -86,6 +87,23 @@ std::vector<TokenKind> read_file(const gguf::Metadata& metadata, const Vocabular
   return kinds;
 }
 
+/// The first of the texts that is a token; "" if none is. Of several it is the one that llama.cpp
+/// meets first in its hash table of all tokens, in the order of libstdc++.
+std::string_view find_first(const Vocabulary& vocabulary,
+                            const std::vector<std::string_view>& texts) {
+  std::vector<std::string_view> found;
+  for (std::string_view text : texts)
+    if (vocabulary.find(text) >= 0) found.push_back(text);
+  if (found.size() < 2) return found.empty() ? std::string_view() : found[0];
+  std::unordered_map<std::string, std::size_t> table;
+  for (std::size_t id = 0; id < vocabulary.size(); ++id) table.emplace(vocabulary.text(id), id);
+  for (const auto& [text, id] : table) {
+    const auto at = std::find(found.begin(), found.end(), text);
+    if (at != found.end()) return *at;
+  }
+  return {};
+}
+
 void correct(const gguf::Metadata& metadata, const Vocabulary& vocabulary,
              std::vector<TokenKind>& kinds) {
   const auto set = [&](std::string_view text, TokenKind kind) {
@@ -94,10 +112,7 @@ void correct(const gguf::Metadata& metadata, const Vocabulary& vocabulary,
   for (const FillInMiddle& part : fill_in_middle()) {
     const bool named = metadata.find(key_of(part.keys[0])) ||
                        (!part.keys[1].empty() && metadata.find(key_of(part.keys[1])));
-    const auto known =
-        std::find_if(part.texts.begin(), part.texts.end(),
-                     [&](std::string_view text) { return vocabulary.find(text) >= 0; });
-    if (!named && known != part.texts.end()) set(*known, TokenKind::kControl);
+    if (!named) set(find_first(vocabulary, part.texts), TokenKind::kControl);
   }
   for (std::string_view text : kControlTexts) set(text, TokenKind::kControl);
   for (std::string_view text : kUserDefinedTexts) set(text, TokenKind::kUserDefined);

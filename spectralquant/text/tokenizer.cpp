@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <initializer_list>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/text/special_tokens.h"
@@ -14,14 +15,30 @@
 namespace spectralquant::text {
 namespace {
 
-/// Special tokens, with the white space some models' tokens swallow (not in the file: known by the
-/// model's name).
-SpecialTokens find_specials(const gguf::Metadata& metadata, const Vocabulary& vocabulary) {
+/// The white space that some models' tokens swallow: not in the file, but known by names.
+struct SwallowedSpace {
+  std::string before = {};  ///< text of the token that swallows what stands before it
+  bool is_phi3 = false;     ///< most tokens swallow what follows
+};
+
+SwallowedSpace find_swallowed_space(const gguf::Metadata& metadata) {
   std::string name(metadata.string_or("general.name", ""));
   std::transform(name.begin(), name.end(), name.begin(),
                  [](unsigned char c) { return std::tolower(c); });
-  const bool phi3 =
-      name.find("phi-3") != std::string::npos || name.find("phi3") != std::string::npos;
+  const std::string_view pre = metadata.string_or("tokenizer.ggml.pre", "");
+  const auto is_any = [](std::string_view text, std::initializer_list<std::string_view> parts) {
+    return std::any_of(parts.begin(), parts.end(), [&](std::string_view part) {
+      return text.find(part) != std::string_view::npos;
+    });
+  };
+  if (is_any(pre, {"jina-v2-de", "jina-v2-es", "jina-v2-code"})) return {.before = "<mask>"};
+  if (is_any(name, {"phi-3", "phi3"})) return {.is_phi3 = true};
+  if (is_any(name, {"modern-bert"})) return {.before = "[MASK]"};
+  return {};
+}
+
+SpecialTokens find_specials(const gguf::Metadata& metadata, const Vocabulary& vocabulary) {
+  const SwallowedSpace space = find_swallowed_space(metadata);
   std::vector<SpecialToken> specials;
   for (std::size_t id = 0; id < vocabulary.size(); ++id) {
     const TokenKind kind = vocabulary.kind(id);
@@ -32,8 +49,9 @@ SpecialTokens find_specials(const gguf::Metadata& metadata, const Vocabulary& vo
     token.id = static_cast<TokenId>(id);
     token.text = vocabulary.text(id);
     token.only_when_parsing = kind != TokenKind::kUserDefined;
-    token.strip_right =
-        phi3 && token.text != "<unk>" && token.text != "<s>" && token.text != "<|endoftext|>";
+    token.strip_left = token.text == space.before;
+    token.strip_right = space.is_phi3 && token.text != "<unk>" && token.text != "<s>" &&
+                        token.text != "<|endoftext|>";
     specials.push_back(std::move(token));
   }
   return SpecialTokens(std::move(specials));
@@ -74,7 +92,8 @@ struct Tokenizer::Impl {
       : vocabulary(metadata), specials(find_specials(metadata, vocabulary)) {
     TokenizerModel model = make_tokenizer_model(metadata, vocabulary);
     encoder = std::move(model.encoder);
-    add_bos = metadata.bool_or("tokenizer.ggml.add_bos_token", model.add_bos);
+    add_bos =
+        metadata.bool_or("tokenizer.ggml.add_bos_token", model.add_bos) || model.always_adds_bos;
     add_eos = metadata.bool_or("tokenizer.ggml.add_eos_token", false);
     bos = read_special(metadata, "tokenizer.ggml.bos_token_id", add_bos ? model.bos : -1);
     eos = read_special(metadata, "tokenizer.ggml.eos_token_id", add_eos ? model.eos : -1);

@@ -26,7 +26,7 @@ struct EncodeOptions {
 
 /// The tokenizer of a model, made from GGUF metadata; ids equal stock llama.cpp's.
 ///
-/// Byte-level BPE (tokenizer.ggml.model "gpt2") and SentencePiece ("llama").
+/// BPE (tokenizer.ggml.model "gpt2", "gemma4") and SentencePiece ("llama").
 ///
 ///     auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
 ///     auto ids = tokenizer.encode("Hello");

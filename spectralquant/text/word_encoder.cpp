@@ -12,8 +12,11 @@ namespace {
 constexpr TokenId kSentencePieceBos = 1, kSentencePieceEos = 2;  ///< llama.cpp's
 constexpr TokenId kLegacyBos = 11;  ///< llama.cpp's BOS and EOS of a BPE model that names none
 
-std::vector<std::string_view> read_merges(const gguf::Metadata& metadata) {
+constexpr std::string_view kGemma4 = "gemma4";  ///< a model and a pre-tokenizer
+
+std::vector<std::string_view> read_merges(const gguf::Metadata& metadata, bool needs_some) {
   const gguf::Value* value = metadata.find("tokenizer.ggml.merges");
+  if (!value && !needs_some) return {};
   if (!value || !value->is_array() || value->element_type() != gguf::ValueType::kString) {
     throw bad_input("tokenizer.ggml.merges is missing or no list of texts", metadata.place,
                     "use a GGUF that carries its tokenizer");
@@ -22,17 +25,19 @@ std::vector<std::string_view> read_merges(const gguf::Metadata& metadata) {
 }
 
 TokenizerModel make_bpe(const gguf::Metadata& metadata, const Vocabulary& vocabulary) {
-  const std::string_view pre = metadata.string_or("tokenizer.ggml.pre", "");
+  const bool is_gemma4 = metadata.require_string("tokenizer.ggml.model") == kGemma4;
+  const std::string_view pre = is_gemma4 ? kGemma4 : metadata.string_or("tokenizer.ggml.pre", "");
   const PretokenizerSpec* spec = find_pretokenizer(pre);
   if (!spec) {
     throw bad_input(fmt::format("pre-tokenizer '{}' is not supported", pre), metadata.place,
                     "supported are: " + supported_pretokenizers());
   }
-  return {.encoder = std::make_unique<BpeEncoder>(vocabulary, read_merges(metadata), *spec,
-                                                  metadata.place),
+  return {.encoder = std::make_unique<BpeEncoder>(
+              vocabulary, read_merges(metadata, spec->needs_merges), *spec, metadata.place),
           .add_bos = spec->add_bos,
-          .bos = spec->has_default_bos ? kLegacyBos : -1,
-          .eos = kLegacyBos};
+          .always_adds_bos = spec->always_adds_bos,
+          .bos = spec->has_default_bos && !is_gemma4 ? kLegacyBos : -1,
+          .eos = is_gemma4 ? -1 : kLegacyBos};
 }
 
 /// llama.cpp takes 0 for every token where there are none.
@@ -66,13 +71,13 @@ TokenizerModel make_sentence_piece(const gguf::Metadata& metadata, const Vocabul
 
 void require_known_model(const gguf::Metadata& metadata) {
   const std::string_view model = metadata.require_string("tokenizer.ggml.model");
-  if (model == "gpt2" || model == "llama") return;
+  if (model == "gpt2" || model == "llama" || model == kGemma4) return;
   const std::string_view known = model == "t5"     ? " (Unigram)"
                                  : model == "bert" ? " (WordPiece)"
                                                    : "";
   throw bad_input(fmt::format("tokenizer model '{}'{} is not supported", model, known),
                   metadata.place,
-                  "use a model whose tokenizer.ggml.model is gpt2 (byte-level BPE) or llama "
+                  "use a model whose tokenizer.ggml.model is gpt2 or gemma4 (BPE), or llama "
                   "(SentencePiece)");
 }
 

@@ -29,6 +29,7 @@ class WordEncoder {
 struct TokenizerModel {
   std::unique_ptr<WordEncoder> encoder;
   bool add_bos = false;
+  bool always_adds_bos = false;  ///< whatever tokenizer.ggml.add_bos_token says
   TokenId bos = -1, eos = -1;
 };
 

@@ -39,12 +39,17 @@ TEST_P(GoldenTest, IdsAreThoseOfLlamaTokenize) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants, GoldenTest,
-                         testing::Values("qwen35", "gpt-2", "edited", "probe-qwen35", "probe-qwen2",
-                                         "probe-gpt-2", "probe-llama-bpe", "probe-chatglm-bpe",
-                                         "probe-smollm", "probe-default", "probe-falcon",
-                                         "probe-deepseek-v3", "probe-tekken", "probe-gpt-4o",
-                                         "probe-seed-coder", "probe-bailingmoe"));
+INSTANTIATE_TEST_SUITE_P(
+    Variants, GoldenTest,
+    testing::Values("qwen35", "gpt-2", "edited", "probe-qwen35", "probe-qwen2", "probe-gpt-2",
+                    "probe-llama-bpe", "probe-chatglm-bpe", "probe-glm4", "probe-smollm",
+                    "probe-default", "probe-falcon", "probe-deepseek-v3", "probe-tekken",
+                    "probe-gpt-4o", "probe-seed-coder", "probe-bailingmoe", "probe-minicpm5",
+                    "probe-deepseek-llm", "probe-deepseek-coder", "probe-spark2_5", "probe-youtu",
+                    "probe-jais-2", "probe-bloom", "probe-viking", "probe-exaone-moe",
+                    "probe-chameleon", "probe-granite-embed-multi-97m", "probe-tiny_aya",
+                    "probe-superbpe", "probe-kimi-k2", "probe-ufakzeka", "probe-afmoe",
+                    "probe-laguna", "probe-k2-horizon"));
 
 /// Vocabularies of the test's own, in every variant of their keys.
 class VocabularyGoldenTest : public testing::TestWithParam<const char*> {};
@@ -65,7 +70,8 @@ TEST_P(VocabularyGoldenTest, IdsAreThoseOfLlamaTokenize) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, VocabularyGoldenTest, testing::Values("sentence_piece"));
+INSTANTIATE_TEST_SUITE_P(Kinds, VocabularyGoldenTest,
+                         testing::Values("sentence_piece", "plain_bpe"));
 
 }  // namespace
 }  // namespace spectralquant::text

@@ -46,6 +46,7 @@ void write_vocabulary(const std::string& path, gguf::Metadata metadata) {
   for (const char* key : {"context_length", "embedding_length", "block_count",
                           "feed_forward_length", "attention.head_count"})
     metadata.set(std::string("llama.") + key, gguf::Value::of_u32(64));
+  std::filesystem::remove(path);
   gguf::Writer(path, metadata, {}).commit();
 }
 
@@ -95,7 +96,7 @@ TEST_P(LlamaTokenizeTest, AgreesOnShuffledTextsAndASuite) {
   std::filesystem::remove_all(folder);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, LlamaTokenizeTest, testing::Values("sentence_piece"));
+INSTANTIATE_TEST_SUITE_P(Kinds, LlamaTokenizeTest, testing::Values("sentence_piece", "plain_bpe"));
 
 /// SQ_SUITES: files or patterns with ':' between, tokenized whole as plain text by both; with
 /// SQ_VOCABULARY by another model than the embedded one.

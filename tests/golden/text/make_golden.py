@@ -117,6 +117,9 @@ TEXTS = [
     u("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"), u("<|im_start"), u("|im_start|>"), u("<|im_start|"),
     u("<|im_start|><|im_end|><|im_start|>"), u("<|im_<|im_start|>start|>"), u("<<|im_end|>>"), u("  <|im_end|>  x <|endoftext|>\n\ny"),
     u("<|IM_START|> < |im_end| >"), u("<|endoftext|>"), u("Pneumonoultramicroscopicsilicovolcanoconiosis" * 20),
+    u("가힣ㄱㆎ ㄅㄯ 一龥龦鿿 ぁヿ々〇〿︰﹏ ！…“”‘’—：；， ࠀༀ ퟿\ud7b0"), u("12345678901 1234567a 12٣4567 a123456 x_1234  1234 ١٢٣٤٥٦٧ 1２3"),
+    u("IMGIMGABCZ IMGIMGZ IMGIMGJZ <sentinel:12> <sentinel:>"), u("Amy\u200ckhaham a\u200db \u200cx \u200d1 'ſ e\u0301\u0301 \u0301"),
+    u("a b c  d e\u0301 f 1 g\nh i"), u("Ａｂｃ µ ª º ƻ ʔ Ω K ﬀ ﬓ 𐐀𐓘 𞤀 ꭰ Ↄↄ ա Ა"), u("က၀ ሀ ᄀ 豈\uf8ff 𠀀 㐀 ﾞｱ กข ກ ក ꩠ ꧠ ⼀ 丽"), u("   \n  x \u3000\u3000\ty   "),
     (b"bad \xff\xfe\x80 bytes \xc3", 1), (b"cut \xe2\x82 \xf0\x9f\x91 \xe2", 1), (b"overlong \xc0\xaf \xe0\x80\xaf \xc1\x81", 1),
     (b"surrogate \xed\xa0\x80\xed\xb0\x80 beyond \xf4\x90\x80\x80 \xf8\x88\x80\x80\x80", 1), (b"latin1 caf\xe9 na\xefve", 1), (b"\xf0\x9f\x91", 1),
 ]
@@ -150,11 +153,31 @@ def run(model, data, *flags):
     return json.loads(out)
 
 
+def run_each(model, texts):
+    """Ids with special tokens parsed and without, of every text; those that hold none in one run, special tokens between."""
+    bos = run(model, b"a")[:-len(run(model, b"a", "--no-bos"))]
+    simple = [text for text in texts if b"<|" not in text]
+    parts = [[]]
+    for token in run(model, b"<|endoftext|>".join(simple), "--no-bos"):
+        if token == 0:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    known = dict(zip(simple, parts, strict=True))
+    for text in texts:
+        if text in known:
+            yield bos + known[text], bos + known[text]
+        else:
+            yield run(model, text), run(model, text, "--no-parse-special")
+
+
 def main():
     version = subprocess.run(["llama-tokenize", "--version"], capture_output=True, text=True)
     version = (version.stdout + version.stderr).strip().splitlines()[-2].removeprefix("version: ")
     pretokenizers = ["qwen35", "qwen2", "gpt-2", "llama-bpe", "chatglm-bpe", "smollm", "default", "falcon", "deepseek-v3", "tekken", "gpt-4o",
-                     "seed-coder", "bailingmoe"]
+                     "seed-coder", "bailingmoe", "glm4", "minicpm5", "deepseek-llm", "deepseek-coder", "spark2_5", "youtu", "jais-2", "bloom",
+                     "viking", "exaone-moe", "chameleon", "granite-embed-multi-97m", "tiny_aya", "superbpe", "kimi-k2", "ufakzeka", "afmoe",
+                     "laguna", "k2-horizon"]
     variants = ["qwen35", "gpt-2", "edited"] + ["probe-" + name for name in pretokenizers]
     base = {}
     for variant in variants:
@@ -173,13 +196,14 @@ def main():
         golden["cases"] = []
         with tempfile.NamedTemporaryFile(suffix=".gguf") as model:
             metadata.write(model.name)
-            for data, repeat in TEXTS + (SPECIAL_TEXTS if variant == "edited" else []):
-                if not data:
-                    continue
-                case = {"hex": data.hex(), "ids": run(model.name, data * repeat)}
+            texts = [(data, repeat) for data, repeat in TEXTS + (SPECIAL_TEXTS if variant == "edited" else []) if data]
+            whole = [data * repeat for data, repeat in texts]
+            ids_of = run_each(model.name, whole) if variant.startswith("probe-") else (
+                (run(model.name, text), run(model.name, text, "--no-parse-special")) for text in whole)
+            for (data, repeat), (ids, plain) in zip(texts, ids_of):
+                case = {"hex": data.hex(), "ids": ids}
                 if repeat > 1:
                     case["repeat"] = repeat
-                plain = run(model.name, data * repeat, "--no-parse-special")
                 if plain != case["ids"]:
                     case["ids_plain"] = plain
                 if variant.endswith("qwen35"):

@@ -110,12 +110,20 @@ def write(name, tokens, merges, variants):
 
 
 def main():
-    tokens, _ = make_tokens()
+    tokens, pieces = make_tokens()
     spm = {"tokenizer.ggml.model": "llama"}
     write("sentence_piece", tokens, [], [
         spm,
-        spm | {"tokenizer.ggml.add_space_prefix": False, "tokenizer.ggml.add_bos_token": False, "tokenizer.ggml.add_eos_token": True},
+        spm | {"tokenizer.ggml.add_space_prefix": False, "tokenizer.ggml.add_bos_token": False},
         spm | {"general.name": "Phi-3-mini", "tokenizer.ggml.bos_token_id": 2, "tokenizer.ggml.eos_token_id": 1}])
+    # line ends that are tokens as a whole, but no special ones
+    tokens = [(text, score, NORMAL if text == "\n\n" else kind) for text, score, kind in tokens] + [("\n" * 3, 0.0, NORMAL)]
+    merges = [f"{left} {right}" for left, right in pieces if "\n" not in left + right]
+    bos = {"tokenizer.ggml.bos_token_id": 1}
+    write("plain_bpe", tokens, merges, [
+        bos | {"tokenizer.ggml.model": "gemma4", "tokenizer.ggml.pre": "default"},
+        bos | {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gemma4", "tokenizer.ggml.add_bos_token": False},
+        bos | {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "sarvam-moe"}])
 
 
 if __name__ == "__main__":
