@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,12 +11,13 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
 #include "spectralquant/evaluate/statistics.h"
-#include "spectralquant/text/unicode.h"
+#include "spectralquant/text/json_records.h"
+#include "spectralquant/text/read_text.h"
 
 namespace spectralquant::evaluate {
 namespace {
 
-using Json = nlohmann::json;
+using Json = text::JsonRecord;
 
 constexpr const char* kFix = R"(a line is {"question": "…", "choices": ["…", "…"], "answer": 0})";
 
@@ -52,15 +52,14 @@ std::optional<std::size_t> find_answer(const Json& answer, const Line& line) {
   return std::nullopt;
 }
 
-Line parse_line(const std::string& text, const std::string& place) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) throw bad_input("the line is no JSON object", place, kFix);
+Line parse_line(const Json& json, const std::string& place) {
+  if (!json.is_object()) throw bad_input("the question is no JSON object", place, kFix);
   Line line;
   for (const char* key : {"prompt", "question"})  // "question" wins
     if (const auto value = json.find(key); value != json.end() && value->is_string())
       line.question = value->get<std::string>();
   if (line.question.empty())
-    throw bad_input("the line has neither \"question\" nor \"prompt\"", place, kFix);
+    throw bad_input("the question has neither \"question\" nor \"prompt\"", place, kFix);
   const Json choices = json.value("choices", Json());
   if (choices.is_array()) {
     line.choices = texts_of(choices, place);
@@ -70,7 +69,8 @@ Line parse_line(const std::string& text, const std::string& place) {
     line.choices = texts_of(choices["text"], place);
     line.labels = texts_of(choices.value("label", Json::array()), place);
   }
-  if (line.choices.size() < 2) throw bad_input("the line has fewer than two choices", place, kFix);
+  if (line.choices.size() < 2)
+    throw bad_input("the question has fewer than two choices", place, kFix);
   const auto answer = find_answer(json.value("answer", Json()), line);
   if (!answer)
     throw bad_input("\"answer\" is none of the choices", place,
@@ -151,16 +151,9 @@ ChoiceSuite load_choices(const std::string& text, const text::Tokenizer& tokeniz
   ChoiceSuite out;
   out.suite.spec = parse_choices(text);
   const std::string& path = out.suite.spec.pattern;
-  std::ifstream in(path);
-  if (!in) throw bad_input("cannot read " + path, path, "check the path");
-  std::string raw;
   Hasher hasher;
-  for (std::size_t number = 1; std::getline(in, raw); ++number) {
-    if (raw.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::string place = fmt::format("{}:{}", path, number);
-    if (text::find_invalid_utf8(raw) != std::string::npos)
-      throw bad_input("the line is not UTF-8", place, "convert it, e.g. iconv -f latin1 -t utf-8");
-    const Line line = parse_line(raw, place);
+  const auto add = [&](const Json& json, const std::string& place) {
+    const Line line = parse_line(json, place);
     ChoiceSuite::Question question{place, out.suite.items.size(), {}, line.answer};
     for (const auto& choice : line.choices) {
       Item item = make_item(line, choice, tokenizer, out.suite.spec.parse_special, place);
@@ -172,7 +165,8 @@ ChoiceSuite load_choices(const std::string& text, const text::Tokenizer& tokeniz
       out.suite.items.push_back(std::move(item));
     }
     out.questions.push_back(std::move(question));
-  }
+  };
+  text::visit_json_records(text::read_text(path), path, add);
   if (out.questions.empty()) throw bad_input(path + " holds no question", path, kFix);
   out.suite.n_units = static_cast<std::int64_t>(out.questions.size());
   out.suite.hash = hasher.hex();

@@ -11,6 +11,7 @@
 #include "spectralquant/core/hash.h"
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/text/conversation.h"
+#include "spectralquant/text/foreign_format.h"
 #include "spectralquant/text/json_records.h"
 #include "spectralquant/text/read_text.h"
 
@@ -110,6 +111,10 @@ void read_documents(std::string text, const std::string& path, const ChatFormat&
   if (!is_json) {
     if (begins_like_json(text))
       corpus.notes.push_back(path + ": begins like JSON, but is none: taken as one plain text");
+    if (begins_like_html(text))
+      corpus.notes.push_back(fmt::format(
+          "{0}: a web page, taken with its tags; its text alone: pandoc -f html -t plain {1} > {2}",
+          path, shell_word(path), shell_word(path + ".txt")));
     corpus.documents.push_back({.text = std::move(text), .origin = path, .source = {}});
   } else if (corpus.documents.size() == n_before) {
     throw bad_input(path + " holds no document with text", path, kLineFix);

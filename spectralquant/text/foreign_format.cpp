@@ -117,6 +117,17 @@ std::string shell_word(std::string_view text) {
   return quoted + "'";
 }
 
+bool begins_like_html(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first == std::string_view::npos) return false;
+  const auto begins_with = [&](std::string_view tag) {
+    const std::string_view start = text.substr(first, tag.size());
+    return std::equal(start.begin(), start.end(), tag.begin(), tag.end(),
+                      [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; });
+  };
+  return begins_with("<!doctype html") || begins_with("<html");
+}
+
 std::optional<ForeignFormat> recognise_foreign_format(std::string_view bytes,
                                                       const std::string& path) {
   if (const std::string_view encoding = marked_encoding(bytes); !encoding.empty())

@@ -54,6 +54,14 @@ TEST_F(ChoiceTest, ReadsListsWithLabelsAndAnswersAsText) {
   EXPECT_EQ(choices.questions[1].answer, 1u);
 }
 
+TEST_F(ChoiceTest, ReadsAnArrayAsWell) {
+  const auto choices = read(R"([{"question": "q", "choices": ["x", "y"], "answer": 0},
+                                {"question": "q", "choices": ["x", "y"], "answer": 1}])");
+  ASSERT_EQ(choices.questions.size(), 2u);
+  EXPECT_EQ(choices.questions[1].answer, 1u);
+  EXPECT_EQ(choices.questions[1].place, path("q.jsonl") + ", item 2");
+}
+
 TEST_F(ChoiceTest, RefusesWithFileAndLine) {
   const std::string good = R"({"question": "q", "choices": ["x", "y"], "answer": 0})";
   EXPECT_THAT(refused(good + "\n{\"question\": \"q\"}"), HasSubstr("q.jsonl:2"));
@@ -68,7 +76,7 @@ TEST_F(ChoiceTest, RefusesWithFileAndLine) {
                         std::string(answer) + "}"),
                 HasSubstr("none of the choices"))
         << answer;
-  EXPECT_THAT(refused("no json"), HasSubstr("no JSON object"));
+  EXPECT_THAT(refused("no json"), HasSubstr("is named as JSON, but is none"));
   EXPECT_THAT(refused("{\"question\": \"\xff\"}"), HasSubstr("not UTF-8"));
   EXPECT_THAT(refused("\n"), HasSubstr("holds no question"));
   EXPECT_THAT(refusal([&] { load_choices("a=" + path("none.jsonl"), tokenizer()); }),

@@ -203,6 +203,16 @@ TEST_F(CorpusTest, LeavesPlainTextThatBeginsWithBracesAsItIs) {
   EXPECT_THAT(doubtful.notes, ElementsAre(HasSubstr("begins like JSON, but is none")));
 }
 
+TEST_F(CorpusTest, NotesAWebPage) {
+  for (const std::string text : {"\n<!DOCTYPE html>\n<p>a</p>", "<HTML lang=\"en\">a</HTML>"}) {
+    const Corpus corpus = load_corpus({write("page.html", text)}, chat_);
+    EXPECT_THAT(texts_of(corpus), ElementsAre(text));
+    EXPECT_THAT(corpus.notes, ElementsAre(HasSubstr("a web page, taken with its tags")));
+  }
+  for (const std::string text : {"<p>a</p>", "<", "<!doctype", "An <html> tag."})
+    EXPECT_THAT(load_corpus({write("plain.txt", text)}, chat_).notes, testing::IsEmpty()) << text;
+}
+
 TEST_F(CorpusTest, RefusesJsonItCannotRead) {
   EXPECT_THAT(refusal(write("a.json", "{\"text\":\n \"cut o")),
               testing::AllOf(HasSubstr("named as JSON, but is none"), HasSubstr("a.json:2")));
