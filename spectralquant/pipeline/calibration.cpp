@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <set>
 #include <string>
@@ -12,12 +11,12 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/device.h"
+#include "spectralquant/pipeline/own_samples.h"
 
 namespace spectralquant::pipeline {
 namespace {
 
-/// token ids of the own samples, int32, window after window
-constexpr const char* kSamplesFile = "samples";
+constexpr const char* kSamplesFile = "samples";  ///< in the work folder
 
 /// Signals from a file must know the matrices that a forward pass multiplies by. An embedding or a
 /// head may be missing, as in a stock imatrix; of an architecture that is not known, anything.
@@ -83,24 +82,13 @@ void complete_calibration(Calibration& calibration, WorkFolder* work,
   if (source.self_tokens > 0) {
     const auto n = static_cast<std::size_t>(n_samples(source)),
                length = static_cast<std::size_t>(source.window_tokens);
-    const std::size_t window_bytes = length * sizeof(std::int32_t);
-    const std::string kept =
-        options.group.broadcast(work ? work->read(kSamplesFile).value_or("") : "", 0);
-    calibrate::Windows samples;
-    if (kept.size() == n * window_bytes) {
-      samples.assign(n, std::vector<std::int32_t>(length));
-      for (std::size_t i = 0; i < n; ++i)
-        std::memcpy(samples[i].data(), kept.data() + i * window_bytes, window_bytes);
+    OwnSamples samples = own_samples(work, kSamplesFile, n, length, options.group, [&] {
+      return write_samples(*calibration.model, source, options.seed, progress, options.group);
+    });
+    if (samples.kept)
       report(progress,
              {"sample", options.output, n * length, n * length, "tokens of an earlier run"});
-    } else {
-      samples = write_samples(*calibration.model, source, options.seed, progress, options.group);
-      std::string flat;
-      for (const auto& sample : samples)
-        flat.append(reinterpret_cast<const char*>(sample.data()), window_bytes);
-      if (work) work->write(kSamplesFile, flat);
-    }
-    add_samples(calibration.text, std::move(samples));
+    add_samples(calibration.text, std::move(samples.windows));
   }
   calibration.facts = {
       calibration.text.description, calibration.text.hash,

@@ -50,8 +50,8 @@ constexpr double kTuningBytes = 24;
 /// half of it in bfloat16. Measured on an H100: 61 GiB in all for 752 M weights, bfloat16.
 constexpr double kActivationBytes = 52;
 
-/// Tokens of a batch on an accelerator: in a backward pass of calibration, in a step of tuning.
-constexpr double kDeviceBatchTokens = 16384, kDeviceTuningTokens = 65536;
+/// Tokens of a batch on an accelerator, in a backward pass of calibration.
+constexpr double kDeviceBatchTokens = 16384;
 
 /// Bytes of an accelerator that slices of logits and libraries take.
 constexpr double kDeviceBytes = 5.0 * (std::uint64_t{1} << 30);
@@ -148,12 +148,12 @@ struct Work {
                                        : 0;
     const double calibration = 4 * sizes.weights + calibration_bytes() + gradients;
     if (options.tune.tokens == 0) return kDeviceBytes + calibration;
-    const double batch = options.tune.batch_tokens > 0
-                             ? static_cast<double>(options.tune.batch_tokens)
-                             : kDeviceTuningTokens;
-    // blocks compute in bfloat16
-    const double tuning =
-        kTuningBytes * sizes.weights + batch * n_blocks * sizes.hidden * kActivationBytes / 2;
+    // A step goes in as many passes as it needs; blocks compute in bfloat16.
+    const std::int64_t window = options.calibration.window_tokens;
+    const double step = static_cast<double>(tune::step_windows(options.tune, window) * window);
+    const double tuning = kTuningBytes * sizes.weights +
+                          std::min(static_cast<double>(tune::kMostPassBytes),
+                                   step * n_blocks * sizes.hidden * kActivationBytes / 2);
     return kDeviceBytes + std::max(calibration, tuning);
   }
 };

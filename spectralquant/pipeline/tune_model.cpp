@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/core/error.h"
@@ -13,6 +13,7 @@
 #include "spectralquant/pipeline/calibration_text.h"
 #include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/device.h"
+#include "spectralquant/pipeline/own_samples.h"
 
 namespace spectralquant::pipeline {
 namespace {
@@ -24,8 +25,7 @@ constexpr std::size_t kHeldAsideEvery = 16, kHeldAsideTokens = 32768;
 /// Seeds of samples drawn for tuning; calibration's own are drawn from the seed itself.
 constexpr std::uint64_t kTuningSeed = 0x74756e65;
 
-/// token ids of the own samples of tuning, int32, window after window
-constexpr const char* kSamplesFile = "tuning_samples";
+constexpr const char* kSamplesFile = "tuning_samples";  ///< in the work folder
 
 /// Windows the model is to write, so that none is repeated more often than allowed.
 std::int64_t n_missing(const tune::DistillOptions& options, const tune::Text& text) {
@@ -43,27 +43,18 @@ void sample_more(const Run& run, WorkFolder* work, tune::Text& text, torch::Devi
   const std::int64_t missing = n_missing(run.options.tune, text);
   if (missing == 0) return;
   run.times.enter("sample");
-  const std::size_t length = text.held_aside.front().size(),
-                    window_bytes = length * sizeof(std::int32_t);
-  const std::string kept =
-      run.options.group.broadcast(work ? work->read(kSamplesFile).value_or("") : "", 0);
-  if (kept.size() == static_cast<std::size_t>(missing) * window_bytes) {
-    for (std::size_t at = 0; at < kept.size(); at += window_bytes) {
-      text.own.emplace_back(length);
-      std::memcpy(text.own.back().data(), kept.data() + at, window_bytes);
-    }
-    return;
-  }
-  model::Model model(run.file, {device, device.is_cpu() ? torch::kFloat32 : torch::kBFloat16});
-  model::SamplingOptions sampling =
-      sampling_options(run.file, run.options.calibration, run.options.seed + kTuningSeed);
-  sampling.group = run.options.group;
-  std::string flat;
-  for (auto& window : model::sample(model, missing, sampling, run.progress)) {
-    flat.append(reinterpret_cast<const char*>(window.data()), window_bytes);
-    text.own.push_back(std::move(window));
-  }
-  if (work) work->write(kSamplesFile, flat);
+  OwnSamples samples =
+      own_samples(work, kSamplesFile, static_cast<std::size_t>(missing),
+                  text.held_aside.front().size(), run.options.group, [&] {
+                    model::Model model(
+                        run.file, {device, device.is_cpu() ? torch::kFloat32 : torch::kBFloat16});
+                    model::SamplingOptions sampling = sampling_options(
+                        run.file, run.options.calibration, run.options.seed + kTuningSeed);
+                    sampling.group = run.options.group;
+                    return model::sample(model, missing, sampling, run.progress);
+                  });
+  text.own.insert(text.own.end(), std::make_move_iterator(samples.windows.begin()),
+                  std::make_move_iterator(samples.windows.end()));
 }
 
 nlohmann::ordered_json to_json(const tune::DistillReport& report) {

@@ -25,8 +25,8 @@ namespace {
 constexpr std::int64_t kPassTokensOnCpu = 2048;
 
 /// What autograd keeps of a token and block, in hidden-size vectors (an estimate, counted from the
-/// operators of a Qwen3.5 block), and what it may keep in all.
-constexpr std::int64_t kKeptVectors = 48, kKeptBytes = std::int64_t{20} << 30;
+/// operators of a Qwen3.5 block).
+constexpr std::int64_t kKeptVectors = 48;
 
 /// Tokens for H, by hidden size: it has to be known in all directions, at every stage again.
 constexpr std::int64_t kMomentTokens = 2048, kMomentTokensOnCpu = 256;
@@ -383,8 +383,8 @@ class Distillation {
       tokens = std::min(tokens, (n_windows + n_threads - 1) / n_threads * window_tokens_);
     } else {
       const auto bytes = static_cast<std::int64_t>(c10::elementSize(teacher_.dtype()));
-      tokens = kKeptBytes / (kKeptVectors * bytes * teacher_.architecture().n_blocks() *
-                             teacher_.architecture().hidden_size());
+      tokens = kMostPassBytes / (kKeptVectors * bytes * teacher_.architecture().n_blocks() *
+                                 teacher_.architecture().hidden_size());
     }
     return std::max<std::int64_t>(1, tokens / window_tokens_);
   }

@@ -22,6 +22,9 @@ double rate_at(std::int64_t step, std::int64_t n_steps, bool last_stage);
 /// Columns of n that a share means: a multiple of four.
 std::int64_t columns_of(double share, std::int64_t n_columns);
 
+/// What autograd may keep of one pass on an accelerator; a step takes as many passes as it needs.
+inline constexpr std::int64_t kMostPassBytes = std::int64_t{20} << 30;
+
 /// Tokens of one step for a run of so many: small runs take small steps, so that there are enough.
 std::int64_t default_batch_tokens(std::int64_t n_tokens);
 
