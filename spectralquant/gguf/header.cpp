@@ -52,6 +52,9 @@ class Cursor {
     if (length > left()) fail_at(start, fmt::format("the file ends inside {}", field), kIncomplete);
     std::string text(bytes_.substr(position_, length));
     if (!is_utf8(text)) fail(fmt::format("{} is not valid UTF-8", field), kConvertAgain);
+    // llama.cpp reads it up to there
+    if (text.find('\0') != std::string::npos)
+      fail(fmt::format("{} holds a NUL byte", field), kConvertAgain);
     position_ += length;
     return text;
   }

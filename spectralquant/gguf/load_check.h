@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +32,8 @@ class LoadCheck {
   std::vector<std::int64_t> per_block(const std::string& key, std::uint64_t n);
 
   std::int64_t u32(const std::string& key, std::int64_t fallback, Need need = kOptional);
+  /// What norms add to a mean square: it must be there, and not be negative.
+  void epsilon(const std::string& key);
 
  private:
   const File& file_;
@@ -39,7 +43,17 @@ class LoadCheck {
 /// More blocks than that stop llama.cpp (LLAMA_MAX_LAYERS).
 inline constexpr std::int64_t kMaxBlocks = 512;
 
+/// A tensor that llama.cpp makes from the hyper-parameters. Products of lying ones wrap around.
+struct ExpectedTensor {
+  std::vector<std::uint64_t> shape;  ///< columns first; trailing ones left out
+  bool required = true;
+};
+using ExpectedTensors = std::map<std::string, ExpectedTensor, std::less<>>;
+
 void check_vocabulary(LoadCheck& check);
-void check_qwen35(LoadCheck& check);
+
+// The tensors of an architecture; empty if the hyper-parameters do not tell.
+ExpectedTensors expect_qwen35(LoadCheck& check);
+ExpectedTensors expect_dense(LoadCheck& check);  ///< llama, qwen2, qwen3
 
 }  // namespace spectralquant::gguf

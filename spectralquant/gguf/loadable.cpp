@@ -16,6 +16,8 @@ using enum ValueType;
 // Keys that llama.cpp reads for every architecture, below "ARCH.".
 constexpr std::string_view kNumbers[] = {"embedding_length_out",
                                          "pooling_type",
+                                         "classifier.pooling_type",
+                                         "nextn_predict_layers",
                                          "expert_count",
                                          "expert_group_count",
                                          "expert_group_used_count",
@@ -29,6 +31,7 @@ constexpr std::string_view kNumbers[] = {"embedding_length_out",
 constexpr std::string_view kReals[] = {"rope.freq_base", "rope.scaling.factor",
                                        "rope.scaling.attn_factor", "rope.scaling.alpha"};
 constexpr std::string_view kFlags[] = {"attention.causal", "rope.scaling.finetuned"};
+constexpr std::string_view kTexts[] = {"classifier.activation", "rope.section_order"};
 constexpr std::string_view kRopeScalings[] = {"none", "linear", "yarn", "longrope"};
 
 /// Optional scalars; some architectures keep arrays under the same names.
@@ -57,6 +60,10 @@ void check_hyper_parameters(LoadCheck& check) {
   check_scalars(check, prefix, kNumbers, kUint32);
   check_scalars(check, prefix, kReals, kFloat32);
   check_scalars(check, prefix, kFlags, kBool);
+  for (const std::string_view key : kTexts) check.scalar(prefix + std::string(key), kString);
+  if (const Value* labels = check.file().metadata().find(prefix + "classifier.output_labels");
+      labels && labels->is_array())  // anything else is not looked at
+    check.array(prefix + "classifier.output_labels", {kString});
   if (!check.file().metadata().find(prefix + "rope.scaling.factor"))  // its old name
     check_scalars(check, prefix, std::initializer_list<std::string_view>{"rope.scale_linear"},
                   kFloat32);
@@ -75,6 +82,43 @@ void check_hyper_parameters(LoadCheck& check) {
   if (n_used > n_experts || (n_experts > 0 && n_used == 0))
     check.fail(
         fmt::format("{} of {} experts are used ({}expert_used_count)", n_used, n_experts, prefix));
+}
+
+std::string shape_text(const std::vector<std::uint64_t>& shape) {
+  std::string text;
+  for (const std::uint64_t n : shape) text += fmt::format("{}{}", text.empty() ? "" : ", ", n);
+  return "[" + text + "]";
+}
+
+bool same_shape(const Tensor& tensor, const std::vector<std::uint64_t>& shape) {
+  for (std::size_t d = 0; d < tensor.shape.size(); ++d)
+    if (tensor.shape[d] != (d < shape.size() ? shape[d] : 1)) return false;
+  return true;
+}
+
+/// By name; empty for an architecture that is not known here, or hyper-parameters that do not tell.
+ExpectedTensors expected_tensors(LoadCheck& check) {
+  const std::string_view architecture = check.file().architecture();
+  if (architecture == "qwen35") return expect_qwen35(check);
+  if (architecture == "llama" || architecture == "qwen2" || architecture == "qwen3")
+    return expect_dense(check);
+  return {};
+}
+
+void check_tensors(LoadCheck& check) {
+  for (const auto& [name, expected] : expected_tensors(check)) {
+    const Tensor* tensor = check.file().find(name);
+    if (!tensor) {
+      if (expected.required) check.fail(fmt::format("tensor {} is missing", name));
+      continue;
+    }
+    if (!same_shape(*tensor, expected.shape))
+      check.fail(fmt::format("{} has shape {}; the hyper-parameters ask for {}", name,
+                             tensor->shape_text(), shape_text(expected.shape)));
+    if (!traits(tensor->type).decodable)
+      check.fail(fmt::format("{} is {}, which llama.cpp does not compute with", name,
+                             traits(tensor->type).name));
+  }
 }
 
 }  // namespace
@@ -140,6 +184,12 @@ std::vector<std::int64_t> LoadCheck::per_block(const std::string& key, std::uint
   return out;
 }
 
+void LoadCheck::epsilon(const std::string& key) {
+  const Value* value = scalar(key, kFloat32, kRequired);
+  if (value && !(*value->as_number() >= 0))
+    fail(fmt::format("metadata key {} is {}, not 0 or more", key, value->to_display()));
+}
+
 std::vector<LoadProblem> find_load_problems(const File& file) {
   LoadCheck check(file);
   check.scalar("general.architecture", kString, LoadCheck::kRequired);
@@ -148,8 +198,21 @@ std::vector<LoadProblem> find_load_problems(const File& file) {
   if (file.architecture() == "clip") return check.problems();  // a projector has no more
   check_hyper_parameters(check);
   check_vocabulary(check);
-  if (file.architecture() == "qwen35" && check.problems().empty()) check_qwen35(check);
+  if (check.problems().empty()) check_tensors(check);
   return check.problems();
+}
+
+std::vector<std::string> find_foreign_tensors(const File& file) {
+  std::vector<std::string> names;
+  LoadCheck check(file);
+  const ExpectedTensors known = expected_tensors(check);
+  if (known.empty()) return names;
+  for (const Tensor& tensor : file.tensors()) {
+    // scales of NVFP4 weights lie beside them
+    const bool is_scale = tensor.name.ends_with(".scale") || tensor.name.ends_with(".input_scale");
+    if (!known.contains(tensor.name) && !is_scale) names.push_back(tensor.name);
+  }
+  return names;
 }
 
 void require_loadable(const File& file) {

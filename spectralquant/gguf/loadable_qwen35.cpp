@@ -1,8 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <map>
 
 #include "spectralquant/gguf/load_check.h"
 
@@ -11,13 +9,7 @@ namespace {
 
 using enum ValueType;
 
-/// Columns first; trailing ones left out. Products of lying hyper-parameters wrap around.
 using Shape = std::vector<std::uint64_t>;
-
-struct Expected {
-  Shape shape;
-  bool required = true;
-};
 
 /// The tensors that llama.cpp makes for a qwen35 file, from its hyper-parameters.
 /// Source  llama.cpp, src/models/qwen35.cpp (load_arch_tensors), create_tensor_qkv.
@@ -50,7 +42,8 @@ class Qwen35Tensors {
     state_size_ = count("ssm.state_size", 0, LoadCheck::kRequired);
     n_value_heads_ = count("ssm.time_step_rank", 0, LoadCheck::kRequired);
     n_key_heads_ = count("ssm.group_count", 0, LoadCheck::kRequired);
-    check_epsilon();
+    check.epsilon(name("attention.layer_norm_rms_epsilon"));
+    check_rope();
     check_sections();
     read_block_kinds(n_all);
     if (n_blocks_ < 1)
@@ -59,7 +52,7 @@ class Qwen35Tensors {
   }
 
   /// By name; empty if the hyper-parameters do not tell.
-  std::map<std::string, Expected, std::less<>> list() {
+  ExpectedTensors list() {
     if (!check_.problems().empty()) return {};
     const Tensor* embedding = check_.file().find("token_embd.weight");
     const std::uint64_t n_vocab = embedding ? embedding->n_rows() : 0;
@@ -73,12 +66,15 @@ class Qwen35Tensors {
  private:
   std::string name(const std::string& key) const { return "qwen35." + key; }
 
-  void check_epsilon() {
-    const Value* eps =
-        check_.scalar(name("attention.layer_norm_rms_epsilon"), kFloat32, LoadCheck::kRequired);
-    if (eps && !(*eps->as_number() >= 0))
-      check_.fail(fmt::format("metadata key {} is {}, not 0 or more",
-                              name("attention.layer_norm_rms_epsilon"), eps->to_display()));
+  /// llama.cpp aborts on others when it runs the model.
+  void check_rope() {
+    const auto n = static_cast<std::uint64_t>(
+        check_.u32(name("rope.dimension_count"), static_cast<std::int64_t>(key_size_)));
+    if (n % 2 != 0 || n > key_size_)
+      check_.fail(
+          fmt::format("metadata key {} is {}; it must be even and at most {}, the size of "
+                      "a head",
+                      name("rope.dimension_count"), n, key_size_));
   }
 
   void check_sections() {
@@ -165,7 +161,7 @@ class Qwen35Tensors {
   }
 
   LoadCheck& check_;
-  std::map<std::string, Expected, std::less<>> out_;
+  ExpectedTensors out_;
   std::int64_t n_all_ = 0, n_blocks_ = 0;
   std::uint64_t hidden_ = 0, key_size_ = 0, value_size_ = 0;
   std::uint64_t conv_width_ = 0, state_size_ = 0, n_value_heads_ = 0, n_key_heads_ = 0;
@@ -173,48 +169,8 @@ class Qwen35Tensors {
   std::vector<bool> is_linear_;
 };
 
-std::string shape_text(const Shape& shape) {
-  std::string text;
-  for (const std::uint64_t n : shape) text += fmt::format("{}{}", text.empty() ? "" : ", ", n);
-  return "[" + text + "]";
-}
-
-bool same_shape(const Tensor& tensor, const Shape& shape) {
-  for (std::size_t d = 0; d < tensor.shape.size(); ++d)
-    if (tensor.shape[d] != (d < shape.size() ? shape[d] : 1)) return false;
-  return true;
-}
-
 }  // namespace
 
-void check_qwen35(LoadCheck& check) {
-  for (const auto& [name, expected] : Qwen35Tensors(check).list()) {
-    const Tensor* tensor = check.file().find(name);
-    if (!tensor) {
-      if (expected.required) check.fail(fmt::format("tensor {} is missing", name));
-      continue;
-    }
-    if (!same_shape(*tensor, expected.shape))
-      check.fail(fmt::format("{} has shape {}; the hyper-parameters ask for {}", name,
-                             tensor->shape_text(), shape_text(expected.shape)));
-    if (!traits(tensor->type).decodable)
-      check.fail(fmt::format("{} is {}, which llama.cpp does not compute with", name,
-                             traits(tensor->type).name));
-  }
-}
-
-std::vector<std::string> find_foreign_tensors(const File& file) {
-  std::vector<std::string> names;
-  if (file.architecture() != "qwen35") return names;
-  LoadCheck check(file);
-  const auto known = Qwen35Tensors(check).list();
-  if (known.empty()) return names;
-  for (const Tensor& tensor : file.tensors()) {
-    // scales of NVFP4 weights lie beside them
-    const bool is_scale = tensor.name.ends_with(".scale") || tensor.name.ends_with(".input_scale");
-    if (!known.contains(tensor.name) && !is_scale) names.push_back(tensor.name);
-  }
-  return names;
-}
+ExpectedTensors expect_qwen35(LoadCheck& check) { return Qwen35Tensors(check).list(); }
 
 }  // namespace spectralquant::gguf

@@ -21,6 +21,7 @@ constexpr std::string_view kFlags[] = {"add_bos_token",
                                        "add_sep_token",
                                        "add_space_prefix",
                                        "remove_extra_whitespaces",
+                                       "normalizer.nfc",
                                        "normalizer.lowercase",
                                        "normalizer.strip_accents"};
 

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/shell_word.h"
 
 namespace spectralquant::gguf {
 namespace {
@@ -73,9 +74,17 @@ std::string checked_target(const std::string& target, bool overwrite,
                            const std::vector<std::string>& inputs) {
   if (target.empty()) throw bad_input("the output has no name", {}, "give a path for the output");
   const std::string resolved = resolve_target(target), folder = folder_of(resolved);
-  if (const auto info = find_status(folder); !info || !S_ISDIR(info->st_mode))
+  if (const auto info = find_status(folder); info && !S_ISDIR(info->st_mode))
+    throw bad_input(fmt::format("the output's folder {} is a file", folder), target,
+                    "choose a folder for the output");
+  else if (!info && (errno == ENOENT || errno == ENOTDIR))
     throw bad_input(fmt::format("the output's folder {} does not exist", folder), target,
-                    fmt::format("create it: mkdir -p {}", folder));
+                    errno == ENOENT ? "create it: mkdir -p " + shell_path(folder)
+                                    : "a part of the path is a file: choose another folder");
+  else if (!info)
+    throw bad_input(
+        fmt::format("cannot reach the output's folder {}: {}", folder, std::strerror(errno)),
+        target, "check the path and its permissions");
   if (const auto info = find_status(resolved)) {
     if (S_ISDIR(info->st_mode))
       throw bad_input(fmt::format("the output {} is a folder", target), target,
@@ -130,9 +139,14 @@ PartialFile::PartialFile(const std::string& target, bool overwrite,
 void PartialFile::require_writable(const std::string& target, bool overwrite,
                                    const std::vector<std::string>& inputs) {
   const std::string resolved = checked_target(target, overwrite, inputs), path = resolved + kEnding;
-  if (::faccessat(AT_FDCWD, folder_of(resolved).c_str(), W_OK | X_OK, AT_EACCESS) != 0)
-    throw cannot_create(path, errno);
   if (is_locked(path, /*remove_stale=*/false)) throw busy(path);
+  struct stat left {};
+  if (::lstat(path.c_str(), &left) == 0) {  // what a killed run left is not touched yet
+    if (::faccessat(AT_FDCWD, folder_of(resolved).c_str(), W_OK | X_OK, AT_EACCESS) != 0)
+      throw cannot_create(path, errno);
+    return;
+  }
+  const PartialFile tried(target, overwrite, inputs);  // removed at once
 }
 
 void PartialFile::create() {

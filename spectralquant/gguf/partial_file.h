@@ -19,7 +19,8 @@ class PartialFile {
  public:
   PartialFile(const std::string& target, bool overwrite, const std::vector<std::string>& inputs);
 
-  /// Refuses what the constructor would refuse, before long work and without creating anything.
+  /// Refuses what the constructor would refuse, before long work: the partial file is created and
+  /// removed at once. One that a killed run left stays.
   static void require_writable(const std::string& target, bool overwrite,
                                const std::vector<std::string>& inputs);
 

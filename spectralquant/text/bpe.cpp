@@ -83,11 +83,8 @@ Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<std::string_view>& merg
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
     const std::string_view merge = merges[rank];
     const std::size_t space = merge.find(' ', 1);  // from 1: the left half may begin with a space
-    if (space == std::string_view::npos || space + 1 == merge.size()) {
-      throw bad_input(
-          fmt::format("merge {} '{}' is not two texts with a space between", rank, merge),
-          place + ", tokenizer.ggml.merges", "convert the model again");
-    }
+    // one text alone never comes up; llama.cpp takes such merges too
+    if (space == std::string_view::npos || space + 1 == merge.size()) continue;
     const std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
     const Symbol result = symbol_of(std::string(left) + std::string(right));
     merges_.emplace(pair_key(symbol_of(left), symbol_of(right)),

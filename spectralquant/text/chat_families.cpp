@@ -146,7 +146,8 @@ void add_named_roles(Families& all) {
                              {"<|user|>", "<|assistant|>"}));
 }
 
-void add_others(Families& all) {
+/// Roles stand between markers of their own, as in Gemma, Command R, Llama 3.
+void add_marked_turns(Families& all) {
   all.push_back(uniform({.name = "gemma4",
                          .in_template = {"<|turn>", "<turn|>"},
                          .tokens = {"<|turn>", "<turn|>"},
@@ -182,6 +183,9 @@ void add_others(Families& all) {
                          .any_role = true,
                          .trims = true},
                         {"<|header_start|>{role}<|header_end|>\n\n", "<|eot|>"}));
+}
+
+void add_deepseek(Families& all) {
   all.push_back({.name = "deepseek2",
                  .in_template = {"'Assistant: ' + message['content'] + eos_token"},
                  .system = {"", "\n\n"},
@@ -192,6 +196,9 @@ void add_others(Families& all) {
                  .tokens = {"<｜Assistant｜>", "<｜User｜>"},
                  .user = {"<｜User｜>", ""},
                  .assistant = {"<｜Assistant｜>", "<｜end▁of▁sentence｜>"}});
+}
+
+void add_others(Families& all) {
   all.push_back(uniform({.name = "granite",
                          .in_template = {"<|start_of_role|>"},
                          .tokens = {"<|start_of_role|>", "<|end_of_role|>"}},
@@ -234,6 +241,8 @@ Families make_families() {
   add_chatml(all);
   add_inst(all);
   add_named_roles(all);
+  add_marked_turns(all);
+  add_deepseek(all);
   add_others(all);
   add_not_rendered(all);
   return all;

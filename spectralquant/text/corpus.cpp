@@ -10,6 +10,7 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
 #include "spectralquant/core/parallel.h"
+#include "spectralquant/core/shell_word.h"
 #include "spectralquant/text/conversation.h"
 #include "spectralquant/text/foreign_format.h"
 #include "spectralquant/text/json_records.h"
@@ -114,7 +115,7 @@ void read_documents(std::string text, const std::string& path, const ChatFormat&
     if (begins_like_html(text))
       corpus.notes.push_back(fmt::format(
           "{0}: a web page, taken with its tags; its text alone: pandoc -f html -t plain {1} > {2}",
-          path, shell_word(path), shell_word(path + ".txt")));
+          path, shell_path(path), shell_path(path + ".txt")));
     corpus.documents.push_back({.text = std::move(text), .origin = path, .source = {}});
   } else if (corpus.documents.size() == n_before) {
     throw bad_input(path + " holds no document with text", path, kLineFix);

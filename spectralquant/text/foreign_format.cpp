@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "spectralquant/core/shell_word.h"
+
 namespace spectralquant::text {
 namespace {
 
@@ -89,8 +91,8 @@ std::string_view unmarked_encoding(std::string_view bytes) {
 
 ForeignFormat wide_text(std::string_view encoding, const std::string& path) {
   return {std::string(encoding) + " text",
-          fmt::format("iconv -f {} -t UTF-8 {} > {}", encoding, shell_word(path),
-                      shell_word(path + ".utf8"))};
+          fmt::format("iconv -f {} -t UTF-8 {} > {}", encoding, shell_path(path),
+                      shell_path(path + ".utf8"))};
 }
 
 /// A header of its own length in 8 bytes, then JSON.
@@ -102,20 +104,10 @@ bool is_safetensors(std::string_view bytes) {
 }
 
 std::string fill_in(std::string_view fix, const std::string& path) {
-  return fmt::format(fmt::runtime(fix), shell_word(path), shell_word(path + ".jsonl"));
+  return fmt::format(fmt::runtime(fix), shell_path(path), shell_path(path + ".jsonl"));
 }
 
 }  // namespace
-
-std::string shell_word(std::string_view text) {
-  constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-:,@%=";
-  if (!text.empty() && text.find_first_not_of(kPlain) == std::string_view::npos)
-    return std::string(text);
-  std::string quoted = "'";
-  for (char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
 
 bool begins_like_html(std::string_view text) {
   const std::size_t first = text.find_first_not_of(" \t\r\n");

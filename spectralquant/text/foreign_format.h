@@ -22,7 +22,4 @@ std::optional<ForeignFormat> recognise_foreign_format(std::string_view bytes,
 /// True for a text that begins as a web page does.
 bool begins_like_html(std::string_view text);
 
-/// The text as one word of a POSIX shell.
-std::string shell_word(std::string_view text);
-
 }  // namespace spectralquant::text

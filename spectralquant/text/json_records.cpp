@@ -11,6 +11,7 @@
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/json_text.h"
+#include "spectralquant/core/shell_word.h"
 #include "spectralquant/text/foreign_format.h"
 #include "spectralquant/text/read_text.h"
 
@@ -168,8 +169,8 @@ void visit_lines(std::string_view text, const std::string& path, const RecordVis
 
 /// The command that makes a document of a whole file.
 std::string as_plain_text(const std::string& path) {
-  return fmt::format("as one plain text: jq -Rs '{{text: .}}' {} > {}", shell_word(path),
-                     shell_word(path + ".jsonl"));
+  return fmt::format("as one plain text: jq -Rs '{{text: .}}' {} > {}", shell_path(path),
+                     shell_path(path + ".jsonl"));
 }
 
 bool is_list_of_messages(const Json& value) {
@@ -211,8 +212,8 @@ void visit_object(const Json& object, const std::string& path, const RecordVisit
   throw bad_input(
       fmt::format("{} holds several lists of documents: {}", path, fmt::join(keys, ", ")), path,
       fmt::format("take one of them: jq -c {} {} > {}",
-                  shell_word(fmt::format(".[{}][]", json_text(Json(keys[0])))), shell_word(path),
-                  shell_word(path + ".jsonl")));
+                  shell_word(fmt::format(".[{}][]", json_text(Json(keys[0])))), shell_path(path),
+                  shell_path(path + ".jsonl")));
 }
 
 /// Where the parser gave up.
@@ -278,9 +279,10 @@ bool visit_json_records(std::string_view text, const std::string& path,
   } else if (promised) {
     const std::size_t line = line_of(text, offset_of_fault(text));
     throw bad_input(path + " is named as JSON, but is none", fmt::format("{}:{}", path, line),
-                    fmt::format("repair it (jq . {} shows the place), or give it a name that ends "
-                                "in .txt if it is plain text",
-                                shell_word(path)));
+                    fmt::format("put each record on a line of its own: jq -c . {} > {} (its errors "
+                                "name the place); or, if it is plain text, give it a name that "
+                                "ends in .txt",
+                                shell_path(path), shell_path(path + ".jsonl")));
   } else {
     return false;
   }

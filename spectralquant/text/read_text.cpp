@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/shell_word.h"
 #include "spectralquant/text/foreign_format.h"
 #include "spectralquant/text/unicode.h"
 
@@ -53,7 +54,7 @@ std::string unpack(std::string_view packed, const std::string& path) {
   const auto damaged = [&](std::string_view why) {
     return bad_input(
         fmt::format("{} is a damaged gzip file: {}", path, why), path,
-        "get the file again; gzip -t " + shell_word(path) + " tells whether it is whole");
+        "get the file again; gzip -t " + shell_path(path) + " tells whether it is whole");
   };
   Inflater inflater;
   z_stream& stream = inflater.stream;
@@ -96,7 +97,7 @@ void require_utf8(std::string_view text, const std::string& path) {
                                 static_cast<unsigned char>(text[at]), at),
                     fmt::format("{}:{}", path, line_of(text, at)),
                     fmt::format("convert it from what it is, e.g. iconv -f LATIN1 -t UTF-8 {} > {}",
-                                shell_word(path), shell_word(path + ".utf8")));
+                                shell_path(path), shell_path(path + ".utf8")));
   }
 }
 

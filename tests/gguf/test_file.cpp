@@ -162,6 +162,7 @@ TEST(Header, RefusesBadKeysAndValues) {
   EXPECT_THAT(twice.place(), HasSubstr("m.gguf, metadata key 3 of 3, byte "));
   EXPECT_THAT(with("", 4, "abcd").problem(), HasSubstr("the key is 0 bytes long"));
   EXPECT_THAT(with("bad\xff", 4, "abcd").problem(), HasSubstr("not valid UTF-8"));
+  EXPECT_THAT(with(std::string("k\0x", 3), 4, "abcd").problem(), HasSubstr("NUL byte"));
   EXPECT_THAT(with(std::string(70000, 'k'), 4, "abcd").problem(), HasSubstr("70000 bytes long"));
   EXPECT_EQ(with("k", 13, "abcd").problem(), "value type 13 is unknown");
   EXPECT_THAT(with("k", 8, le(kHuge)).problem(), HasSubstr("longer than the rest of the file"));
@@ -198,6 +199,7 @@ TEST(Header, RefusesBadTensors) {
   EXPECT_EQ(with("a.weight", {4}, 0, 64).problem(), "tensor a.weight is there twice");
   EXPECT_THAT(with("", {4}, 0, 64).problem(), HasSubstr("name is 0 bytes long"));
   EXPECT_THAT(with("t\xc0", {4}, 0, 64).problem(), HasSubstr("not valid UTF-8"));
+  EXPECT_THAT(with(std::string("t\0u", 3), {4}, 0, 64).problem(), HasSubstr("NUL byte"));
   EXPECT_THAT(with(std::string(64, 't'), {4}, 0, 64).problem(),
               HasSubstr("64 bytes long; 1 to 63"));
   EXPECT_THAT(with(std::string(64, 't'), {4}, 0, 64).fix(), HasSubstr("names that llama.cpp"));

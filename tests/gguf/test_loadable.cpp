@@ -7,7 +7,7 @@
 #include <cstdlib>
 
 #include "gguf/gguf_bytes.h"
-#include "model/tiny_model.h"
+#include "model/tiny_dense.h"
 #include "spectralquant/gguf/loadable.h"
 #include "stock_tool.h"
 
@@ -87,6 +87,12 @@ std::vector<Variant> variants() {
       key(q + "attention.layer_norm_rms_epsilon", f64(1e-6), "layer_norm_rms_epsilon"),
       key(q + "expert_count", Value::of_u64(0), "expert_count"),
       key(q + "nextn_predict_layers", Value::of_u64(0), "nextn_predict_layers"),
+      key(q + "classifier.output_labels", i32s(2), "classifier.output_labels is an array of i32"),
+      key(q + "classifier.output_labels", Value::of_u32(2), ""),
+      key(q + "classifier.output_labels", Value::of_strings({"a"}), ""),
+      key(q + "classifier.activation", Value::of_u32(1), "classifier.activation"),
+      key(q + "classifier.pooling_type", i32(0), "classifier.pooling_type"),
+      key(q + "rope.section_order", i32s(4), "rope.section_order"),
       key(q + "full_attention_interval", Value::of_u64(2), "full_attention_interval"),
       // keys that are needed, and keys that are not
       without("general.architecture", "general.architecture is missing"),
@@ -96,6 +102,8 @@ std::vector<Variant> variants() {
       without(q + "feed_forward_length", "ffn_"),
       without(q + "rope.freq_base", ""),
       without(q + "rope.dimension_count", ""),
+      key(q + "rope.dimension_count", Value::of_u32(15), "rope.dimension_count is 15"),
+      key(q + "rope.dimension_count", Value::of_u32(32), "at most 16"),
       without(q + "attention.key_length", ""),
       without("general.name", ""),
       key("general.quantization_version", Value::of_u64(2), ""),
@@ -140,6 +148,7 @@ std::vector<Variant> variants() {
       key(t + "eos_token_id", i32(256), "eos_token_id"),
       key(t + "eos_token_id", Value::of_u32(99999), ""),
       key(t + "add_bos_token", u8(0), "add_bos_token"),
+      key(t + "normalizer.nfc", u8(0), "normalizer.nfc"),
       key(t + "suppress_tokens", Value::of_u32(0), "suppress_tokens"),
       vocabulary([](auto& words) { words[300] = words[301]; }, "tokens 300 and 301"),
       vocabulary([](auto& words) { words[300] = words[301] = ""; }, ""),
@@ -163,8 +172,50 @@ std::vector<Variant> variants() {
   return list;
 }
 
+/// The same of the dense architectures.
+std::vector<std::pair<std::string, Variant>> dense_variants() {
+  std::vector<std::pair<std::string, Variant>> list;
+  for (const std::string a : {"llama", "qwen2", "qwen3"}) {
+    const auto add = [&](Variant variant) { list.emplace_back(a, std::move(variant)); };
+    const std::string k = a + ".", b = "blk.1.";
+    const bool llama = a == "llama";
+    add({"", [](Metadata&, Tensors&) {}});
+    add(key(k + "nextn_predict_layers", i32(0), "nextn_predict_layers"));
+    add(key(k + "vocab_size", Value::of_u64(5), llama ? "vocab_size" : ""));
+    add(key(k + "attention.head_count", Value::of_u32(8), "attn_k.weight has shape"));
+    add(key(k + "attention.head_count_kv", Value::of_u32(4), "attn_k.weight has shape"));
+    add(without(k + "attention.head_count_kv", "attn_k.weight has shape"));
+    add(without(k + "attention.layer_norm_rms_epsilon", "layer_norm_rms_epsilon is missing"));
+    add(key(k + "rope.dimension_count", Value::of_u32(8), "heads have 16"));
+    add(key(k + "feed_forward_length", i32s(2, 96), ""));
+    add(tensor("output_norm.weight", {}, "output_norm.weight is missing"));
+    add(tensor("output.weight", {64, 320}, ""));
+    add(tensor("output.bias", {7}, a == "qwen2" ? "output.bias has shape" : "not known"));
+    add(tensor("rope_freqs.weight", {8}, llama ? "" : "not known"));
+    add(tensor("rope_freqs.weight", {7}, llama ? "rope_freqs.weight has shape" : "not known"));
+    add(tensor(b + "attn_q.bias", {64}, ""));
+    add(tensor(b + "attn_q.bias", {63}, b + "attn_q.bias has shape"));
+    add(tensor(b + "attn_q_norm.weight", {}, a == "qwen3" ? "attn_q_norm.weight is missing" : ""));
+    add(tensor(b + "attn_output.bias", {64}, llama ? "" : "not known"));
+    add(tensor(b + "ffn_up.bias", {96}, llama ? "" : "not known"));
+    add(tensor(b + "ffn_norm.weight", {}, b + "ffn_norm.weight is missing"));
+    add(tensor(b + "ffn_down.weight", {64, 96}, b + "ffn_down.weight has shape"));
+    add(tensor("v.patch.weight", {64, 4}, "not known"));
+  }
+  return list;
+}
+
 class LoadableTest : public test::FolderTest {
  protected:
+  std::string write(const std::string& architecture, const Variant& variant) {
+    model::TinyDenseOptions options;
+    options.architecture = architecture;
+    options.hidden = 64;
+    options.feed_forward = 96;
+    options.head_size = 16;
+    options.edit = variant.edit;
+    return model::write_tiny_dense(path("m.gguf"), options);
+  }
   std::string write(const Variant& variant) {
     model::TinyOptions options;
     options.hidden = 64;
@@ -191,6 +242,22 @@ TEST_F(LoadableTest, NamesWhatLlamaCppRefusesAndNothingElse) {
     EXPECT_EQ(error.code(), ErrorCode::kBadInput);
     EXPECT_THAT(error.place(), HasSubstr("m.gguf"));
     EXPECT_FALSE(error.fix().empty());
+  }
+}
+
+TEST_F(LoadableTest, KnowsTheTensorsOfDenseArchitectures) {
+  int index = 0;
+  for (const auto& [architecture, variant] : dense_variants()) {
+    SCOPED_TRACE(fmt::format("{} {}: {}", architecture, index++, variant.problem));
+    const File file = File::open(write(architecture, variant));
+    const auto problems = find_load_problems(file);
+    if (variant.problem == "not known" || variant.problem.empty()) {
+      EXPECT_TRUE(problems.empty()) << problems.front().problem;
+      EXPECT_EQ(find_foreign_tensors(file).size(), variant.problem.empty() ? 0u : 1u);
+      continue;
+    }
+    ASSERT_FALSE(problems.empty());
+    EXPECT_THAT(problems.front().problem, HasSubstr(variant.problem));
   }
 }
 
@@ -240,17 +307,21 @@ class SlowStockLoadable : public LoadableTest {};
 TEST_F(SlowStockLoadable, LlamaCppSaysTheSame) {
   const std::string tool = spectralquant::test::find_tool("llama-simple");
   if (tool.empty()) GTEST_SKIP() << "llama-simple not found: put it on PATH or set LLAMA_CPP_BIN";
-  int index = 0;
-  for (const Variant& variant : variants()) {
-    const std::string file = write(variant);
+  const auto expect_same = [&](const std::string& file, const std::string& problem) {
     const int status =
         std::system(fmt::format("OMP_WAIT_POLICY=passive '{}' -m '{}' -n 1 a > '{}' 2>&1", tool,
                                 file, path("log"))
                         .c_str());
-    EXPECT_EQ(status == 0, variant.problem.empty())
-        << "variant " << index << ": " << variant.problem << "\n"
-        << slurp(path("log"));
-    ++index;
+    EXPECT_EQ(status == 0, problem.empty()) << slurp(path("log"));
+  };
+  int index = 0;
+  for (const Variant& variant : variants()) {
+    SCOPED_TRACE(fmt::format("variant {}: {}", index++, variant.problem));
+    expect_same(write(variant), variant.problem);
+  }
+  for (const auto& [architecture, variant] : dense_variants()) {
+    SCOPED_TRACE(fmt::format("{} {}: {}", architecture, index++, variant.problem));
+    expect_same(write(architecture, variant), variant.problem);
   }
 }
 

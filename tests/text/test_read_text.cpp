@@ -115,12 +115,18 @@ TEST_F(ReadTextTest, TakesOrdinaryTextForNothingElse) {
     EXPECT_EQ(read(text), text);
 }
 
-TEST(ShellWordTest, KeepsOneWordOfAnything) {
-  EXPECT_EQ(shell_word("plain/path-1.txt"), "plain/path-1.txt");
-  for (const std::string& word : {"a b"s, "it's"s, "$(touch x)"s, "a;b\nc"s, "`x`\"\\"s, ""s}) {
-    const std::string command = "[ " + shell_word(word) + " = \"$SQ_TEST_WORD\" ]";
-    setenv("SQ_TEST_WORD", word.c_str(), 1);
-    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+TEST_F(ReadTextTest, CommandsOfAFixArriveInAShellWhateverTheNameIs) {
+  for (const std::string& name : {"a\nb.txt"s, "it's \x1b[2J.txt"s, "$(touch x);.txt"s}) {
+    const std::string folder = std::filesystem::path(path_).parent_path().string();
+    path_ = folder + "/" + std::to_string(getpid()) + name;
+    const std::string message = refusal("caf\xE9");
+    const std::string command = message.substr(message.find("iconv"));
+    std::ofstream(folder + "/script") << command << "\n";
+    EXPECT_EQ(std::system(("bash '" + folder + "/script'").c_str()), 0) << command;
+    std::filesystem::remove(folder + "/script");
+    EXPECT_EQ(read_text(path_ + ".utf8"), "caf\xC3\xA9");
+    std::filesystem::remove(path_ + ".utf8");
+    std::filesystem::remove(path_);
   }
 }
 

@@ -151,14 +151,6 @@ TEST(TokenizerErrorTest, RefusesMissingOrBrokenLists) {
       refusal([](gguf::Metadata& m) { m.set("tokenizer.ggml.merges", gguf::Value::of_u32(1)); }),
       HasSubstr("no list of texts"));
   EXPECT_THAT(refusal([](gguf::Metadata& m) {
-                m.set("tokenizer.ggml.merges", gguf::Value::of_strings({"a b", "ab"}));
-              }),
-              HasSubstr("merge 1 'ab' is not two texts"));
-  EXPECT_THAT(refusal([](gguf::Metadata& m) {
-                m.set("tokenizer.ggml.merges", gguf::Value::of_strings({""}));
-              }),
-              HasSubstr("merge 0 ''"));
-  EXPECT_THAT(refusal([](gguf::Metadata& m) {
                 m.set("tokenizer.ggml.token_type", of_i32_array({1, 1}));
               }),
               HasSubstr("2 entries for 4096 tokens"));
@@ -275,7 +267,8 @@ TEST(TokenizerTest, WorksWithAVocabularyThatLacksBytes) {
   metadata.set("tokenizer.ggml.model", gguf::Value::of_string("gpt2"));
   metadata.set("tokenizer.ggml.pre", gguf::Value::of_string("gpt-2"));
   metadata.set("tokenizer.ggml.tokens", gguf::Value::of_strings({"a", "b", "ab"}));
-  metadata.set("tokenizer.ggml.merges", gguf::Value::of_strings({"a b"}));
+  // a merge of one text never comes up
+  metadata.set("tokenizer.ggml.merges", gguf::Value::of_strings({"", "ab", "a ", "a b"}));
   // as in llama.cpp, the rest vanishes
   EXPECT_EQ(Tokenizer::from_metadata(metadata).encode("cab\xC3\xA9"), (std::vector<TokenId>{2}));
 }
