@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "spectralquant/calibrate/moments.h"
+#include "spectralquant/calibrate/signal_checks.h"
 #include "spectralquant/calibrate/streams.h"
 #include "spectralquant/core/error.h"
 #include "spectralquant/model/threads.h"
@@ -127,12 +128,9 @@ void pass_block(model::Model& model, std::int64_t block, Streams& x, Signals* si
   model.weights().release(model::block_prefix(block));
 }
 
-}  // namespace
-
-Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options,
-                const Progress& progress) {
-  require_windows(windows);
-  if (options.output_moments) return collect_output_moments(model, windows, options, progress);
+/// H of every matrix, or of the head alone.
+Signals collect_inputs(model::Model& model, const Windows& windows, const CollectOptions& options,
+                       const Progress& progress) {
   torch::NoGradGuard no_grad;
   const model::Architecture& architecture = model.architecture();
   Streams x =
@@ -163,6 +161,18 @@ Signals collect(model::Model& model, const Windows& windows, const CollectOption
     Streams draft = x.draft(model, block);
     run(block, draft);
   }
+  return signals;
+}
+
+}  // namespace
+
+Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options,
+                const Progress& progress) {
+  require_windows(windows);
+  Signals signals = options.output_moments
+                        ? collect_output_moments(model, windows, options, progress)
+                        : collect_inputs(model, windows, options, progress);
+  require_finite(signals, model.weights().file().path());
   return signals;
 }
 

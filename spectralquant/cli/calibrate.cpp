@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "spectralquant/calibrate/collect.h"
+#include "spectralquant/calibrate/signal_checks.h"
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/cli/common.h"
 #include "spectralquant/cli/console.h"
@@ -32,23 +33,31 @@ struct Arguments {
 
 /// Found before the long work: an output that is an input, or both outputs in one file, would cost
 /// the user a file.
-void check_outputs(const Arguments& arguments, const gguf::File& model) {
+void check_outputs(const Arguments& arguments, model::Model& model) {
   if (arguments.output == arguments.imatrix)
     throw Error(ErrorCode::kBadUsage, "both outputs have one name", arguments.output,
                 "give them two");
   std::vector<std::string> inputs = text::expand_patterns(arguments.calibration.files);
-  inputs.insert(inputs.end(), model.paths().begin(), model.paths().end());
-  for (const auto& path : {arguments.output, arguments.imatrix})
-    if (!path.empty()) pipeline::check_output(path, inputs, arguments.overwrite);
+  const gguf::File& file = model.weights().file();
+  inputs.insert(inputs.end(), file.paths().begin(), file.paths().end());
+  if (!arguments.output.empty())
+    pipeline::check_output(
+        arguments.output, inputs, arguments.overwrite,
+        calibrate::size_bytes_of_signals(model.architecture(), file, arguments.output_moments));
+  if (!arguments.imatrix.empty())
+    pipeline::check_output(arguments.imatrix, inputs, arguments.overwrite);
 }
 
 void gather(const Arguments& arguments, const distribute::Group& group) {
   Console console(arguments.common.quiet || !group.leads());
   prepare_engine(arguments.common, console);
   const auto file = gguf::File::open(arguments.model);
-  if (group.leads()) check_outputs(arguments, file);
   model::Model model(file,
                      {.device = pipeline::device_of(arguments.common.device, group.local_rank())});
+  if (group.leads()) {
+    check_outputs(arguments, model);
+    for (const gguf::Tensor& tensor : file.tensors()) gguf::require_finite(tensor, file.path());
+  }
   const auto text = pipeline::load_calibration(model, arguments.calibration, arguments.common.seed,
                                                console.progress(), group);
   calibrate::CollectOptions options;
@@ -57,6 +66,9 @@ void gather(const Arguments& arguments, const distribute::Group& group) {
   options.group = group;
   auto signals = calibrate::collect(model, text.windows, options, console.progress());
   if (!group.leads()) return;
+  const auto use =
+      arguments.imatrix.empty() ? pipeline::Method::kSpectral : pipeline::Method::kImatrix;
+  pipeline::warn_about_importance(signals, use, gguf::Type::Q4_K, console.progress());
   signals.text_hash = text.hash;
   signals.model_hash = file.hash();
   signals.description = text.description;

@@ -66,7 +66,6 @@ Console::~Console() { clear_bar(); }
 Progress Console::progress() {
   return [this](const ProgressEvent& event) {
     if (g_interrupted) throw Interrupted{};
-    if (event.phase == "note") return say(fmt::format("note       {}", event.item));
     if (!quiet_) show(event);
   };
 }

@@ -39,8 +39,8 @@ class Console {
   explicit Console(bool quiet = false);
   ~Console();
 
-  /// What long jobs report to; an event of the phase "note" is a line of its own. Throws
-  /// Interrupted after Ctrl-C, so that partial files are removed on the way out.
+  /// What long jobs report to; a warning is a line of its own. Throws Interrupted after Ctrl-C, so
+  /// that partial files are removed on the way out.
   Progress progress();
 
   /// A line of its own, printable(); a bar being drawn steps aside.

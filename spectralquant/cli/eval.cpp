@@ -73,68 +73,79 @@ void run(Arguments& arguments) {
     print_document(evaluate::to_terminal(evaluation, stdout_width(), stdout_has_color()));
 }
 
+void add_inputs(CLI::App& verb, Arguments& arguments) {
+  auto& request = arguments.request;
+  verb.add_option("candidates", request.candidates,
+                  "GGUF files to score, of any type that llama.cpp reads")
+      ->type_name("FILE");
+  verb.add_option("--reference", request.reference, "the original: BF16, F16 or F32 GGUF")
+      ->type_name("FILE");
+  verb.add_option("--reference-logits", request.reference_logits,
+                  "in place of the original and of suites: what llama-perplexity "
+                  "--kl-divergence-base stored of it")
+      ->type_name("FILE");
+  verb.add_option("--suite", arguments.suites,
+                  "text to score on: NAME=FILE (every document by itself), NAME=FILE:64x256 "
+                  "(first 64 windows of 256 tokens), NAME=FILE:c512 (as llama-perplexity -c 512), "
+                  "NAME=FILE:chat512 (windows as question and answer; the answer counts). "
+                  "+special at the end: names of special tokens in plain text are those tokens")
+      ->type_name("NAME=FILE[:PROTOCOL] ...");
+  verb.add_option("--choices", request.choices,
+                  "multiple-choice questions: JSONL with question, choices and answer; :+special "
+                  "as above")
+      ->type_name("NAME=FILE[:+special] ...");
+}
+
+void add_comparisons(CLI::App& verb, Arguments& arguments) {
+  auto& request = arguments.request;
+  verb.add_option("--baseline", request.baseline,
+                  "candidate that gap recovery is measured against: (baseline − model) / "
+                  "(baseline − reference)")
+      ->type_name("FILE");
+  verb.add_option("--calibration-text", request.calibration_texts,
+                  "text that candidates were calibrated on: eval measures its overlap with the "
+                  "suites, and whether a candidate drifted towards it")
+      ->type_name("FILE ...");
+  verb.add_option("--control", request.control,
+                  "candidate that is the same quantization calibrated on the model's own samples")
+      ->type_name("FILE");
+  verb.add_option("--continue", request.continue_tokens,
+                  "let reference and candidates continue the beginnings of the suites by N tokens, "
+                  "and say where they part")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 20).description(""));
+  verb.add_option("--bootstrap", request.options.bootstrap_samples,
+                  "resamples for the 95 % intervals")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000000).description(""));
+}
+
+void add_forms(CLI::App& verb, Arguments& arguments) {
+  auto* cache = verb.add_option("--cache", arguments.request.cache_folder,
+                                "folder where results are kept (default: spectralquant in "
+                                "$XDG_CACHE_HOME or ~/.cache)")
+                    ->type_name("DIR");
+  verb.add_flag("--no-cache", arguments.no_cache, "compute everything anew and keep nothing")
+      ->excludes(cache);
+  verb.add_flag("--markdown", arguments.markdown, "print Markdown");
+  verb.add_flag("--csv", arguments.csv, "print one line per model and suite");
+  verb.add_option("--markdown-file", arguments.markdown_file,
+                  "also write the table as Markdown to this file")
+      ->type_name("FILE");
+  verb.add_flag("--details", arguments.request.details,
+                "with --json: distributions, worst tokens and documents token by token");
+}
+
 }  // namespace
 
 void add_eval(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  auto& request = arguments->request;
   auto* verb = app.add_subcommand("eval",
                                   "Score GGUF files against their original: prompt loss, KL "
                                   "divergence, agreement, in one table");
-  verb->add_option("candidates", request.candidates,
-                   "GGUF files to score, of any type llama.cpp users have")
-      ->type_name("FILE");
-  verb->add_option("--reference", request.reference, "the original: BF16, F16 or F32 GGUF")
-      ->type_name("FILE");
-  verb->add_option("--reference-logits", request.reference_logits,
-                   "in place of the original and of suites: what llama-perplexity "
-                   "--kl-divergence-base stored of it")
-      ->type_name("FILE");
-  verb->add_option("--suite", arguments->suites,
-                   "text to score on: NAME=FILE (every document by itself), NAME=FILE:64x256 "
-                   "(first 64 windows of 256 tokens), "
-                   "NAME=FILE:c512 (as llama-perplexity -c 512), NAME=FILE:chat512 (windows as "
-                   "question and answer, the answer counts); +special at the end makes special "
-                   "tokens of their names in plain text")
-      ->type_name("NAME=FILE[:PROTOCOL] ...");
-  verb->add_option(
-          "--choices", request.choices,
-          "multiple-choice questions, JSONL with question, choices and answer; :+special at "
-          "the end parses special tokens")
-      ->type_name("NAME=FILE[:+special] ...");
-  verb->add_option("--baseline", request.baseline,
-                   "candidate that gap recovery is measured against: (baseline − model) / "
-                   "(baseline − reference)")
-      ->type_name("FILE");
-  verb->add_option("--calibration-text", request.calibration_texts,
-                   "text that candidates were calibrated on: its overlap with the suites is "
-                   "measured, and whether a candidate drifted towards it")
-      ->type_name("FILE ...");
-  verb->add_option("--control", request.control,
-                   "candidate that is the same quantization calibrated on the model's own samples")
-      ->type_name("FILE");
-  verb->add_option("--continue", request.continue_tokens,
-                   "let reference and candidates write on from the suites' beginnings, N tokens "
-                   "each, and tell when they differ")
-      ->type_name("N")
-      ->check(CLI::Range(1, 1 << 20).description(""));
-  verb->add_option("--bootstrap", request.options.bootstrap_samples,
-                   "resamples for the 95 % intervals")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1000000).description(""));
-  auto* cache = verb->add_option("--cache", request.cache_folder,
-                                 "folder where results are kept (default: spectralquant in "
-                                 "$XDG_CACHE_HOME or ~/.cache)")
-                    ->type_name("DIR");
-  verb->add_flag("--no-cache", arguments->no_cache, "compute everything anew and keep nothing")
-      ->excludes(cache);
-  verb->add_flag("--markdown", arguments->markdown, "print Markdown");
-  verb->add_flag("--csv", arguments->csv, "print one line a model and suite");
-  verb->add_option("--markdown-file", arguments->markdown_file,
-                   "also write the table as Markdown to this file")
-      ->type_name("FILE");
-  verb->add_flag("--details", request.details,
-                 "with --json: distributions, worst tokens and documents token by token");
+  add_inputs(*verb, *arguments);
+  add_comparisons(*verb, *arguments);
+  add_forms(*verb, *arguments);
   add_common(*verb, arguments->common, true);
   verb->footer(
       "What is scored is the written file: its bytes are decoded as llama.cpp decodes them.\n"

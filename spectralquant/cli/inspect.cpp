@@ -201,6 +201,9 @@ void run(const Arguments& arguments) {
   if (arguments.files.empty() || arguments.files.size() > 2)
     throw Error(ErrorCode::kBadUsage, fmt::format("{} files to inspect", arguments.files.size()),
                 "inspect", "name one, or two to compare; or give --signals");
+  if (arguments.files.size() == 2 && (arguments.strict || arguments.tensors || arguments.metadata))
+    throw Error(ErrorCode::kBadUsage, "of two files only the differences are shown",
+                "--strict, --tensors, --metadata", "inspect one file at a time");
   const auto first = gguf::File::open(arguments.files[0]);
   const auto inventory = gguf::take_inventory(first);
   if (arguments.files.size() == 2) {
@@ -230,8 +233,8 @@ void add_inspect(CLI::App& app) {
                                   "matrix of one quantized type), how two files differ, or where "
                                   "errors lie");
   verb->add_option("files", arguments->files,
-                   "GGUF file, of a split set the first; a second one: print what differs; with "
-                   "--signals: any number of quantized files")
+                   "GGUF file (of a split set, its first part); a second one: print the "
+                   "differences; with --signals: any number of quantized files")
       ->type_name("FILE ...");
   verb->add_flag("--strict", arguments->strict,
                  "exit with 1 unless every matrix is of one quantized type and every value finite");

@@ -49,6 +49,31 @@ int exit_code(const spectralquant::Error& error) {
   return kFailed;
 }
 
+/// What the parser of the command line refused.
+spectralquant::Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
+  std::string problem = error.what(), help = "spectralquant --help";
+  for (const CLI::App* verb : app.get_subcommands())
+    help = "spectralquant " + verb->get_name() + " --help";
+  if (app.get_subcommands().empty() && app.remaining().empty()) problem = "no verb given";
+  return spectralquant::Error(spectralquant::ErrorCode::kBadUsage, problem, "", "see " + help);
+}
+
+/// Runs the verb that is named. Errors  those of the verb, and Error(kBadUsage) of the parser.
+int run(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+    return kDone;
+  } catch (const CLI::RuntimeError& error) {  // a verb that prints its verdict and sets the code
+    return error.get_exit_code();
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() != 0) throw usage_error(app, error);
+    std::ostringstream out;  // --help, --version
+    app.exit(error, out, out);
+    spectralquant::cli::print_document(out.str());
+    return kDone;
+  }
+}
+
 /// A result that did not reach its file is no result.
 void flush_results() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
@@ -75,18 +100,9 @@ int main(int argc, char** argv) {
 
   cli::Console console;
   try {
-    app.parse(argc, argv);
+    const int code = run(app, argc, argv);
     flush_results();
-    return kDone;
-  } catch (const CLI::ParseError& error) {
-    // its messages quote arguments, and those can be names of files that others chose
-    std::ostringstream out, words;
-    const int code = app.exit(error, out, words);
-    cli::print_document(out.str());
-    std::fputs(printable(words.str(), Breaks::kKept).c_str(), stderr);
-    // a verb that prints its verdict and sets the code
-    if (dynamic_cast<const CLI::RuntimeError*>(&error)) return code;
-    return code == 0 ? kDone : kWrongUsage;
+    return code;
   } catch (const cli::Interrupted&) {
     console.say(
         "spectralquant: interrupted; no output was written (quantize keeps what is done: the same "

@@ -60,6 +60,7 @@ std::string plan_json(const pipeline::QuantizeOptions& options, const quantize::
       {"calibration_tokens", estimate.calibration_tokens},
       {"peak_memory_bytes", estimate.peak_memory_bytes},
       {"seconds", estimate.seconds},
+      {"warnings", estimate.warnings},
       {"seed", options.seed},
       {"options", nlohmann::json::parse(pipeline::options_json(options))},
   };

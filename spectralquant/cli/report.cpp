@@ -1,6 +1,7 @@
 // spectralquant report and spectralquant card: what people read, made from the JSON of eval.
 #include <fmt/format.h>
 
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -23,14 +24,17 @@ struct Arguments {
   bool markdown = false, overwrite = false;
 };
 
-/// To the file if one is named, else to stdout.
-void deliver(const Arguments& arguments, const std::string& text,
-             const std::vector<std::string>& inputs) {
+/// What make() returns goes to the file if one is named, else to stdout. A place that cannot be
+/// written is found first.
+void deliver(const Arguments& arguments, const std::vector<std::string>& inputs,
+             const std::function<std::string()>& make) {
   if (arguments.output.empty()) {
-    print_document(text);
+    print_document(make());
     return;
   }
-  gguf::PartialFile(arguments.output, arguments.overwrite, inputs).finish({text});
+  gguf::PartialFile file(arguments.output, arguments.overwrite, inputs);
+  const std::string text = make();
+  file.finish({text});
   Console(arguments.common.quiet)
       .say(fmt::format("wrote      {}  {}", arguments.output, human_bytes(text.size())));
   if (arguments.common.json)
@@ -39,27 +43,31 @@ void deliver(const Arguments& arguments, const std::string& text,
 }
 
 void run_report(const Arguments& arguments) {
-  const auto results = publish::read_source(arguments.results);
-  if (arguments.markdown) {
-    if (!arguments.spectra.empty())
-      throw Error(ErrorCode::kBadUsage, "--markdown prints tables alone", "--spectra",
-                  "leave one of the two out");
-    return deliver(arguments, publish::to_markdown(results), {arguments.results});
-  }
-  if (arguments.output.empty())
+  const bool with_spectra = !arguments.spectra.empty();
+  if (arguments.markdown && with_spectra)
+    throw Error(ErrorCode::kBadUsage, "--markdown prints tables alone", "--spectra",
+                "leave one of the two out");
+  if (!arguments.markdown && arguments.output.empty())
     throw Error(ErrorCode::kBadUsage, "no output file given", "",
                 "add -o report.html (or --markdown to print the tables)");
-  if (arguments.spectra.empty())
-    return deliver(arguments, publish::to_html(results, nullptr), {arguments.results});
-  const auto spectra = publish::read_source(arguments.spectra);
-  deliver(arguments, publish::to_html(results, &spectra), {arguments.results, arguments.spectra});
+  std::vector<std::string> inputs = {arguments.results};
+  if (with_spectra) inputs.push_back(arguments.spectra);
+  deliver(arguments, inputs, [&] {
+    const auto results = publish::read_source(arguments.results);
+    if (arguments.markdown) return publish::to_markdown(results);
+    if (!with_spectra) return publish::to_html(results, nullptr);
+    const auto spectra = publish::read_source(arguments.spectra);
+    return publish::to_html(results, &spectra);
+  });
 }
 
 void run_card(const Arguments& arguments) {
   const auto file = gguf::File::open(arguments.model);
-  deliver(arguments,
-          publish::to_card(file, publish::read_source(arguments.results), arguments.card),
-          {arguments.results, arguments.model});
+  std::vector<std::string> inputs = file.paths();
+  inputs.push_back(arguments.results);
+  deliver(arguments, inputs, [&] {
+    return publish::to_card(file, publish::read_source(arguments.results), arguments.card);
+  });
 }
 
 }  // namespace
@@ -72,10 +80,12 @@ void add_report(CLI::App& app) {
   verb->add_option(
           "results", arguments->results,
           "what eval --json printed; with --details also distributions and texts to browse")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   verb->add_option("--spectra", arguments->spectra,
-                   "what inspect --signals --json printed: spectra, error by matrix");
-  verb->add_option("-o,--output", arguments->output, "file to write");
+                   "what inspect --signals --json printed: spectra, error by matrix")
+      ->type_name("FILE");
+  verb->add_option("-o,--output", arguments->output, "file to write")->type_name("FILE");
   verb->add_flag("--markdown", arguments->markdown,
                  "the tables as Markdown instead, to stdout unless -o names a file");
   verb->add_flag("--force", arguments->overwrite, "replace an existing output file");
@@ -93,11 +103,15 @@ void add_card(CLI::App& app) {
   auto* verb = app.add_subcommand(
       "card",
       "Write the README.md of a quantized file for a model hub, from its metadata and eval's JSON");
-  verb->add_option("model", arguments->model, "GGUF that quantize wrote")->required();
+  verb->add_option("model", arguments->model, "GGUF that quantize wrote")
+      ->required()
+      ->type_name("FILE");
   verb->add_option("--results", arguments->results,
                    "what eval --json printed; this file must be among the candidates")
-      ->required();
-  verb->add_option("-o,--output", arguments->output, "file to write; stdout without it");
+      ->required()
+      ->type_name("FILE");
+  verb->add_option("-o,--output", arguments->output, "file to write; stdout without it")
+      ->type_name("FILE");
   verb->add_option("--base-model", arguments->card.base_model,
                    "the original on the hub, OWNER/NAME, where the metadata do not name it");
   verb->add_option("--quantized-by", arguments->card.quantized_by, "who publishes the file");

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/core/warning.h"
 #include "spectralquant/evaluate/comparable.h"
 #include "spectralquant/evaluate/file_facts.h"
 #include "spectralquant/evaluate/names.h"
@@ -192,9 +193,9 @@ void Job::load_texts() {
   for (const auto& spec : request_.suites)
     out_.suites.push_back(load_suite(spec, tokenizer_, chat_));
   for (const auto& text : texts_)
-    for (const auto& note : text.corpus.notes) report(progress_, {"note", note});
+    for (const auto& note : text.corpus.notes) warn(progress_, note);
   for (const auto& suite : out_.suites)
-    for (const auto& note : suite.notes) report(progress_, {"note", note});
+    for (const auto& note : suite.notes) warn(progress_, note);
   if (stored_) {
     out_.suites.push_back(suite_of(*stored_, tokenizer_));
     out_.notes.push_back(

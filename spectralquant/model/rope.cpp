@@ -70,6 +70,8 @@ Rope read_rope(const HyperParameters& get, std::int64_t head_size) {
                           head_size));
   rope.base = get.number_or("rope.freq_base", rope.base);
   get.require(rope.base > 0, "rope.freq_base", "which must be above 0");
+  get.require_supported(!get.find("rope.section_order"), "rope.section_order",
+                        "an order of sections");
   read_scaling(get, rope);
   return rope;
 }

@@ -65,7 +65,7 @@ Calibration read_calibration(const gguf::File& file, const quantize::Plan& plan,
                       ? calibrate::load_imatrix(options.signals_file)
                       : calibrate::load_signals(options.signals_file);
     require_signals_fit(*out.signals, file, plan, options);
-    warn_about_importance(*out.signals, options.method, progress);
+    warn_about_importance(*out.signals, options.method, options.plan.type, progress);
     out.facts = {out.signals->description, out.signals->text_hash, out.signals->n_tokens};
     return out;
   }

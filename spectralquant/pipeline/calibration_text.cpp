@@ -10,6 +10,7 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/hash.h"
 #include "spectralquant/core/json_text.h"
+#include "spectralquant/core/warning.h"
 #include "spectralquant/pipeline/general_text.h"
 #include "spectralquant/text/corpus.h"
 #include "spectralquant/text/tokenizer.h"
@@ -25,6 +26,9 @@ constexpr std::int64_t kTokensOfColumn = 256, kLeastTokens = 65536;
 
 /// Weights of a model that writes those in about a minute on two cores.
 constexpr std::uint64_t kWritesQuickly = 50'000'000;
+
+/// Far more than fits into memory; sums of it do not overflow.
+constexpr std::int64_t kMostSelfTokens = std::int64_t{1} << 40;
 
 std::string hash_of(const calibrate::Windows& windows) {
   Hasher hasher;
@@ -81,6 +85,9 @@ void add_source(CalibrationSource& source, const std::string& word) {
     if (error != std::errc{} || stop != end || n <= 0)
       throw Error(ErrorCode::kBadUsage, "'" + word + "' is not self:N with a number of tokens",
                   "--calibration", "e.g. self:131072");
+    if (n > kMostSelfTokens - source.self_tokens)
+      throw Error(ErrorCode::kBadUsage, "'" + word + "' is more than a model can write",
+                  "--calibration", fmt::format("use at most self:{}", kMostSelfTokens));
     source.self_tokens += n;
   } else {
     source.files.push_back(word);
@@ -130,7 +137,7 @@ CalibrationText load_text(const gguf::File& file, const CalibrationSource& sourc
   if (names.empty()) return out;
   const auto tokenizer = text::Tokenizer::from_metadata(metadata);
   const text::Corpus corpus = read_texts(source, text::ChatFormat::from_metadata(metadata));
-  for (const std::string& note : corpus.notes) report(progress, {"note", note});
+  for (const std::string& note : corpus.notes) warn(progress, note);
   const std::size_t max_windows =
       source.max_tokens > 0
           ? std::max<std::size_t>(1, static_cast<std::size_t>(source.max_tokens) / window)

@@ -4,8 +4,10 @@
 
 #include <filesystem>
 
+#include "spectralquant/calibrate/signal_checks.h"
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/warning.h"
+#include "spectralquant/format/formats.h"
 #include "spectralquant/gguf/loadable.h"
 #include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/gguf/scan.h"
@@ -70,7 +72,8 @@ void check_output(const std::string& output, const std::vector<std::string>& inp
   std::error_code ignored;
   const fs::space_info space = fs::space(folder, ignored);
   if (!ignored && space.available < output_bytes) {
-    throw bad_input(fmt::format("the disk has {} MB free, the output needs {} MB",
+    throw bad_input(fmt::format("the disk has {} MB free; the output, and what is kept beside it "
+                                "until it is done, need {} MB",
                                 space.available / 1000000, output_bytes / 1000000 + 1),
                     output, "free some space, or write elsewhere");
   }
@@ -103,13 +106,23 @@ void check_values(const gguf::File& file, const quantize::Plan& plan, int n_thre
   }
 }
 
-void warn_about_importance(const calibrate::Signals& signals, Method method,
+void warn_about_importance(const calibrate::Signals& signals, Method method, gguf::Type type,
                            const Progress& progress) {
   for (const std::string& name : calibrate::without_importance(signals))
     warn(progress,
          fmt::format("{} has no importance: no input of the calibration reaches it; {}", name,
                      method == Method::kImatrix ? "its columns all count alike"
                                                 : "its errors have no measured cost"));
+  // Seen in llama.cpp's rounding: without mins each scale is fitted by importance alone; with
+  // them only d and dmin of a super-block are. The solver begins with that rounding.
+  const format::Grid& grid = format::grid_of(type);
+  const int run = grid.has_min() ? grid.super_block : grid.block;
+  for (const auto& [name, n_columns, n_cols, first] :
+       calibrate::find_unreached_columns(signals, run))
+    warn(progress, fmt::format("{} {} zero in {} of its {} columns, from column {} on: they have "
+                               "no importance, in whole runs of {}",
+                               name, method == Method::kImatrix ? "becomes" : "may become",
+                               n_columns, n_cols, first, run));
 }
 
 void require_all_finite(const gguf::File& written) {

@@ -21,7 +21,8 @@ void check_options(const QuantizeOptions& options);
 void check_input(const gguf::File& file, const quantize::Plan& plan,
                  const QuantizeOptions& options);
 
-/// A file can be written: gguf::PartialFile would take it, and the disk has room. Found before the
+/// A file can be written: gguf::PartialFile would take it, and the disk has room for it and for
+/// what is kept beside it. Found before the
 /// long work; the Writer checks again.
 ///
 /// Errors   Error(kBadInput), also when the disk is too full.
@@ -39,8 +40,9 @@ std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOpti
 void check_values(const gguf::File& file, const quantize::Plan& plan, int n_threads,
                   const Progress& progress);
 
-/// Warns about matrices that no input reached: errors in them have no measured cost.
-void warn_about_importance(const calibrate::Signals& signals, Method method,
+/// Warns about matrices that no input reached: errors in them have no measured cost. Columns may
+/// become zero where a whole scale has no importance: they are warned about too.
+void warn_about_importance(const calibrate::Signals& signals, Method method, gguf::Type type,
                            const Progress& progress);
 
 /// The last look at a written file before it gets its name: every tensor decodes to finite numbers.

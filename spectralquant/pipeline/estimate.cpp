@@ -5,6 +5,7 @@
 
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/core/parallel.h"
+#include "spectralquant/core/warning.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/device.h"
 #include "spectralquant/pipeline/phase_times.h"
@@ -193,9 +194,13 @@ std::int64_t tokens_of_best(const std::string& input, const std::string& device)
   return tune::default_tokens(n_weights);
 }
 
-QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& progress) {
-  const Preparation job(options, progress);
+QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& callers_progress) {
   QuantizeEstimate out;
+  const Progress progress = [&](const ProgressEvent& event) {
+    if (event.phase == kWarning) out.warnings.emplace_back(event.item);
+    report(callers_progress, event);
+  };
+  const Preparation job(options, progress);
   out.output_bytes = job.plan.output_bytes;
   out.file_bpw = job.plan.file_bpw;
   out.matrix_bpw = job.plan.matrix_bpw;

@@ -20,6 +20,7 @@ struct QuantizeEstimate {
   std::uint64_t peak_device_bytes = 0;  ///< of the accelerator; 0 on a CPU
   /// from a matrix product measured on the device; good to a factor of two
   double seconds = 0;
+  std::vector<std::string> warnings;  ///< what the user was told on the way
 };
 
 /// The output may have no name yet.

@@ -113,10 +113,10 @@ Option method() {
 Option effort() {
   Option option = choice(
       "effort", "effort", when_solving,
-      "fast: errors are weighed by what goes into a matrix; standard: also by what the output "
-      "distribution feels of it, half as much time again; best: on an accelerator also tuned "
-      "against the original, minutes to hours more, and the better of the two files is written; on "
-      "a CPU with text of the model's own beside yours",
+      "what errors are weighted by. fast: the inputs of each matrix; standard: also the effect of "
+      "each output on the output distribution, half as much time again; best: as standard, and on "
+      "a GPU also tuned against the original, minutes to hours more (the better of the two files "
+      "is written), on a CPU with text of the model's own beside yours",
       {"fast", "standard", "best"},
       [](const QuantizeOptions& o) { return std::size_t{o.two_sided ? 1u : 0u}; },
       [](QuantizeOptions& o, std::size_t i) {
@@ -152,7 +152,7 @@ constexpr Step kSteps[] = {
 Option without() {
   Option option;
   option.flag = option.key = "without";
-  option.help = "leave steps of the solver out, to see what each is worth";
+  option.help = "leave out steps of the solver, to measure what each is worth";
   for (const Step& step : kSteps) option.choices.emplace_back(step.name);
   option.type_name = fmt::format("{}", fmt::join(option.choices, "|"));
   option.recorded = Recorded::kAsOthers;
@@ -175,7 +175,8 @@ Option calibration() {
   Option option;
   option.flag = option.key = "calibration";
   option.help =
-      "text the model is run on: .txt or .jsonl files or globs, general = the text that comes with "
+      "text the model is run on: files of plain text or JSON, globs, general = the text that comes "
+      "with "
       "the program, self:N = N tokens that the model writes itself (default: general, and "
       "self:65536 on a GPU or for a model up to 50 M weights)";
   option.type_name = "FILE|general|self:N";
@@ -244,7 +245,8 @@ Option solver() {
 Option moments() {
   return choice(
       "moments", "moments", on_a_walk,
-      "sequential: gathered with the quantized part in front; static: of the original",
+      "model that the moments are of. sequential: the matrices before are already quantized; "
+      "static: the original",
       {"sequential", "static"},
       [](const QuantizeOptions& o) { return std::size_t{o.moments == Moments::kStatic ? 1u : 0u}; },
       [](QuantizeOptions& o, std::size_t i) {
@@ -267,8 +269,8 @@ void add_text_options(const Add& add) {
              "use at most this many tokens of the files; 0: all", FIELD(calibration.max_tokens),
              kAtLeastZero));
   add(path(member("signals", "signals", when_calibrated, "FILE",
-                  "moments gathered before (spectralquant calibrate, or an imatrix GGUF of "
-                  "llama-imatrix) instead of text",
+                  "instead of text: moments gathered before, by spectralquant calibrate or "
+                  "llama-imatrix (GGUF)",
                   FIELD(signals_file))));
 }
 
@@ -290,9 +292,9 @@ void add_solver_options(const Add& add) {
 void add_tuning_options(const Add& add) {
   add(member(
       "tune", "tune_tokens", when_tuning, "N",
-      "tokens to tune on, repetitions counted: columns go to the grid a share at a time, and "
-      "what is still free learns the original's output distribution; 0: none (with --effort "
-      "best on an accelerator: by the model's size)",
+      "tokens to tune on, repetitions counted. Columns are fixed to the grid a share at a time; "
+      "the rest learns the original's output distribution. 0: none (with --effort best on a GPU: "
+      "by the model's size)",
       FIELD(tune.tokens), kAtLeastZero));
   add(member("tune_batch_tokens", when_tuning, FIELD(tune.batch_tokens), kAtLeastZero));
   add(member("tune_rate", when_tuning, FIELD(tune.rate), OptionRange{.low = 0, .high = 1}));

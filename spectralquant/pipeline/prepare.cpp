@@ -21,6 +21,15 @@ gguf::File open_input(const QuantizeOptions& options) {
   return gguf::File::open(options.input);
 }
 
+/// Disk space that a run still needs: solved matrices are kept beside the output until it is done,
+/// and with tuning the solved file is, too.
+std::uint64_t needed_bytes(const quantize::Plan& plan, const QuantizeOptions& options) {
+  std::uint64_t kept = options.method == Method::kSpectral ? plan.output_bytes : 0;
+  if (options.tune.tokens > 0) kept += plan.output_bytes;
+  const std::uint64_t there = WorkFolder::size_bytes(options.output);
+  return plan.output_bytes + (kept > there ? kept - there : 0);
+}
+
 void check_files(const gguf::File& file, const quantize::Plan& plan, const QuantizeOptions& options,
                  const Progress& progress) {
   // a model that cannot be run is refused for this, not for a key that its architecture may lack
@@ -31,7 +40,7 @@ void check_files(const gguf::File& file, const quantize::Plan& plan, const Quant
   if (options.group.leads()) {
     if (!options.output.empty())
       check_output(options.output, input_paths(file, options), options.overwrite,
-                   plan.output_bytes);
+                   needed_bytes(plan, options));
     check_values(file, plan, options.n_threads, progress);
   }
 }
@@ -44,7 +53,8 @@ std::string hash_of_job(const std::string& about, const gguf::File& file,
   Hasher hasher;
   for (const std::string& part :
        {std::string(kVersion), about, std::to_string(options.seed), file.hash(),
-        calibration.text.hash, hash_if_any(options.signals_file)})
+        calibration.text.hash,
+        options.method == Method::kPlain ? "" : hash_if_any(options.signals_file)})
     hasher.update(part).update("\n");
   return hasher.hex();
 }

@@ -68,7 +68,7 @@ void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& c
   if (calibration.model && std::any_of(plan.tensors.begin(), plan.tensors.end(), is_left)) {
     run.times.enter("collect");
     calibration.signals = collect_signals(calibration, options, run.progress);
-    warn_about_importance(*calibration.signals, options.method, run.progress);
+    warn_about_importance(*calibration.signals, options.method, options.plan.type, run.progress);
   }
   run.times.enter("write");
   MatrixWriter output(run.file, plan,

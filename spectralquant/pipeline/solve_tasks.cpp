@@ -35,6 +35,10 @@ torch::Device solver_device(const Job& job) {
   return quantize::has_batched_kernels(device) ? device : torch::Device(torch::kCPU);
 }
 
+/// In the work folder. Names of tensors are free: without the prefix one could be a file of another
+/// kind there.
+std::string work_name(const gguf::Tensor& source) { return "matrix." + source.name; }
+
 /// A matrix of fewer values is solved sooner than its rows are sent around.
 constexpr std::uint64_t kSmallestSplit = std::uint64_t{1} << 16;
 
@@ -178,7 +182,7 @@ void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>&
     const bool before = job.solved.contains(source.name);
     SolvedMatrix solved;
     if (before) {
-      const std::string kept = job.work ? job.work->read(source.name).value_or("") : "";
+      const std::string kept = job.work ? job.work->read(work_name(source)).value_or("") : "";
       solved =
           received(job, group.broadcast(kept, 0), source.name, rows_of(source), cols_of(source));
       ++job.report.resumed;
@@ -190,7 +194,7 @@ void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>&
       solved = received(job, group.broadcast(std::move(own[i]), owners[i]), source.name,
                         rows_of(source), cols_of(source));
     }
-    if (!before && job.work) job.work->write(source.name, solved.to_bytes());
+    if (!before && job.work) job.work->write(work_name(source), solved.to_bytes());
     job.output.write(source, 0, solved.matrix);
     if (put) put(source.name, solved.matrix);
     job.report.matrices.push_back(std::move(solved.report));
@@ -203,7 +207,7 @@ std::set<std::string> find_solved(const WorkFolder& work, const quantize::Plan& 
   for (const auto& planned : plan.tensors) {
     if (planned.action != quantize::Action::kSolve) continue;
     const gguf::Tensor& source = *planned.source;
-    const auto bytes = work.read(source.name);
+    const auto bytes = work.read(work_name(source));
     if (bytes && SolvedMatrix::from_bytes(*bytes, format::grid_of(planned.type), source.name,
                                           rows_of(source), cols_of(source)))
       names.insert(source.name);

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -22,10 +21,10 @@ namespace fs = std::filesystem;
 constexpr const char* kJobFile = "job.json";
 constexpr const char* kEnding = ".work";
 
-/// Names of tensors may hold what names of files may not.
+/// Names of tensors may hold what names of files may not. Different names stay different.
 std::string file_name(std::string_view name) {
-  std::string out(name);
-  std::replace(out.begin(), out.end(), '/', '_');
+  std::string out;
+  for (const char c : name) out += c == '/' ? "%2F" : c == '%' ? "%25" : std::string(1, c);
   return out;
 }
 
@@ -87,6 +86,16 @@ void WorkFolder::require_usable(const std::string& output, const std::string& ke
         path,
         "give its options again to continue it, --force to throw its work away, or another output");
   }
+}
+
+std::uint64_t WorkFolder::size_bytes(const std::string& output) {
+  std::uint64_t total = 0;
+  for (const std::string& name : list(output + kEnding)) {
+    std::error_code error;
+    const auto size = fs::file_size(output + kEnding + "/" + name, error);
+    if (!error) total += size;
+  }
+  return total;
 }
 
 WorkFolder::WorkFolder(const std::string& output, std::string key, std::string about,

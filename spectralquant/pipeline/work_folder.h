@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,9 @@ class WorkFolder {
  public:
   /// What the constructor refuses, without changing anything.
   static void require_usable(const std::string& output, const std::string& key, bool start_over);
+
+  /// Bytes of what lies in the folder of an output; 0 without one.
+  static std::uint64_t size_bytes(const std::string& output);
 
   /// `key`: hash of everything that decides the result; `about`: the same as JSON, for people who
   /// look into the folder.

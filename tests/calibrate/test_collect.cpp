@@ -1,4 +1,5 @@
 #include "calibrate/calibrate_fixture.h"
+#include "spectralquant/calibrate/signal_checks.h"
 
 namespace spectralquant::calibrate {
 namespace {
@@ -38,6 +39,25 @@ TEST_F(CollectTest, HIsTheMomentOfEveryInput) {
     // also says that a stage's matrices read one input
     EXPECT_LT(relative(h, moment(x)), 1e-5) << name;
     EXPECT_TRUE(torch::equal(h, h.t())) << name;
+  }
+}
+
+TEST_F(CollectTest, TheSizeOfSignalsIsKnownBefore) {
+  for (const bool tied : {true, false}) {
+    for (const bool output_moments : {true, false}) {
+      model::TinyOptions options;
+      options.tied = tied;
+      options.draft = true;
+      open(options);
+      CollectOptions collecting;
+      collecting.output_moments = output_moments;
+      save_signals(collect(model(), random_windows(1, 16), collecting), path("s.gguf"), true);
+      std::uint64_t n_bytes = 0;
+      const gguf::File stored = gguf::File::open(path("s.gguf"));
+      for (const gguf::Tensor& tensor : stored.tensors()) n_bytes += tensor.size_bytes;
+      EXPECT_EQ(size_bytes_of_signals(model().architecture(), *file_, output_moments), n_bytes)
+          << tied << output_moments;
+    }
   }
 }
 

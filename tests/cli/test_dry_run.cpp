@@ -1,4 +1,5 @@
 // A dry run refuses what the run would refuse; places that cannot be written are found before work.
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "cli_fixture.h"
@@ -104,6 +105,68 @@ TEST_F(DryRunTest, PlacesThatCannotBeWrittenAreFoundBeforeSampling) {
     EXPECT_THAT(r.err, Not(HasSubstr("score")));
   }
   fs::permissions(folder_.path(), fs::perms::owner_all);
+}
+
+/// Also for root, who may write anywhere that can be written.
+TEST_F(DryRunTest, PlacesThatNobodyCanWriteAreFoundBeforeWork) {
+  write_file(path("file"), "precious");
+  write_file(path("results.json"), "{}");
+  const std::string model = path("in.gguf"), results = path("results.json");
+  const auto expect_refused_at_once = [&](const Words& words, const std::string& problem) {
+    const Result r = run(words);
+    EXPECT_EQ(r.exit_code, 3) << testing::PrintToString(words) << r.err;
+    EXPECT_THAT(r.err, HasSubstr(problem)) << testing::PrintToString(words);
+    EXPECT_THAT(r.err, Not(HasSubstr("sample")));
+    EXPECT_THAT(r.err, Not(HasSubstr("score")));
+  };
+  const std::string place = "/proc/out";
+  for (const Words& words :
+       {quantize({"-o", place, "--calibration", "self:64"}),
+        Words{"calibrate", model, "-o", place, "--calibration", "self:64", "--window", "32"},
+        Words{"eval", "--reference", model, "--suite", "t=" + path("text.txt") + ":c32",
+              "--markdown-file", place},
+        Words{"report", results, "-o", place},
+        Words{"card", model, "--results", results, "-o", place}})
+    expect_refused_at_once(words, "cannot create");
+  for (const auto& [odd, problem] : std::vector<std::pair<std::string, std::string>>{
+           {path("file/out"), "is a file"},
+           {path("file/deeper/out"), "a part of the path is a file"},
+           {path(std::string(250, 'a')), "File name too long"}})
+    expect_refused_at_once(quantize({"-o", odd, "--method", "plain", "--dry-run"}), problem);
+  EXPECT_EQ(read_file(path("file")), "precious");
+}
+
+TEST_F(DryRunTest, CalibrateRefusesWhatNoSignalsComeOf) {
+  const auto calibrate = [&](const std::string& name, std::size_t at, float value) {
+    model::TinyOptions options;
+    options.edit = [&](auto&, std::vector<model::TinyTensor>& tensors) {
+      for (auto& tensor : tensors)
+        if (tensor.name == name) tensor.values.at(at) = value;
+    };
+    model::write_tiny_qwen35(path("odd.gguf"), options);
+    return expect_refused({"calibrate", path("odd.gguf"), "-o", out(), "--calibration",
+                           path("text.txt"), "--window", "32", "--max-tokens", "64"},
+                          "");
+  };
+  EXPECT_THAT(calibrate("blk.1.ffn_gate.weight", 3 * 256 + 7, NAN),
+              HasSubstr("blk.1.ffn_gate.weight holds NaN at row 3, column 7"));
+  EXPECT_THAT(calibrate("blk.1.post_attention_norm.weight", 5, 1e25f), HasSubstr("overflow"));
+}
+
+TEST_F(DryRunTest, SaysAndKeepsWhatIsLeftOutOfTexts) {
+  std::string lines = "{\"text\": null}\n";
+  for (int i = 0; i < 20; ++i) lines += "{\"text\": \"the river runs to a sea of stone\"}\n";
+  write_file(path("t.jsonl"), lines);
+  Words words =
+      quantize({"-o", out(), "--calibration", path("t.jsonl"), "--json", "--method", "imatrix"});
+  for (const bool dry : {true, false}) {
+    if (dry) words.push_back("--dry-run");
+    const Result r = run(words);
+    EXPECT_EQ(r.exit_code, 0) << r.err;
+    EXPECT_THAT(r.err, HasSubstr("warning    " + path("t.jsonl") + ": left out 1 record"));
+    EXPECT_THAT(json::parse(r.out)["warnings"].dump(), HasSubstr("left out 1 record"));
+    if (dry) words.pop_back();
+  }
 }
 
 TEST_F(DryRunTest, NamesThatAreNotUtf8StandInValidJson) {

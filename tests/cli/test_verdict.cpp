@@ -1,6 +1,7 @@
 // What the program says of a file is true: strict or not, finite or not, loadable or not.
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "cli_fixture.h"
 #include "model/tiny_model.h"
@@ -39,6 +40,34 @@ TEST_F(VerdictTest, AFallbackIsNotCalledStrict) {
   EXPECT_EQ(report.at("strict"), false);
   EXPECT_EQ(report.at("violations").size(), 2u);
   EXPECT_EQ(run({"inspect", out(), "--strict"}).exit_code, 1);
+}
+
+TEST_F(VerdictTest, StrictnessIsNotAskedOfTwoFilesAndLeftUnanswered) {
+  tiny();
+  ASSERT_EQ(plain().exit_code, 0);
+  const Result r = run({"inspect", path("tiny.gguf"), out(), "--strict"});
+  EXPECT_EQ(r.exit_code, 2);
+  EXPECT_THAT(r.err, HasSubstr("inspect one file at a time"));
+}
+
+/// The parser of the command line refuses in the words of all other errors.
+TEST_F(VerdictTest, WrongUsageHasOneForm) {
+  for (const auto& [words, problem, help] :
+       std::vector<std::tuple<std::vector<std::string>, std::string, std::string>>{
+           {{"inspect", "--bogus\x1b[2J"}, "--bogus\\x1b[2J", "spectralquant inspect --help"},
+           {{"quantize", "a.gguf", "--json", "--threads", "-1"}, "--threads", "quantize --help"},
+           {{"quantize", "--json"}, "input is required", "quantize --help"},
+           {{"quantize", "a.gguf", "--calibration", "self:1", "self:1099511627776"},
+            "more than a model can write",
+            "at most self:"},
+           {{"bogus"}, "subcommand is required", "spectralquant --help"},
+           {{}, "no verb", "spectralquant --help"}}) {
+    const Result r = run(words);
+    EXPECT_EQ(r.exit_code, 2) << testing::PrintToString(words);
+    EXPECT_EQ(r.out, "");
+    EXPECT_THAT(r.err, AllOf(testing::StartsWith("spectralquant: error: "), HasSubstr(problem),
+                             HasSubstr("fix: "), HasSubstr(help)));
+  }
 }
 
 TEST_F(VerdictTest, WarningsReachTheUserAndTheReport) {

@@ -1,9 +1,12 @@
 // Every value that is written is finite, what is written loads, and what looks wrong is said.
+#include <fmt/format.h>
+
 #include "pipeline/pipeline_fixture.h"
 #include "spectralquant/core/warning.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/pipeline/checks.h"
 #include "spectralquant/pipeline/estimate.h"
+#include "spectralquant/pipeline/work_folder.h"
 
 namespace spectralquant::pipeline {
 namespace {
@@ -27,8 +30,10 @@ class ValuesTest : public PipelineTest {
                                    const std::string& name) {
     return *std::ranges::find(tensors, name, &model::TinyTensor::name);
   }
-  /// An imatrix for every matrix of the model, all columns 1 but those of `special`.
-  void write_imatrix(const std::string& special, float value, float count = 8) {
+  /// An imatrix for every matrix of the model, all columns 1 but those of `special`: all of them,
+  /// or n_columns from `first` on.
+  void write_imatrix(const std::string& special, float value, float count = 8,
+                     std::size_t first = 0, std::size_t n_columns = SIZE_MAX) {
     const gguf::File file = gguf::File::open(path("in.gguf"));
     gguf::Metadata metadata;
     metadata.set("general.type", gguf::Value::of_string("imatrix"));
@@ -39,7 +44,9 @@ class ValuesTest : public PipelineTest {
       plans.push_back({t.name + ".in_sum2", gguf::Type::F32, 2, {t.n_cols(), 1, 1, 1}});
       plans.push_back({t.name + ".counts", gguf::Type::F32, 2, {1, 1, 1, 1}});
       const bool is_special = t.name == special;
-      values.emplace_back(t.n_cols(), is_special ? value : 8.0f);
+      values.emplace_back(t.n_cols(), 8.0f);
+      for (std::size_t i = 0; is_special && i < std::min(n_columns, t.n_cols() - first); ++i)
+        values.back()[first + i] = value;
       values.push_back({is_special ? count : 8.0f});
     }
     gguf::WriteOptions write;
@@ -82,7 +89,7 @@ TEST_F(ValuesTest, WeightsBeyondEveryScaleAreRefusedWithTheirPlace) {
 TEST_F(ValuesTest, ActivationsThatOverflowNameTheMatrix) {
   put("blk.1.post_attention_norm.weight", 5, 1e25f);
   EXPECT_THAT(refused(options(Method::kImatrix)),
-              HasSubstr("token_embd.weight: h holds NaN or infinity"));
+              AllOf(HasSubstr("blk.1.ffn_down.weight: its inputs overflow"), HasSubstr("in.gguf")));
 }
 
 TEST_F(ValuesTest, AFallbackTypeMustHoldTheValues) {
@@ -151,6 +158,36 @@ TEST_F(ValuesTest, AnImportanceOfZeroCountsAllColumnsAlike) {
   EXPECT_THAT(quantize_file(imatrix_options()).warnings, IsEmpty());
 }
 
+TEST_F(ValuesTest, ColumnsThatAnImportanceOfZeroTurnsIntoZerosAreNamed) {
+  const std::string name = "blk.1.ffn_down.weight";
+  const auto zeros = [&](const QuantizeOptions& o) {
+    const gguf::File out = gguf::File::open(o.output);
+    std::vector<float> row(512);
+    gguf::decode(out.require(name), 0, 1, row.data());
+    return std::count(row.begin(), row.end(), 0.0f);
+  };
+  QuantizeOptions o = imatrix_options();
+  for (const auto& [type, n_columns] :
+       {std::pair(gguf::Type::Q4_K, 256), {gguf::Type::Q5_K, 256}, {gguf::Type::Q6_K, 16}}) {
+    o.plan.type = type;
+    write_imatrix(name, 0, 8, 256, n_columns);
+    EXPECT_THAT(
+        quantize_file(o).warnings,
+        ElementsAre(HasSubstr(fmt::format(
+            "{} becomes zero in {} of its 512 columns, from column 256", name, n_columns))));
+    EXPECT_GE(zeros(o), n_columns);
+    // a scale that some column counts for is not lost
+    write_imatrix(name, 0, 8, 256, n_columns - 1);
+    EXPECT_THAT(quantize_file(o).warnings, IsEmpty());
+    EXPECT_LT(zeros(o), n_columns);
+  }
+  write_imatrix(name, 0, 8, 256, 256);
+  o.plan.type = gguf::Type::Q4_K;
+  EXPECT_THAT(estimate(o).warnings, ElementsAre(HasSubstr("from column 256 on")));
+  o.method = Method::kSpectral;
+  EXPECT_THAT(estimate(o).warnings, ElementsAre(HasSubstr("may become zero in 256")));
+}
+
 TEST_F(ValuesTest, TheOutputIsAlignedForLlamaCpp) {
   const gguf::File in = gguf::File::open(path("in.gguf"));
   std::vector<gguf::TensorPlan> plans;
@@ -168,6 +205,15 @@ TEST_F(ValuesTest, TheOutputIsAlignedForLlamaCpp) {
     quantize_file(o);
     EXPECT_EQ(gguf::File::open(o.output).alignment(), std::max(alignment, 32u));
   }
+}
+
+TEST_F(ValuesTest, TheDiskMustHoldAllThatLiesBesideTheOutput) {
+  EXPECT_THAT(refusal([&] { check_output(path("out.gguf"), {}, false, std::uint64_t{1} << 60); }),
+              HasSubstr("what is kept beside it"));
+  EXPECT_EQ(WorkFolder::size_bytes(path("out.gguf")), 0u);
+  WorkFolder work(path("out.gguf"), "key", "{}", false);
+  work.write("a", std::string(1000, 'a'));
+  EXPECT_GT(WorkFolder::size_bytes(path("out.gguf")), 1000u);
 }
 
 TEST_F(ValuesTest, WhatIsNotFiniteGetsNoName) {

@@ -30,6 +30,8 @@ TEST_F(WorkFolderTest, IsMadeByTheFirstFileAndFoundByTheSameJob) {
   EXPECT_TRUE(again.continued());
   EXPECT_EQ(again.read("blk.0/weird"), "bytes");
   EXPECT_EQ(again.find("other"), std::nullopt);
+  again.write("blk.0_weird", "others");
+  EXPECT_EQ(again.read("blk.0/weird"), "bytes");
   again.remove();
   EXPECT_FALSE(fs::exists(folder()));
   EXPECT_FALSE(again.continued());
@@ -150,7 +152,7 @@ TEST_F(ResumeTest, ADamagedMatrixIsSolvedAgain) {
   const std::string bytes = slurp(o.output);
   fs::remove(o.output);
   run_until(o, 3);
-  const std::string file = o.output + ".work/token_embd.weight";
+  const std::string file = o.output + ".work/matrix.token_embd.weight";
   spew(file, slurp(file).substr(0, 100));
   EXPECT_EQ(quantize_file(o).resumed, 2);
   EXPECT_TRUE(slurp(o.output) == bytes);
