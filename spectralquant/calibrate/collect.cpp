@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "spectralquant/calibrate/moments.h"
+#include "spectralquant/calibrate/output_moments.h"
+#include "spectralquant/calibrate/pages.h"
 #include "spectralquant/calibrate/signal_checks.h"
 #include "spectralquant/calibrate/streams.h"
 #include "spectralquant/core/error.h"
@@ -44,22 +48,26 @@ std::size_t n_batches(const Windows& windows, std::int64_t batch) {
 }
 
 Streams Streams::embed(model::Model& model, const Windows& windows, std::int64_t batch,
-                       const distribute::Group& group) {
+                       const distribute::Group& group, const Spill& spill, std::int64_t n_kept) {
   torch::NoGradGuard no_grad;
   Streams streams;
   const auto [begin, end] = group.share(n_batches(windows, batch));
+  streams.first_batch = begin;
   const std::int64_t values = static_cast<std::int64_t>((end - begin) * windows[0].size()) * batch *
-                              model.architecture().hidden_size();
-  if (values * static_cast<std::int64_t>(sizeof(float)) <= kBytesOnDevice)
-    streams.home = model.device();
+                              model.architecture().hidden_size() * n_kept;
+  streams.choose_place(values * static_cast<std::int64_t>(sizeof(float)), model.device(), spill);
   for (std::size_t i = begin; i < end; ++i) {
     const std::size_t first = i * static_cast<std::size_t>(batch),
                       count = std::min(windows.size() - first, static_cast<std::size_t>(batch));
-    streams.pieces.emplace_back();
     streams.tokens.push_back(model::to_tensor(windows, first, count, torch::kCPU));
-    streams.put(streams.pieces.size() - 1, model.embed(streams.tokens.back().to(model.device())));
+    streams.pieces.push_back(streams.kept(model.embed(streams.tokens.back().to(model.device()))));
   }
   return streams;
+}
+
+void Streams::choose_place(std::int64_t bytes, torch::Device device, const Spill& spill) {
+  if (bytes <= kBytesOnDevice) home = device;
+  if (home.is_cpu() && spill.wanted(static_cast<std::uint64_t>(bytes))) files = spill;
 }
 
 Streams Streams::draft(model::Model& model, std::int64_t block) const {
@@ -67,9 +75,12 @@ Streams Streams::draft(model::Model& model, std::int64_t block) const {
   Streams out;
   out.tokens = tokens;
   out.home = home;
+  out.files = files;
+  out.first_batch = first_batch;
   out.pieces.resize(pieces.size());
   for (std::size_t i = 0; i < pieces.size(); ++i)
-    out.put(i, model.draft_input(block, tokens[i], model.final_norm(on_device(i, model))));
+    out.pieces[i] =
+        out.kept(model.draft_input(block, tokens[i], model.final_norm(on_device(i, model))));
   return out;
 }
 
@@ -98,9 +109,8 @@ std::vector<model::Stage> stages_of(const model::Architecture& architecture, std
 
 /// Moves the streams behind a block; with `signals`, H of its matrices is gathered on the way.
 /// `tell` is called once a piece.
-template <typename Tell>
 void pass_block(model::Model& model, std::int64_t block, Streams& x, Signals* signals,
-                const distribute::Group& group, const Tell& tell) {
+                const CollectOptions& options, const std::function<void()>& tell) {
   const auto stages =
       signals ? stages_of(model.architecture(), block) : std::vector<model::Stage>{};
   std::vector<Moment> moments(stages.size());
@@ -113,45 +123,58 @@ void pass_block(model::Model& model, std::int64_t block, Streams& x, Signals* si
         if (name == stages[s].front()) parts[s] = MomentPart(input);
       }
     };
-    const torch::Tensor y = model.block(block, x.on_device(i, model), signals ? &tap : nullptr);
+    const torch::Tensor y =
+        x.kept(model.block(block, x.on_device(i, model), signals ? &tap : nullptr));
     return [&, i, parts, y] {
       for (std::size_t s = 0; s < stages.size(); ++s) moments[s].add(parts[s]);
-      x.put(i, y);
-      tell(i);
+      x.pieces[i] = y;
+      tell();
     };
   });
   for (std::size_t s = 0; s < stages.size(); ++s) {
-    moments[s].sum_over(group, model.device());
-    const torch::Tensor h = moments[s].mean();
+    moments[s].sum_over(options.group, model.device());
+    const torch::Tensor h = options.spill.put(moments[s].mean());
+    moments[s] = Moment();
     for (const std::string& name : stages[s]) signals->matrices[name].h = h;
   }
   model.weights().release(model::block_prefix(block));
+  trim_memory();
 }
 
-/// H of every matrix, or of the head alone.
-Signals collect_inputs(model::Model& model, const Windows& windows, const CollectOptions& options,
-                       const Progress& progress) {
+}  // namespace
+
+Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options,
+                const Progress& progress) {
+  require_windows(windows);
   torch::NoGradGuard no_grad;
   const model::Architecture& architecture = model.architecture();
-  Streams x =
-      Streams::embed(model, windows, batch_windows(options.batch, windows, model), options.group);
+  const std::int64_t n_blocks = architecture.n_blocks(), n_kept = n_blocks + 2;
+  Streams x = Streams::embed(model, windows, batch_windows(options.batch, windows, model),
+                             options.group, options.spill, options.output_moments ? n_kept : 1);
   Signals signals;
   signals.n_tokens = static_cast<std::int64_t>(windows.size() * windows[0].size());
   const auto drafts =
       options.only_head ? std::vector<std::int64_t>{} : draft_blocks(architecture, windows);
-  const std::uint64_t n_pieces = x.pieces.size(),
-                      n_blocks = static_cast<std::uint64_t>(architecture.n_blocks());
-  const auto run = [&](std::int64_t block, Streams& streams) {
-    pass_block(model, block, streams, options.only_head ? nullptr : &signals, options.group,
-               [&](std::size_t piece) {
-                 report(progress, {"collect", model::block_prefix(block),
-                                   static_cast<std::uint64_t>(block) * n_pieces + piece + 1,
-                                   n_pieces * (n_blocks + drafts.size()), "batches"});
-               });
+  const std::uint64_t n_passes = static_cast<std::uint64_t>(n_blocks) + drafts.size(),
+                      n_backward = static_cast<std::uint64_t>(n_blocks) + 1,
+                      n_steps =
+                          x.pieces.size() * (n_passes + (options.output_moments ? n_backward : 0));
+  std::uint64_t done = 0;
+  const auto tell = [&](std::int64_t block) {
+    report(progress, {"collect", block < 0 ? "head" : model::block_prefix(block), ++done, n_steps,
+                      "batches"});
   };
-  for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) run(block, x);
+  const auto run = [&](std::int64_t block, Streams& streams) {
+    pass_block(model, block, streams, options.only_head ? nullptr : &signals, options,
+               [&] { tell(block); });
+  };
+  std::vector<Streams> inputs;  // of every block, then what the last put out
+  for (std::int64_t block = 0; block < n_blocks; ++block) {
+    if (options.output_moments) inputs.push_back(x);
+    run(block, x);
+  }
   Moment head;
-  model::for_each_in_order(n_pieces, model.device(), [&](std::size_t i) {
+  model::for_each_in_order(x.pieces.size(), model.device(), [&](std::size_t i) {
     const MomentPart part(model.final_norm(x.on_device(i, model)));
     return [&head, part] { head.add(part); };
   });
@@ -161,17 +184,10 @@ Signals collect_inputs(model::Model& model, const Windows& windows, const Collec
     Streams draft = x.draft(model, block);
     run(block, draft);
   }
-  return signals;
-}
-
-}  // namespace
-
-Signals collect(model::Model& model, const Windows& windows, const CollectOptions& options,
-                const Progress& progress) {
-  require_windows(windows);
-  Signals signals = options.output_moments
-                        ? collect_output_moments(model, windows, options, progress)
-                        : collect_inputs(model, windows, options, progress);
+  if (options.output_moments) {
+    inputs.push_back(std::move(x));
+    add_output_moments(model, std::move(inputs), signals.n_tokens, options, signals, tell);
+  }
   require_finite(signals, model.weights().file().path());
   return signals;
 }

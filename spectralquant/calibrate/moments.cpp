@@ -9,6 +9,9 @@ namespace {
 /// matrix product.
 constexpr std::int64_t kTile = 128;
 
+/// Rows of a mean that are computed at once.
+constexpr std::int64_t kStrip = 512;
+
 torch::Tensor as_rows(const torch::Tensor& x) {
   return x.detach().reshape({-1, x.size(-1)}).to(torch::kFloat32);
 }
@@ -74,10 +77,17 @@ void Moment::sum_over(const distribute::Group& group, torch::Device device) {
 torch::Tensor Moment::mean() const {
   if (!sum_.defined()) return {};
   torch::NoGradGuard no_grad;
-  torch::Tensor mean = sum_ / static_cast<double>(count_);
-  // A matrix product may round its two triangles differently.
-  if (symmetric_) mean = (mean + mean.t()) / 2;
-  return mean.to(torch::kCPU, torch::kFloat32).contiguous();
+  const double n = static_cast<double>(count_);
+  torch::Tensor mean = torch::empty(sum_.sizes(), sum_.options().dtype(torch::kFloat32));
+  // In strips: a float64 copy would be the largest thing in memory.
+  for (std::int64_t first = 0; first < sum_.size(0); first += kStrip) {
+    const std::int64_t last = std::min(first + kStrip, sum_.size(0));
+    torch::Tensor strip = sum_.slice(0, first, last) / n;
+    // A matrix product may round its two triangles differently.
+    if (symmetric_) strip = (strip + (sum_.slice(1, first, last) / n).t()) / 2;
+    mean.slice(0, first, last).copy_(strip);
+  }
+  return mean.to(torch::kCPU);
 }
 
 }  // namespace spectralquant::calibrate

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "spectralquant/calibrate/pages.h"
 #include "spectralquant/calibrate/signal_file.h"
 #include "spectralquant/core/error.h"
 #include "spectralquant/model/decode.h"
@@ -69,8 +70,10 @@ void TensorList::write(const std::string& path, const gguf::Metadata& metadata,
   gguf::WriteOptions options;
   options.overwrite = overwrite;
   gguf::Writer writer(path, metadata, plans_, options);
-  for (std::size_t i = 0; i < tensors_.size(); ++i)
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
     writer.write(i, 0, tensors_[i].data_ptr<float>(), tensors_[i].numel() * sizeof(float));
+    page_out(tensors_[i]);
+  }
   writer.commit();
 }
 

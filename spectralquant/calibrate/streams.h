@@ -9,26 +9,33 @@
 
 namespace spectralquant::calibrate {
 
-/// Residual streams of all windows between two blocks, in pieces of `batch` windows.
+/// Residual streams of all windows between two blocks, in pieces of `batch` windows. Copies share
+/// the pieces; to replace one leaves that of a copy as it was.
 ///
 /// Shapes   pieces[i]: [≤ batch, T, D] float32, on the model's device while they take little of it,
-///          else on the CPU.
+///          else on the CPU, in memory or in files.
 struct Streams {
   std::vector<torch::Tensor> pieces;
   std::vector<torch::Tensor> tokens;  ///< of the pieces, int64 [≤ batch, T]
+  std::size_t first_batch = 0;        ///< number of the first piece, counted over all processes
   torch::Device home = torch::kCPU;
+  Spill files;  ///< no folder: in memory
 
-  /// The share of the group's process: whole batches, counted over all windows.
+  /// The share of the group's process: whole batches, counted over all windows. `n_kept`: copies
+  /// whose pieces the caller will keep at once.
   static Streams embed(model::Model& model, const Windows& windows, std::int64_t batch,
-                       const distribute::Group& group);
+                       const distribute::Group& group, const Spill& spill, std::int64_t n_kept = 1);
   /// What draft block `block` starts from; these streams are behind the last of the other blocks.
   Streams draft(model::Model& model, std::int64_t block) const;
   torch::Tensor on_device(std::size_t piece, model::Model& model) const {
-    return pieces[piece].to(model.device(), model.dtype());
+    return files.take(pieces[piece]).to(model.device(), model.dtype());
   }
-  void put(std::size_t piece, const torch::Tensor& x) {
-    pieces[piece] = x.detach().to(home, torch::kFloat32);
+  /// A tensor on its way out of a batch: as the pieces lie.
+  torch::Tensor kept(const torch::Tensor& x) const {
+    return files.put(x.detach().to(home, torch::kFloat32));
   }
+  /// Chooses home and spill for pieces of so many bytes in all.
+  void choose_place(std::int64_t bytes, torch::Device device, const Spill& spill);
   std::int64_t n_tokens() const;
 };
 
@@ -44,9 +51,5 @@ void require_windows(const Windows& windows);
 /// The draft blocks that windows of this length reach: none if a window has no second token.
 std::vector<std::int64_t> draft_blocks(const model::Architecture& architecture,
                                        const Windows& windows);
-
-/// Fills signals with H and G of every matrix by whole backward passes; see collect().
-Signals collect_output_moments(model::Model& model, const Windows& windows,
-                               const CollectOptions& options, const Progress& progress);
 
 }  // namespace spectralquant::calibrate

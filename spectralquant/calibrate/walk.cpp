@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "spectralquant/calibrate/moments.h"
+#include "spectralquant/calibrate/pages.h"
 #include "spectralquant/calibrate/streams.h"
 #include "spectralquant/model/threads.h"
 
@@ -19,11 +20,13 @@ class Walk {
         options_(options),
         solve_(solve),
         batch_(batch_windows(options.batch, windows, model)),
-        quantized_(Streams::embed(model, windows, batch_, options.group)) {
+        quantized_(Streams::embed(model, windows, batch_, options.group, options.spill, 2)) {
+    // where nothing was set() in its place, it was decoded whole
+    model.weights().release(model.architecture().embedding_name());
     if (!options.drift) return;
     original_model_.emplace(model.weights().file(),
                             model::ModelOptions{model.device(), model.dtype()});
-    original_ = Streams::embed(*original_model_, windows, batch_, options.group);
+    original_ = Streams::embed(*original_model_, windows, batch_, options.group, options.spill, 2);
     original_model_->weights().release(model.architecture().embedding_name());
   }
 
@@ -32,6 +35,7 @@ class Walk {
     for (std::size_t i = 0; i < parts.size(); ++i) part(block, i, parts[i]);
     model_.weights().release(model::block_prefix(block));
     if (original_model_) original_model_->weights().release(model::block_prefix(block));
+    trim_memory();
   }
 
   void head() {
@@ -84,15 +88,15 @@ class Walk {
     for (std::size_t s = 0; s < n_inner; ++s)
       inner_stage(block, index, part.stages[s], /*is_last=*/s + 1 == n_inner);
     if (n_inner == 0) move_original(block, index);
-    std::vector<torch::Tensor> kept;
-    if (part.adds_last_product) kept = output_stage(block, index, part.stages.back());
+    Streams inputs;
+    if (part.adds_last_product) inputs = output_stage(block, index, part.stages.back());
     for_each_piece([&](std::size_t i) {
       const torch::Tensor x = quantized_.on_device(i, model_);
-      const torch::Tensor y = kept.empty()
-                                  ? model_.part(block, index, x)
-                                  : x + torch::linear(kept[i].to(x.device(), x.scalar_type()),
-                                                      model_.weights().get(part.stages.back()[0]));
-      return [this, i, y] { quantized_.put(i, y); };
+      const torch::Tensor y = quantized_.kept(
+          inputs.pieces.empty() ? model_.part(block, index, x)
+                                : x + torch::linear(inputs.on_device(i, model_),
+                                                    model_.weights().get(part.stages.back()[0])));
+      return [this, i, y] { quantized_.pieces[i] = y; };
     });
   }
 
@@ -100,9 +104,9 @@ class Walk {
   void move_original(std::int64_t block, std::size_t index) {
     if (!original_model_) return;
     for_each_piece([&](std::size_t i) {
-      const torch::Tensor y =
-          original_model_->part(block, index, original_.on_device(i, *original_model_));
-      return [this, i, y] { original_.put(i, y); };
+      const torch::Tensor y = original_.kept(
+          original_model_->part(block, index, original_.on_device(i, *original_model_)));
+      return [this, i, y] { original_.pieces[i] = y; };
     });
   }
 
@@ -124,8 +128,8 @@ class Walk {
                                    const torch::Tensor&) {
           if (wanted && name == names.front()) drift_part = {to_float(x_f) - x_q, x_q};
         };
-        behind =
-            original_model_->part(block, index, original_.on_device(i, *original_model_), &tap);
+        behind = original_.kept(
+            original_model_->part(block, index, original_.on_device(i, *original_model_), &tap));
       } else if (original_model_ && wanted) {
         const torch::Tensor x_f = original_model_->input_of(
             names.front(), block, index, original_.on_device(i, *original_model_));
@@ -134,21 +138,21 @@ class Walk {
       return [this, i, &h, &drift, h_part, drift_part, behind] {
         if (h_part.count) h.add(h_part);
         if (drift_part.count) drift.add(drift_part);
-        if (behind.defined()) original_.put(i, behind);
+        if (behind.defined()) original_.pieces[i] = behind;
       };
     });
     if (wanted) sum_over_processes(h, drift);
     solve_({block, names, h.mean(), drift.mean(), {}, h.count()});
   }
 
-  /// The matrix whose product is added to the stream. Returns its inputs, [piece] of [B, T, cols],
-  /// or nothing if they take more than keep_bytes.
-  std::vector<torch::Tensor> output_stage(std::int64_t block, std::size_t index,
-                                          const model::Stage& names) {
+  /// The matrix whose product is added to the stream. Returns its inputs, [piece] of [B, T, cols].
+  Streams output_stage(std::int64_t block, std::size_t index, const model::Stage& names) {
     const std::string& name = names.front();
-    const std::uint64_t bytes = model_.weights().file().require(name).n_cols() *
-                                static_cast<std::uint64_t>(quantized_.n_tokens()) * sizeof(float);
-    std::vector<torch::Tensor> kept(bytes <= options_.keep_bytes ? quantized_.pieces.size() : 0);
+    Streams inputs;
+    inputs.pieces.resize(quantized_.pieces.size());
+    const auto n_cols = static_cast<std::int64_t>(model_.weights().file().require(name).n_cols());
+    inputs.choose_place(n_cols * quantized_.n_tokens() * static_cast<std::int64_t>(sizeof(float)),
+                        model_.device(), options_.spill);
     Moment h, drift;
     const bool wanted = moments_wanted(names);
     for_each_piece([&](std::size_t i) {
@@ -160,15 +164,16 @@ class Walk {
         const torch::Tensor y_q = stream + torch::linear(x_q, original_model_->weights().get(name));
         drift_part = {to_float(original_.on_device(i, *original_model_) - y_q), x_q};
       }
-      return [&, i, x_q, h_part, drift_part] {
+      const torch::Tensor kept = inputs.kept(x_q);
+      return [&, i, kept, h_part, drift_part] {
         if (h_part.count) h.add(h_part);
         if (drift_part.count) drift.add(drift_part);
-        if (!kept.empty()) kept[i] = to_float(x_q).to(quantized_.home);
+        inputs.pieces[i] = kept;
       };
     });
     if (wanted) sum_over_processes(h, drift);
     solve_({block, names, h.mean(), {}, drift.mean(), h.count()});
-    return kept;
+    return inputs;
   }
 
   model::Model& model_;

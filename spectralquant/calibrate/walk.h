@@ -31,9 +31,7 @@ struct WalkOptions {
   /// also input_drift and output_drift: carry the original model's stream beside the quantized one
   bool drift = true;
   std::int64_t batch = 0;  ///< windows at once; 0: chosen from their length
-  /// Inputs of an output projection are kept while it is solved if they take no more than this;
-  /// else computed again.
-  std::uint64_t keep_bytes = std::uint64_t{4} << 30;
+  Spill spill = {};        ///< for long streams, and inputs of an output projection
   /// Whether the moments of a stage are wanted; where they are not (its matrices are solved
   /// already), `solve` gets undefined ones.
   std::function<bool(const model::Stage& names)> wanted;
@@ -46,9 +44,10 @@ struct WalkOptions {
 /// in place before; a head of its own comes behind the blocks, as a stage of block −1, then draft
 /// blocks (MTP).
 ///
-/// Memory   residual streams of all windows (twice with drift), one block of weights (twice with
-///          drift: the original runs as a second Model on the same file), keep_bytes. What was
-///          set() stays set: reset() it to save memory.
+/// Memory   residual streams of all windows (twice with drift) and the inputs of one output
+///          projection, as far as spill.memory_bytes goes; one block of weights (twice with drift:
+///          the original runs as a second Model on the same file). What was set() stays set:
+///          reset() it to save memory.
 /// Errors   Error(kBadUsage) if there are no windows or they differ in length.
 void walk(model::Model& model, const Windows& windows, const WalkOptions& options,
           const std::function<void(const StageMoments&)>& solve, const Progress& progress = {});

@@ -1,6 +1,7 @@
 // spectralquant calibrate MODEL -o SIGNALS: gathers moments once, for many runs of quantize.
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -48,6 +49,11 @@ void check_outputs(const Arguments& arguments, model::Model& model) {
     pipeline::check_output(arguments.imatrix, inputs, arguments.overwrite);
 }
 
+std::string folder_of(const std::string& path) {
+  const auto folder = std::filesystem::path(path).parent_path();
+  return folder.empty() ? "." : folder.string();
+}
+
 void gather(const Arguments& arguments, const distribute::Group& group) {
   Console console(arguments.common.quiet || !group.leads());
   prepare_engine(arguments.common, console);
@@ -60,10 +66,12 @@ void gather(const Arguments& arguments, const distribute::Group& group) {
   }
   const auto text = pipeline::load_calibration(model, arguments.calibration, arguments.common.seed,
                                                console.progress(), group);
+  model.weights().release("");  // own samples decode the whole model
   calibrate::CollectOptions options;
   options.output_moments = arguments.output_moments;
   options.seed = arguments.common.seed;
   options.group = group;
+  options.spill.folder = folder_of(arguments.output.empty() ? arguments.imatrix : arguments.output);
   auto signals = calibrate::collect(model, text.windows, options, console.progress());
   if (!group.leads()) return;
   const auto use =

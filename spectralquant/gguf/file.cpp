@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
@@ -15,6 +16,9 @@
 
 namespace spectralquant::gguf {
 namespace {
+
+/// Bytes of a mapping between one leave_memory() and the next.
+constexpr std::uint64_t kHashedAtOnce = std::uint64_t{64} << 20;
 
 constexpr std::int64_t kMaxSplits = 99999;  // five digits in the name
 
@@ -140,10 +144,20 @@ std::string File::architecture() const {
 std::string File::hash() const {
   std::call_once(impl_->hash_once, [&] {
     Hasher hasher;
-    for (const Mapping& mapping : impl_->mappings) hasher.update(mapping.data(), mapping.size());
+    for (const Mapping& mapping : impl_->mappings) {
+      for (std::uint64_t done = 0; done < mapping.size(); done += kHashedAtOnce) {
+        const std::uint64_t n = std::min(kHashedAtOnce, mapping.size() - done);
+        hasher.update(mapping.data() + done, n);
+        leave_memory(mapping.data() + done, n);
+      }
+    }
     impl_->hash = hasher.hex();
   });
   return impl_->hash;
+}
+
+void leave_memory(const Tensor& tensor, std::uint64_t first_row, std::uint64_t n_rows) {
+  leave_memory(tensor.data + first_row * tensor.row_bytes(), n_rows * tensor.row_bytes());
 }
 
 std::string Tensor::shape_text() const {

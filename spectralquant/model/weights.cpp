@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/gguf/mapping.h"
 #include "spectralquant/model/decode.h"
 #include "spectralquant/model/model.h"
 
@@ -22,6 +23,7 @@ torch::Tensor Weights::get(const std::string& name) {
   // Vectors (norms, decay, biases) take part in float32 sums and cost nothing: they keep their
   // precision.
   auto value = decode(tensor).to(device_, tensor.n_dims <= 1 ? torch::kFloat32 : dtype_);
+  gguf::leave_memory(tensor, 0, tensor.n_rows());
   cache_.emplace(name, value);
   return value;
 }

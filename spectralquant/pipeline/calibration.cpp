@@ -89,6 +89,7 @@ void complete_calibration(Calibration& calibration, WorkFolder* work,
       report(progress,
              {"sample", options.output, n * length, n * length, "tokens of an earlier run"});
     add_samples(calibration.text, std::move(samples.windows));
+    calibration.model->weights().release("");  // writing decodes the whole model
   }
   calibration.facts = {
       calibration.text.description, calibration.text.hash,
@@ -121,12 +122,13 @@ std::size_t tokens_of_static_signals(std::size_t hidden_size) {
 }
 
 calibrate::Signals collect_signals(const Calibration& calibration, const QuantizeOptions& options,
-                                   const Progress& progress) {
+                                   const calibrate::Spill& spill, const Progress& progress) {
   const bool sequential =
       options.method == Method::kSpectral && options.moments == Moments::kSequential;
   calibrate::CollectOptions collect;
   collect.seed = options.seed;
   collect.group = options.group;
+  collect.spill = spill;
   collect.output_moments = options.method == Method::kSpectral && options.two_sided;
   collect.only_head = sequential;
   if (collect.only_head && !collect.output_moments && !calibration.model->architecture().tied())

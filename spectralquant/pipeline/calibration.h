@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "spectralquant/calibrate/signals.h"
+#include "spectralquant/calibrate/spill.h"
 #include "spectralquant/core/progress.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/calibration_text.h"
@@ -41,8 +42,8 @@ std::vector<std::string> find_without_signal(const Calibration& calibration, con
 /// moments settle early, more tokens changed no figure (docs/method.md).
 std::size_t tokens_of_static_signals(std::size_t hidden_size);
 
-/// Static signals as far as the method needs them.
+/// Static signals as far as the method needs them; what is finished lies in the spill's folder.
 calibrate::Signals collect_signals(const Calibration& calibration, const QuantizeOptions& options,
-                                   const Progress& progress);
+                                   const calibrate::Spill& spill, const Progress& progress);
 
 }  // namespace spectralquant::pipeline

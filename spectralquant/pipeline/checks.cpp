@@ -9,6 +9,7 @@
 #include "spectralquant/core/warning.h"
 #include "spectralquant/format/formats.h"
 #include "spectralquant/gguf/loadable.h"
+#include "spectralquant/gguf/mapping.h"
 #include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/gguf/scan.h"
 #include "spectralquant/pipeline/encode.h"
@@ -103,6 +104,7 @@ void check_values(const gguf::File& file, const quantize::Plan& plan, int n_thre
     const bool matrix = action == quantize::Action::kSolve || action == quantize::Action::kFallback;
     if (matrix && gguf::is_suspiciously_zero(*tensor, scan))
       warn(progress, gguf::zeros_text(*tensor, scan) + ": is the file complete?");
+    gguf::leave_memory(*tensor, 0, tensor->n_rows());
   }
 }
 

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 
 #include "spectralquant/calibrate/collect.h"
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/core/warning.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/device.h"
+#include "spectralquant/pipeline/memory.h"
 #include "spectralquant/pipeline/phase_times.h"
 #include "spectralquant/pipeline/prepare.h"
 #include "spectralquant/tune/schedule.h"
@@ -57,10 +59,11 @@ constexpr double kDeviceBatchTokens = 16384;
 /// Bytes of an accelerator that slices of logits and libraries take.
 constexpr double kDeviceBytes = 5.0 * (std::uint64_t{1} << 30);
 
-/// Residual streams and inputs of a stage that are kept for its moments.
-constexpr double kMostKeptBytes = 4.0 * (std::uint64_t{1} << 30);
+/// Inputs of a stage that are kept for its moments; streams that stay on an accelerator.
+constexpr double kMostKeptBytes = 4.0 * (std::uint64_t{1} << 30),
+                 kMostStreamBytes = 6.0 * (std::uint64_t{1} << 30);
 
-/// Sums over the matrices that become Q4_K.
+/// Sums over the matrices that become Q4_K; gradient_bytes: of the block that has most.
 struct Sizes {
   double weights = 0, solver_work = 0, moment_work = 0, moment_bytes = 0, gradient_bytes = 0,
          largest = 0, largest_cols = 0, hidden = 0, n_matrices = 0;
@@ -68,6 +71,7 @@ struct Sizes {
 
 Sizes sizes_of(const quantize::Plan& plan) {
   Sizes out;
+  std::map<std::int64_t, double> of_block;  // G
   for (const auto& planned : plan.tensors) {
     if (planned.action != quantize::Action::kSolve) continue;
     const gguf::Tensor& source = *planned.source;
@@ -78,9 +82,9 @@ Sizes sizes_of(const quantize::Plan& plan) {
     out.solver_work += n * cols;
     out.moment_work += cols * cols;
     out.moment_bytes += 4 * cols * cols;
-    // float64 sum and float32 mean
-    if (rows <= static_cast<double>(calibrate::kLargestHeadMoment))
-      out.gradient_bytes += 12 * rows * rows;
+    // float64 sum and float32 mean; of the head, the diagonal
+    if (const auto block = model::block_of(source.name); block >= 0)
+      out.gradient_bytes = std::max(out.gradient_bytes, of_block[block] += 12 * rows * rows);
     out.largest = std::max(out.largest, n);
     out.largest_cols = std::max(out.largest_cols, cols);
   }
@@ -144,8 +148,11 @@ struct Work {
            (two_sided ? sizes.gradient_bytes : 0) + sizes.largest * 8;
   }
   double device_bytes() const {
-    const double gradients = two_sided ? std::min(tokens, kDeviceBatchTokens) * n_blocks *
-                                             sizes.hidden * kActivationBytes
+    // one block's activations, and the inputs of all blocks as far as they stay on the device
+    const double kept = tokens * n_blocks * sizes.hidden * 4,
+                 gradients = two_sided ? std::min(tokens, kDeviceBatchTokens) * sizes.hidden *
+                                                 kActivationBytes +
+                                             std::min(kept, kMostStreamBytes)
                                        : 0;
     const double calibration = 4 * sizes.weights + calibration_bytes() + gradients;
     if (options.tune.tokens == 0) return kDeviceBytes + calibration;
@@ -237,7 +244,14 @@ QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& caller
   if (options.tune.tokens > 0)
     out.peak_memory_bytes =
         std::max(out.peak_memory_bytes, static_cast<std::uint64_t>(sizes.weights * kTuningBytes));
-  out.peak_memory_bytes += static_cast<std::uint64_t>(work.calibration_bytes());
+  if (device.is_cpu() && options.method == Method::kSpectral) {
+    const double need = host_memory(job.plan, job.calibration, options);
+    out.peak_memory_bytes = options.tune.tokens > 0
+                                ? std::max(out.peak_memory_bytes, static_cast<std::uint64_t>(need))
+                                : static_cast<std::uint64_t>(need);
+  } else {
+    out.peak_memory_bytes += static_cast<std::uint64_t>(work.calibration_bytes());
+  }
   if (!device.is_cpu()) out.peak_device_bytes = static_cast<std::uint64_t>(work.device_bytes());
   return out;
 }

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/json_text.h"
@@ -54,9 +55,26 @@ std::set<std::string> agree_on_solved(const WorkFolder* work, const quantize::Pl
       .get<std::set<std::string>>();
 }
 
+/// Where moments lie that are not needed yet: in the work folder; of a process without one, beside
+/// the output if that folder is on its machine.
+calibrate::Spill spill_of(WorkFolder* work, const QuantizeOptions& options) {
+  if (work) {
+    work->file("");  // makes the folder
+    return {.folder = work->path()};
+  }
+  namespace fs = std::filesystem;
+  const fs::path beside = fs::path(options.output).parent_path();
+  std::error_code ignored;
+  const bool usable =
+      !options.output.empty() && (beside.empty() || fs::is_directory(beside, ignored));
+  return {.folder = !usable          ? fs::temp_directory_path().string()
+                    : beside.empty() ? "."
+                                     : beside.string()};
+}
+
 /// Rounds or solves every matrix, and writes the file.
 void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& calibration,
-                      WorkFolder* work) {
+                      WorkFolder* work, const calibrate::Spill& spill) {
   const QuantizeOptions& options = run.options;
   const std::set<std::string> solved = agree_on_solved(work, plan, options.group);
   if (!solved.empty())
@@ -67,7 +85,7 @@ void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& c
   };
   if (calibration.model && std::any_of(plan.tensors.begin(), plan.tensors.end(), is_left)) {
     run.times.enter("collect");
-    calibration.signals = collect_signals(calibration, options, run.progress);
+    calibration.signals = collect_signals(calibration, options, spill, run.progress);
     warn_about_importance(*calibration.signals, options.method, options.plan.type, run.progress);
   }
   run.times.enter("write");
@@ -75,12 +93,12 @@ void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& c
                       output_metadata(run.file, options, calibration.facts, at::get_num_threads()),
                       options);
   output.write_rest();
-  Job job{options, run.file, output, work, solved, run.report, run.times, run.progress};
+  Job job{options, run.file, output, work, spill, solved, run.report, run.times, run.progress};
   if (options.method != Method::kSpectral) {
     round_model(job, calibration.signals ? &*calibration.signals : nullptr);
   } else if (calibration.model && options.moments == Moments::kSequential) {
     solve_sequential(job, *calibration.model, calibration.text.windows,
-                     calibration.signals.value_or(calibrate::Signals{}));
+                     std::exchange(calibration.signals, {}).value_or(calibrate::Signals{}));
   } else {
     solve_static(job, calibration.signals.value_or(calibrate::Signals{}));
   }
@@ -174,7 +192,8 @@ QuantizeReport quantize_file(const QuantizeOptions& options, const Progress& cal
   }
   const bool solved_before = group.alone() && tuned && work->find(kSolvedFile);
   if (!solved_before)
-    solve_and_commit({solving, file, report, times, progress}, plan, calibration, work);
+    solve_and_commit({solving, file, report, times, progress}, plan, calibration, work,
+                     calibration.model ? spill_of(work, options) : calibrate::Spill{});
   if (tuned) {
     calibration.model.reset();
     calibration.signals.reset();

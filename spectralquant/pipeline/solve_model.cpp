@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "spectralquant/calibrate/walk.h"
 #include "spectralquant/format/round.h"
+#include "spectralquant/gguf/mapping.h"
 #include "spectralquant/model/decode.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/solve_tasks.h"
@@ -27,18 +30,19 @@ constexpr double kDriftDamping = 0.02;
 /// Share of the mean of a diagonal G that is added to it.
 constexpr double kDiagonalDamping = 0.01;
 
-/// What an error of a matrix costs as far as static signals tell.
+/// What an error of rows [first, first + n) costs as far as static signals tell; `target`: what
+/// they are to become.
 Problem static_problem(const calibrate::Signals& signals, const std::string& name,
-                       const torch::Tensor& weights, bool two_sided) {
+                       const torch::Tensor& target, std::int64_t first, bool two_sided) {
   Problem problem;
-  problem.target = weights;
+  problem.target = target;
   const auto it = signals.matrices.find(name);
   const MatrixSignal signal = it == signals.matrices.end() ? MatrixSignal{} : it->second;
   problem.h = signal.h;
   if (!problem.h.defined()) {
     // An embedding that is only looked up: each row stands alone, and its frequency scales the
     // whole row.
-    problem.h = two_sided && signal.c.defined() ? signal.c : torch::ones({weights.size(1)});
+    problem.h = two_sided && signal.c.defined() ? signal.c : torch::ones({target.size(1)});
     return problem;
   }
   if (!two_sided || !signal.g.defined()) return problem;
@@ -46,10 +50,10 @@ Problem static_problem(const calibrate::Signals& signals, const std::string& nam
   if (!diagonal) problem.g = signal.g;
   if (signal.c.defined() && signal.frequency.defined()) {
     problem.c = signal.c;
-    problem.frequency = calibrate::smoothed_frequency(signal.frequency, signals.n_tokens);
+    torch::Tensor frequency = calibrate::smoothed_frequency(signal.frequency, signals.n_tokens);
     // Rows that a diagonal G does not couple are solved each in units of its own g_rr.
-    if (diagonal)
-      problem.frequency = problem.frequency / (signal.g + signal.g.mean() * kDiagonalDamping);
+    if (diagonal) frequency = frequency / (signal.g + signal.g.mean() * kDiagonalDamping);
+    problem.frequency = frequency.slice(0, first, first + target.size(0));
   }
   return problem;
 }
@@ -76,11 +80,13 @@ class DriftCorrection {
     factor_ = torch::linalg_cholesky(h);
   }
 
-  torch::Tensor target(const torch::Tensor& weights) const {
+  /// weights: rows of a matrix, from row `first` on.
+  torch::Tensor target(const torch::Tensor& weights, std::int64_t first) const {
     if (!factor_.defined()) return weights;
-    const torch::Tensor drift = moments_.output_drift.defined()
-                                    ? exact(moments_.output_drift)
-                                    : exact(weights).mm(exact(moments_.input_drift));
+    const torch::Tensor drift =
+        moments_.output_drift.defined()
+            ? exact(moments_.output_drift.slice(0, first, first + weights.size(0)))
+            : exact(weights).mm(exact(moments_.input_drift));
     const torch::Tensor correction = torch::cholesky_solve(drift.t(), factor_).t().to(torch::kCPU);
     return (weights + share_ * correction).to(torch::kFloat32).contiguous();
   }
@@ -104,29 +110,36 @@ torch::Tensor decoded(const GridMatrix& matrix) {
   return out;
 }
 
-torch::Tensor weights_of(const gguf::Tensor& source) {
-  return model::decode_rows(source, 0, source.n_rows());
+/// Rows [first, last) of a matrix, float32.
+torch::Tensor weights_of(const gguf::Tensor& source, std::int64_t first, std::int64_t last) {
+  const auto begin = static_cast<std::uint64_t>(first),
+             n = static_cast<std::uint64_t>(last) - begin;
+  torch::Tensor weights = model::decode_rows(source, begin, n);
+  gguf::leave_memory(source, begin, n);
+  return weights;
 }
 
 /// Solves matrices along the walk; what is solved takes the place of the original weights while its
 /// block is run.
 class SequentialSolver {
  public:
-  SequentialSolver(Job& job, model::Model& model, const calibrate::Signals& signals)
-      : job_(job), model_(model), signals_(signals), progress_(job) {}
+  SequentialSolver(Job& job, model::Model& model, calibrate::Signals signals)
+      : job_(job), model_(model), signals_(std::move(signals)), progress_(job) {}
 
   void solve_embedding() {
     const std::string name = model_.architecture().embedding_name();
     job_.times.enter("solve");
     const gguf::Tensor* source = job_.output.find(name);
     if (!source) return;
-    const auto problem = [&, source] {
-      return static_problem(signals_, name, weights_of(*source), job_.options.two_sided);
+    const auto problem = [&, source](std::int64_t first, std::int64_t last) {
+      return static_problem(signals_, name, weights_of(*source, first, last), first,
+                            job_.options.two_sided);
     };
     solve_and_write(job_, progress_,
                     {{source, problem, rows_stand_alone(signals_, name, job_.options.two_sided)}},
                     put());
-    in_place_.clear();  // stays
+    // Draft blocks look tokens up behind the last of the others.
+    if (model_.architecture().n_draft_blocks() > 0) in_place_.clear();
   }
 
   void walk(const calibrate::Windows& windows) {
@@ -136,6 +149,7 @@ class SequentialSolver {
       return;
     calibrate::WalkOptions options;
     options.group = job_.options.group;
+    options.spill = job_.spill;
     options.drift = job_.options.drift_correction > 0;
     options.wanted = [&](const std::vector<std::string>& names) {
       return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
@@ -154,8 +168,8 @@ class SequentialSolver {
     job_.times.enter("solve");
     for (const gguf::Tensor* source : job_.output.matrices()) {
       if (job_.output.has(source->name)) continue;
-      const auto problem = [source] {
-        return static_problem({}, source->name, weights_of(*source), false);
+      const auto problem = [source](std::int64_t first, std::int64_t last) {
+        return static_problem({}, source->name, weights_of(*source, first, last), first, false);
       };
       solve_and_write(job_, progress_, {{source, problem, true}});
     }
@@ -175,7 +189,8 @@ class SequentialSolver {
 
   void solve_stage(const calibrate::StageMoments& moments) {
     job_.times.enter("solve");
-    if (moments.block != block_) {  // the blocks behind us are not run again
+    // What lies behind us is not run again: blocks, and the embedding, whose rows the streams have.
+    if (moments.block != block_) {
       for (const std::string& name : in_place_) model_.weights().reset(name);
       in_place_.clear();
       block_ = moments.block;
@@ -186,27 +201,28 @@ class SequentialSolver {
       const gguf::Tensor* source = job_.output.find(name);
       // kept in another type; or the tied head, solved as embedding
       if (!source || job_.output.has(name)) continue;
-      const auto problem = [&, source] {
+      const auto problem = [&, source](std::int64_t first, std::int64_t last) {
         if (!correction)
           correction.emplace(moments, job_.options.drift_correction, model_.device());
-        Problem out =
-            static_problem(signals_, source->name, correction->target(weights_of(*source)),
-                           job_.options.two_sided);
+        Problem out = static_problem(signals_, source->name,
+                                     correction->target(weights_of(*source, first, last), first),
+                                     first, job_.options.two_sided);
         out.h = moments.h;
         return out;
       };
       tasks.push_back({source, problem, rows_stand_alone(signals_, name, job_.options.two_sided)});
     }
     solve_and_write(job_, progress_, tasks, put());
+    for (const std::string& name : moments.names) signals_.matrices.erase(name);
     job_.times.enter("walk");
   }
 
   Job& job_;
   model::Model& model_;
-  const calibrate::Signals& signals_;
+  calibrate::Signals signals_;  ///< of a matrix: until it is solved
   SolveProgress progress_;
   std::vector<std::string> in_place_;  ///< weights of the current block that were set
-  std::int64_t block_ = 0;
+  std::int64_t block_ = -2;            ///< −2: nothing but the embedding was solved
 };
 
 }  // namespace
@@ -278,9 +294,9 @@ void solve_static(Job& job, const calibrate::Signals& signals) {
   std::vector<Task> tasks;
   for (const gguf::Tensor* source : job.output.matrices()) {
     tasks.push_back({source,
-                     [&job, &signals, source] {
+                     [&job, &signals, source](std::int64_t first, std::int64_t last) {
                        return static_problem(signals, source->name,
-                                             model::decode_rows(*source, 0, source->n_rows()),
+                                             weights_of(*source, first, last), first,
                                              job.options.two_sided);
                      },
                      rows_stand_alone(signals, source->name, job.options.two_sided)});
@@ -291,8 +307,8 @@ void solve_static(Job& job, const calibrate::Signals& signals) {
 }
 
 void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& windows,
-                      const calibrate::Signals& signals) {
-  SequentialSolver solver(job, model, signals);
+                      calibrate::Signals signals) {
+  SequentialSolver solver(job, model, std::move(signals));
   solver.solve_embedding();
   solver.walk(windows);
   solver.solve_rest();

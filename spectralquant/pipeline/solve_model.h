@@ -20,6 +20,7 @@ struct Job {
   MatrixWriter& output;
   /// solved matrices are kept there, and taken from there; nullptr but in the first process
   WorkFolder* work;
+  calibrate::Spill spill;
   const std::set<std::string>& solved;  ///< what an earlier run of this job left there
   QuantizeReport& report;
   PhaseTimes& times;
@@ -36,6 +37,6 @@ void solve_static(Job& job, const calibrate::Signals& signals);
 /// The embedding, then matrix by matrix along the walk, targets corrected for the drift in front.
 /// `signals`: of the head at least when it is tied; with output moments when two-sided.
 void solve_sequential(Job& job, model::Model& model, const calibrate::Windows& windows,
-                      const calibrate::Signals& signals);
+                      calibrate::Signals signals);
 
 }  // namespace spectralquant::pipeline

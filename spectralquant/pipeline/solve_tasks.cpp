@@ -42,7 +42,11 @@ std::string work_name(const gguf::Tensor& source) { return "matrix." + source.na
 /// A matrix of fewer values is solved sooner than its rows are sent around.
 constexpr std::uint64_t kSmallestSplit = std::uint64_t{1} << 16;
 
-SolvedMatrix solve_matrix(const Job& job, const std::string& name, Problem problem) {
+/// Values of a matrix that are solved at once where rows stand alone: 256 MiB of float32. Each
+/// slice factors H anew.
+constexpr std::int64_t kSliceValues = std::int64_t{1} << 26;
+
+SolvedMatrix solve_problem(const Job& job, const std::string& name, Problem problem) {
   problem.grid = &job.output.grid_of(name);
   const auto start = std::chrono::steady_clock::now();
   const torch::Device device = solver_device(job);
@@ -64,12 +68,51 @@ SolvedMatrix solve_matrix(const Job& job, const std::string& name, Problem probl
   return out;
 }
 
-Problem some_rows(const Problem& whole, std::int64_t first, std::int64_t last) {
-  Problem part = whole;
-  part.target = whole.target.slice(0, first, last);
-  if (whole.frequency.defined()) part.frequency = whole.frequency.slice(0, first, last);
-  if (whole.c_target.defined()) part.c_target = whole.c_target.slice(0, first, last);
-  return part;
+/// A matrix that is put together from rows solved apart.
+class Assembly {
+ public:
+  Assembly(const Job& job, const std::string& name, std::int64_t rows, std::int64_t cols) {
+    whole_.report.name = name;
+    whole_.report.rows = rows;
+    whole_.report.cols = cols;
+    whole_.matrix = GridMatrix(job.output.grid_of(name), rows, cols);
+  }
+
+  /// side_by_side: solved at the same time as the others.
+  void put(const SolvedMatrix& part, std::int64_t first, bool side_by_side) {
+    whole_.matrix.copy_rows(part.matrix, 0, part.matrix.rows, first);
+    MatrixReport& report = whole_.report;
+    report.objective += part.report.objective;
+    report.plain_objective += part.report.plain_objective;
+    report.imatrix_objective += part.report.imatrix_objective;
+    report.seconds = side_by_side ? std::max(report.seconds, part.report.seconds)
+                                  : report.seconds + part.report.seconds;
+    if (part.report.relative_error > 0) all_ += part.report.objective / part.report.relative_error;
+  }
+
+  SolvedMatrix take() {
+    if (all_ > 0) whole_.report.relative_error = whole_.report.objective / all_;
+    return std::move(whole_);
+  }
+
+ private:
+  SolvedMatrix whole_;
+  double all_ = 0;  ///< what relative errors are relative to
+};
+
+/// Rows [first, last) of a task's matrix, in slices where they stand alone.
+SolvedMatrix solve_rows(const Job& job, const Task& task, std::int64_t first, std::int64_t last) {
+  const std::string& name = task.source->name;
+  const std::int64_t step = std::max<std::int64_t>(1, kSliceValues / cols_of(*task.source));
+  if (!task.rows_stand_alone || last - first <= step)
+    return solve_problem(job, name, task.problem(first, last));
+  Assembly whole(job, name, last - first, cols_of(*task.source));
+  for (std::int64_t row = first; row < last; row += step) {
+    const std::int64_t end = std::min(row + step, last);
+    whole.put(solve_problem(job, name, task.problem(row, end)), row - first,
+              /*side_by_side=*/false);
+  }
+  return whole.take();
 }
 
 SolvedMatrix received(const Job& job, const std::string& bytes, const std::string& name,
@@ -91,28 +134,15 @@ SolvedMatrix solve_by_rows(const Job& job, const Task& task) {
   };
   const int own = group.rank();
   const auto [own_first, own_last] = rows_of_process(own);
-  const std::string own_bytes =
-      solve_matrix(job, name, some_rows(task.problem(), own_first, own_last)).to_bytes();
-  SolvedMatrix whole;
-  whole.report.name = name;
-  whole.report.rows = rows;
-  whole.report.cols = cols;
-  whole.matrix = GridMatrix(job.output.grid_of(name), rows, cols);
-  double all = 0;
+  const std::string own_bytes = solve_rows(job, task, own_first, own_last).to_bytes();
+  Assembly whole(job, name, rows, cols);
   for (int rank = 0; rank < group.size(); ++rank) {
     const auto [first, last] = rows_of_process(rank);
-    const std::int64_t n = last - first;
-    const SolvedMatrix part =
-        received(job, group.broadcast(rank == own ? own_bytes : "", rank), name, n, cols);
-    whole.matrix.copy_rows(part.matrix, 0, n, first);
-    whole.report.objective += part.report.objective;
-    whole.report.plain_objective += part.report.plain_objective;
-    whole.report.imatrix_objective += part.report.imatrix_objective;
-    whole.report.seconds = std::max(whole.report.seconds, part.report.seconds);
-    if (part.report.relative_error > 0) all += part.report.objective / part.report.relative_error;
+    whole.put(received(job, group.broadcast(rank == own ? own_bytes : "", rank), name, last - first,
+                       cols),
+              first, /*side_by_side=*/true);
   }
-  if (all > 0) whole.report.relative_error = whole.report.objective / all;
-  return whole;
+  return whole.take();
 }
 
 /// Which process solves which task: most expensive first, each to the least busy.
@@ -164,7 +194,7 @@ void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>&
   const std::vector<int> owners = share_out(tasks, job);
   const auto solve = [&](const Task& task) {
     progress.begin(task.source->name);
-    return solve_matrix(job, task.source->name, task.problem());
+    return solve_rows(job, task, 0, rows_of(*task.source));
   };
   const auto by_rows = [&](const Task& task) {
     return task.rows_stand_alone && task.source->n_values() >= kSmallestSplit &&

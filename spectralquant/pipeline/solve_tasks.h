@@ -22,11 +22,13 @@ class SolveProgress {
   std::uint64_t done_ = 0, total_ = 0;
 };
 
-/// A matrix to be solved; builds its Problem lazily, as a Problem holds the moments.
+/// A matrix to be solved.
 struct Task {
   const gguf::Tensor* source;
-  std::function<quantize::Problem()> problem;
-  /// no output moment couples them: processes may solve some rows each
+  /// Built when it is needed, as it holds the moments. Of rows [first, last) only where rows stand
+  /// alone.
+  std::function<quantize::Problem(std::int64_t first, std::int64_t last)> problem;
+  /// no output moment couples them: they are solved in slices, and by several processes
   bool rows_stand_alone = false;
 };
 
