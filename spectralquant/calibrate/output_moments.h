@@ -10,8 +10,8 @@
 
 namespace spectralquant::calibrate {
 
-/// How much is held at once, by each batch that runs: values of the output distributions, and of the
-/// head's rows.
+/// How much each batch that runs holds at once: values of the output distributions, and of rows of
+/// the head.
 struct SketchSlices {
   std::int64_t distribution_values = std::int64_t{1} << 25;
   std::int64_t head_values = std::int64_t{1} << 23;
