@@ -28,8 +28,7 @@ std::uint64_t size_bytes_of_signals(const model::Architecture& architecture, con
   };
   const auto add_output = [&](const std::string& name) {  // G
     const std::uint64_t rows = file.require(name).n_rows();
-    const bool whole = rows <= static_cast<std::uint64_t>(kLargestHeadMoment);
-    if (output_moments) n_values += whole ? rows * rows : rows;
+    if (output_moments) n_values += rows * rows;
   };
   const std::int64_t n_blocks = architecture.n_blocks(), n_drafts = architecture.n_draft_blocks();
   for (std::int64_t block = 0; block < n_blocks + n_drafts; ++block) {
@@ -42,10 +41,9 @@ std::uint64_t size_bytes_of_signals(const model::Architecture& architecture, con
     }
   }
   add_input(architecture.head_name());
-  add_output(architecture.head_name());
-  if (output_moments) {  // C and frequencies
+  if (output_moments) {  // C, and the diagonal of the head's G, and frequencies
     add_input(architecture.embedding_name());
-    n_values += static_cast<std::uint64_t>(architecture.vocab_size());
+    n_values += 2 * static_cast<std::uint64_t>(architecture.vocab_size());
   }
   return n_values * sizeof(float);
 }
