@@ -45,12 +45,7 @@ struct Replay::Recording {
 
 #else
 
-struct Replay::Recording {
-  std::vector<torch::Tensor> results;
-
-  Recording(const Function&, const torch::Tensor&) {}
-  void play(const torch::Tensor&) {}
-};
+struct Replay::Recording {};
 
 #endif
 
@@ -64,16 +59,19 @@ void Replay::forget() {
 
 std::vector<torch::Tensor> Replay::operator()(const torch::Tensor& input) {
 #ifdef SPECTRALQUANT_CUDA
-  can_record_ = can_record_ && input.is_cuda();
-#else
-  can_record_ = false;
+  if (input.is_cuda()) return on_device(input);
 #endif
-  if (!can_record_) return function_(input);
+  return function_(input);
+}
+
+#ifdef SPECTRALQUANT_CUDA
+
+std::vector<torch::Tensor> Replay::on_device(const torch::Tensor& input) {
   if (seen_.empty()) {
     seen_ = input.sizes().vec();
     return function_(input);
   }
-  if (input.sizes() != torch::IntArrayRef(seen_)) return function_(input);
+  if (!can_record_ || input.sizes() != torch::IntArrayRef(seen_)) return function_(input);
   if (!recording_) {
     try {
       recording_ = std::make_unique<Recording>(function_, input);
@@ -87,5 +85,7 @@ std::vector<torch::Tensor> Replay::operator()(const torch::Tensor& input) {
   recording_->play(input);
   return recording_->results;
 }
+
+#endif
 
 }  // namespace spectralquant::tune

@@ -13,6 +13,7 @@ namespace spectralquant::tune {
 /// play the recording: thousands of small launches become one. Everything that the function reads
 /// beside its input has to stay where it is in memory; the function must not wait for the device.
 /// A function that cannot be recorded, an input of another shape, and a CPU get plain calls.
+/// Threads  calls with tensors on a CPU may come from any thread; others from one at a time.
 class Replay {
  public:
   using Function = std::function<std::vector<torch::Tensor>(const torch::Tensor& input)>;
@@ -29,6 +30,7 @@ class Replay {
 
  private:
   struct Recording;
+  std::vector<torch::Tensor> on_device(const torch::Tensor& input);
 
   Function function_;
   std::vector<std::int64_t> seen_;  ///< shape of the first call
