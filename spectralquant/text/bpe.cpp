@@ -74,8 +74,7 @@ std::string bytes_of_letters(std::string_view letters) {
   return bytes;
 }
 
-Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, bool is_plain,
-         const std::string& place)
+Bpe::Bpe(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, bool is_plain)
     : vocabulary_(vocabulary), is_plain_(is_plain) {
   for (int b = 0; b < 256 && !is_plain; ++b)
     byte_symbols_[b] = symbol_of(letter_of_byte(static_cast<unsigned char>(b)));

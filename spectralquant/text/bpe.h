@@ -18,13 +18,12 @@ namespace spectralquant::text {
 ///
 /// Token texts use GPT-2's letters for bytes ("Ġ" for a space, …), or are plain UTF-8. A plain
 /// character that is no token becomes its bytes, "<0x0A>".
-/// Errors   Error(kBadInput) for a merge that is not two texts with a space between.
+/// A merge that is not two texts with a space between is passed over.
 /// Threads  const members may be called from any thread.
 class Bpe {
  public:
   /// vocabulary must outlive this.
-  Bpe(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, bool is_plain,
-      const std::string& place);
+  Bpe(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges, bool is_plain);
   Bpe(const Bpe&) = delete;
 
   /// Appends the tokens of one word: bytes, or valid UTF-8 where the vocabulary is plain.

@@ -58,8 +58,8 @@ class BpeEncoder::WordCache {
 };
 
 BpeEncoder::BpeEncoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
-                       const PretokenizerSpec& spec, const std::string& place)
-    : spec_(spec), bpe_(vocabulary, merges, spec.is_plain, place), pretokenizer_(spec) {}
+                       const PretokenizerSpec& spec)
+    : spec_(spec), bpe_(vocabulary, merges, spec.is_plain), pretokenizer_(spec) {}
 BpeEncoder::~BpeEncoder() = default;
 
 std::unique_ptr<BpeEncoder::WordCache> BpeEncoder::borrow_cache() const {

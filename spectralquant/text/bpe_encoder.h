@@ -16,7 +16,7 @@ class BpeEncoder : public WordEncoder {
  public:
   /// vocabulary and spec must outlive this.
   BpeEncoder(const Vocabulary& vocabulary, const std::vector<std::string_view>& merges,
-             const PretokenizerSpec& spec, const std::string& place);
+             const PretokenizerSpec& spec);
   ~BpeEncoder() override;
 
   void encode(std::string_view text, bool is_first, std::vector<TokenId>& out) const override;

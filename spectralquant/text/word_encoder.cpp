@@ -32,8 +32,8 @@ TokenizerModel make_bpe(const gguf::Metadata& metadata, const Vocabulary& vocabu
     throw bad_input(fmt::format("pre-tokenizer '{}' is not supported", pre), metadata.place,
                     "supported are: " + supported_pretokenizers());
   }
-  return {.encoder = std::make_unique<BpeEncoder>(
-              vocabulary, read_merges(metadata, spec->needs_merges), *spec, metadata.place),
+  return {.encoder = std::make_unique<BpeEncoder>(vocabulary,
+                                                  read_merges(metadata, spec->needs_merges), *spec),
           .add_bos = spec->add_bos,
           .always_adds_bos = spec->always_adds_bos,
           .bos = spec->has_default_bos && !is_gemma4 ? kLegacyBos : -1,
