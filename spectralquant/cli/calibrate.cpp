@@ -1,7 +1,6 @@
 // spectralquant calibrate MODEL -o SIGNALS: gathers moments once, for many runs of quantize.
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -15,6 +14,8 @@
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/core/json_text.h"
 #include "spectralquant/gguf/file.h"
+#include "spectralquant/gguf/mapping.h"
+#include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/calibration_text.h"
 #include "spectralquant/pipeline/checks.h"
@@ -49,11 +50,6 @@ void check_outputs(const Arguments& arguments, model::Model& model) {
     pipeline::check_output(arguments.imatrix, inputs, arguments.overwrite);
 }
 
-std::string folder_of(const std::string& path) {
-  const auto folder = std::filesystem::path(path).parent_path();
-  return folder.empty() ? "." : folder.string();
-}
-
 void gather(const Arguments& arguments, const distribute::Group& group) {
   Console console(arguments.common.quiet || !group.leads());
   prepare_engine(arguments.common, console);
@@ -62,7 +58,10 @@ void gather(const Arguments& arguments, const distribute::Group& group) {
                      {.device = pipeline::device_of(arguments.common.device, group.local_rank())});
   if (group.leads()) {
     check_outputs(arguments, model);
-    for (const gguf::Tensor& tensor : file.tensors()) gguf::require_finite(tensor, file.path());
+    for (const gguf::Tensor& tensor : file.tensors()) {
+      gguf::require_finite(tensor, file.path());
+      gguf::leave_memory(tensor, 0, tensor.n_rows());
+    }
   }
   const auto text = pipeline::load_calibration(model, arguments.calibration, arguments.common.seed,
                                                console.progress(), group);
@@ -71,7 +70,8 @@ void gather(const Arguments& arguments, const distribute::Group& group) {
   options.output_moments = arguments.output_moments;
   options.seed = arguments.common.seed;
   options.group = group;
-  options.spill.folder = folder_of(arguments.output.empty() ? arguments.imatrix : arguments.output);
+  options.spill.folder =
+      gguf::folder_of(arguments.output.empty() ? arguments.imatrix : arguments.output);
   auto signals = calibrate::collect(model, text.windows, options, console.progress());
   if (!group.leads()) return;
   const auto use =

@@ -39,11 +39,6 @@ bool is_same_file(const struct stat& a, const struct stat& b) {
   return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-std::string folder_of(const std::string& path) {
-  const std::string folder = fs::path(path).parent_path().string();
-  return folder.empty() ? "." : folder;
-}
-
 std::string size_text(std::uint64_t bytes) {
   if (bytes < 1'000'000) return fmt::format("{} bytes", bytes);
   return bytes < 1'000'000'000 ? fmt::format("{:.1f} MB ({} bytes)", bytes / 1e6, bytes)
@@ -127,6 +122,11 @@ bool is_locked(const std::string& path, bool remove_stale) {
 }
 
 }  // namespace
+
+std::string folder_of(const std::string& path) {
+  const std::string folder = fs::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
 
 PartialFile::PartialFile(const std::string& target, bool overwrite,
                          const std::vector<std::string>& inputs)

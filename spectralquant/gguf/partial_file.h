@@ -7,6 +7,9 @@
 
 namespace spectralquant::gguf {
 
+/// The folder that a path names a file in: "." for a name alone.
+std::string folder_of(const std::string& path);
+
 /// A file that becomes visible under its name only when it is whole: PATH.partial, locked,
 /// reserved, synced, renamed.
 ///

@@ -69,9 +69,8 @@ void check_input(const gguf::File& file, const quantize::Plan& plan,
 void check_output(const std::string& output, const std::vector<std::string>& inputs, bool overwrite,
                   std::uint64_t output_bytes) {
   gguf::PartialFile::require_writable(output, overwrite, inputs);
-  const fs::path path(output), folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   std::error_code ignored;
-  const fs::space_info space = fs::space(folder, ignored);
+  const fs::space_info space = fs::space(gguf::folder_of(output), ignored);
   if (!ignored && space.available < output_bytes) {
     throw bad_input(fmt::format("the disk has {} MB free; the output, and what is kept beside it "
                                 "until it is done, need {} MB",

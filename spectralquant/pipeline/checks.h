@@ -22,8 +22,7 @@ void check_input(const gguf::File& file, const quantize::Plan& plan,
                  const QuantizeOptions& options);
 
 /// A file can be written: gguf::PartialFile would take it, and the disk has room for it and for
-/// what is kept beside it. Found before the
-/// long work; the Writer checks again.
+/// what is kept beside it. Found before the long work; the Writer checks again.
 ///
 /// Errors   Error(kBadInput), also when the disk is too full.
 void check_output(const std::string& output, const std::vector<std::string>& inputs, bool overwrite,

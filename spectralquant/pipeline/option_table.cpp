@@ -176,8 +176,7 @@ Option calibration() {
   option.flag = option.key = "calibration";
   option.help =
       "text the model is run on: files of plain text or JSON, globs, general = the text that comes "
-      "with "
-      "the program, self:N = N tokens that the model writes itself (default: general, and "
+      "with the program, self:N = N tokens that the model writes itself (default: general, and "
       "self:65536 on a GPU or for a model up to 50 M weights)";
   option.type_name = "FILE|general|self:N";
   option.is_path = true;

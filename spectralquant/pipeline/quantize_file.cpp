@@ -14,6 +14,7 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/json_text.h"
 #include "spectralquant/core/warning.h"
+#include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/threads.h"
 #include "spectralquant/pipeline/calibration.h"
@@ -63,13 +64,10 @@ calibrate::Spill spill_of(WorkFolder* work, const QuantizeOptions& options) {
     return {.folder = work->path()};
   }
   namespace fs = std::filesystem;
-  const fs::path beside = fs::path(options.output).parent_path();
+  const std::string beside = gguf::folder_of(options.output);
   std::error_code ignored;
-  const bool usable =
-      !options.output.empty() && (beside.empty() || fs::is_directory(beside, ignored));
-  return {.folder = !usable          ? fs::temp_directory_path().string()
-                    : beside.empty() ? "."
-                                     : beside.string()};
+  const bool usable = !options.output.empty() && fs::is_directory(beside, ignored);
+  return {.folder = usable ? beside : fs::temp_directory_path().string()};
 }
 
 /// Rounds or solves every matrix, and writes the file.
