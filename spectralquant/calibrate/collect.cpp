@@ -31,17 +31,9 @@ void require_windows(const Windows& windows) {
 
 std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const model::Model& model) {
   if (asked > 0) return asked;
-  const std::int64_t tokens = model.device().is_cpu() ? 2048 : 16384;
+  const std::int64_t tokens = model.device().is_cpu() ? kBatchTokens : kBatchTokensOnDevice;
   return std::max<std::int64_t>(1, tokens / static_cast<std::int64_t>(windows[0].size()));
 }
-
-namespace {
-
-/// Streams up to this size stay on an accelerator: copying them to the CPU and back takes longer
-/// than a block.
-constexpr std::int64_t kBytesOnDevice = std::int64_t{6} << 30;
-
-}  // namespace
 
 std::size_t n_batches(const Windows& windows, std::int64_t batch) {
   return (windows.size() + static_cast<std::size_t>(batch) - 1) / static_cast<std::size_t>(batch);
@@ -66,7 +58,7 @@ Streams Streams::embed(model::Model& model, const Windows& windows, std::int64_t
 }
 
 void Streams::choose_place(std::int64_t bytes, torch::Device device, const Spill& spill) {
-  if (bytes <= kBytesOnDevice) home = device;
+  if (bytes <= kStreamBytesOnDevice) home = device;
   if (home.is_cpu() && spill.wanted(static_cast<std::uint64_t>(bytes))) files = spill;
 }
 

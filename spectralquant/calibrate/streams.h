@@ -9,6 +9,13 @@
 
 namespace spectralquant::calibrate {
 
+/// Tokens of a batch where nobody asks for another size.
+inline constexpr std::int64_t kBatchTokens = 2048, kBatchTokensOnDevice = 16384;
+
+/// Streams up to this size stay on an accelerator: copying them to the CPU and back takes longer
+/// than a block.
+inline constexpr std::int64_t kStreamBytesOnDevice = std::int64_t{6} << 30;
+
 /// Residual streams of all windows between two blocks, in pieces of `batch` windows. Copies share
 /// the pieces; to replace one leaves that of a copy as it was.
 ///
@@ -39,8 +46,7 @@ struct Streams {
   std::int64_t n_tokens() const;
 };
 
-/// Windows at once: `asked` if positive, else so many that a batch holds about 2048 tokens (16384
-/// on an accelerator).
+/// Windows at once: `asked` if positive, else so many that a batch holds about kBatchTokens.
 std::int64_t batch_windows(std::int64_t asked, const Windows& windows, const model::Model& model);
 
 std::size_t n_batches(const Windows& windows, std::int64_t batch);

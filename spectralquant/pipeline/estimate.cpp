@@ -4,7 +4,7 @@
 #include <chrono>
 #include <map>
 
-#include "spectralquant/calibrate/collect.h"
+#include "spectralquant/calibrate/streams.h"
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/core/warning.h"
 #include "spectralquant/model/model.h"
@@ -53,15 +53,11 @@ constexpr double kTuningBytes = 24;
 /// half of it in bfloat16. Measured on an H100: 61 GiB in all for 752 M weights, bfloat16.
 constexpr double kActivationBytes = 52;
 
-/// Tokens of a batch on an accelerator, in a backward pass of calibration.
-constexpr double kDeviceBatchTokens = 16384;
-
 /// Bytes of an accelerator that slices of logits and libraries take.
 constexpr double kDeviceBytes = 5.0 * (std::uint64_t{1} << 30);
 
-/// Inputs of a stage that are kept for its moments; streams that stay on an accelerator.
-constexpr double kMostKeptBytes = 4.0 * (std::uint64_t{1} << 30),
-                 kMostStreamBytes = 6.0 * (std::uint64_t{1} << 30);
+/// Inputs of a stage that are kept for its moments.
+constexpr double kMostKeptBytes = 4.0 * (std::uint64_t{1} << 30);
 
 /// Sums over the matrices that become Q4_K; gradient_bytes: of the block that has most.
 struct Sizes {
@@ -150,10 +146,12 @@ struct Work {
   double device_bytes() const {
     // one block's activations, and the inputs of all blocks as far as they stay on the device
     const double kept = tokens * n_blocks * sizes.hidden * 4,
-                 gradients = two_sided ? std::min(tokens, kDeviceBatchTokens) * sizes.hidden *
-                                                 kActivationBytes +
-                                             std::min(kept, kMostStreamBytes)
-                                       : 0;
+                 gradients =
+                     two_sided
+                         ? std::min(tokens, static_cast<double>(calibrate::kBatchTokensOnDevice)) *
+                                   sizes.hidden * kActivationBytes +
+                               std::min(kept, static_cast<double>(calibrate::kStreamBytesOnDevice))
+                         : 0;
     const double calibration = 4 * sizes.weights + calibration_bytes() + gradients;
     if (options.tune.tokens == 0) return kDeviceBytes + calibration;
     // A step goes in as many passes as it needs; blocks compute in bfloat16.

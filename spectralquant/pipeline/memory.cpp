@@ -7,6 +7,7 @@
 #include "spectralquant/calibrate/output_moments.h"
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/model/model.h"
+#include "spectralquant/pipeline/solve_tasks.h"
 
 namespace spectralquant::pipeline {
 namespace {
@@ -16,8 +17,8 @@ constexpr double kFloat = sizeof(float), kDouble = sizeof(double);
 /// Program, libraries, tokenizer; measured on the embedded model.
 constexpr double kProgramBytes = 350e6, kTokenBytes = 600;
 
-/// Tokens of a batch; one runs in each thread.
-constexpr double kBatchTokens = 2048;
+/// One batch runs in each thread.
+constexpr double kBatchTokens = static_cast<double>(calibrate::kBatchTokens);
 
 /// What a block computes for a token beside the products of its matrices, in units of those: held
 /// at once by a forward pass, kept by a backward pass. Measured with bench/random_model.py.
@@ -25,9 +26,6 @@ constexpr double kForwardShare = 0.7, kBackwardShare = 3;
 
 /// Bytes of a GridMatrix a weight, and of its packed form.
 constexpr double kGridBytes = 1.13, kPackedBytes = 0.57;
-
-/// Values solved at once where rows stand alone (solve_tasks.cpp).
-constexpr double kSliceValues = 1 << 26;
 
 double square(double x) { return x * x; }
 
@@ -106,7 +104,7 @@ struct Phases {
            gathering(block.rows2, workers);
   }
   double embedding() const {
-    const double all = vocab * hidden, slice = std::min(all, kSliceValues);
+    const double all = vocab * hidden, slice = std::min(all, static_cast<double>(kSliceValues));
     return std::max(slice * (kFloat + 4 * kGridBytes) + all * kGridBytes,
                     all * (kGridBytes + std::max(3 * kPackedBytes, kFloat)));
   }

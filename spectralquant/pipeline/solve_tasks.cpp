@@ -42,10 +42,6 @@ std::string work_name(const gguf::Tensor& source) { return "matrix." + source.na
 /// A matrix of fewer values is solved sooner than its rows are sent around.
 constexpr std::uint64_t kSmallestSplit = std::uint64_t{1} << 16;
 
-/// Values of a matrix that are solved at once where rows stand alone: 256 MiB of float32. Each
-/// slice factors H anew.
-constexpr std::int64_t kSliceValues = std::int64_t{1} << 26;
-
 SolvedMatrix solve_problem(const Job& job, const std::string& name, Problem problem) {
   problem.grid = &job.output.grid_of(name);
   const auto start = std::chrono::steady_clock::now();

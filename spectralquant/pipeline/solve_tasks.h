@@ -22,6 +22,10 @@ class SolveProgress {
   std::uint64_t done_ = 0, total_ = 0;
 };
 
+/// Values of a matrix that are solved at once where rows stand alone: 256 MiB of float32. Each
+/// slice factors H anew.
+inline constexpr std::int64_t kSliceValues = std::int64_t{1} << 26;
+
 /// A matrix to be solved.
 struct Task {
   const gguf::Tensor* source;

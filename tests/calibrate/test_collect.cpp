@@ -8,6 +8,24 @@ namespace {
 using ::testing::HasSubstr;
 using Taps = std::map<std::string, torch::Tensor>;
 
+/// One graph through all blocks: what went in, what came out behind the last norm, and the products
+/// of all matrices on the way.
+struct Graph {
+  torch::Tensor embedded, hidden;
+  Taps outputs;
+};
+Graph graph_of(model::Model& model, const torch::Tensor& tokens) {
+  Graph graph;
+  const model::Tap tap = [&](std::string_view name, const torch::Tensor&, const torch::Tensor& y) {
+    graph.outputs[std::string(name)] = y;
+  };
+  graph.embedded = model.embed(tokens).detach().requires_grad_(true);
+  torch::Tensor x = graph.embedded;
+  for (std::int64_t block = 0; block < 2; ++block) x = model.block(block, x, &tap);
+  graph.hidden = model.final_norm(x);
+  return graph;
+}
+
 /// Inputs of all matrices in one whole forward pass, in float64, [N, cols].
 Taps inputs_of(model::Model& model, const Windows& windows) {
   torch::NoGradGuard no_grad;
@@ -133,17 +151,11 @@ TEST_F(CollectTest, TheSketchIsTheSoftmaxFisher) {
   const std::vector<std::string> names{"blk.1.ffn_down.weight", "blk.1.attn_v.weight",
                                        "blk.0.ffn_up.weight"};
   const torch::Tensor tokens = torch::full({1, 1}, 101, torch::kInt64);
-  Taps outputs;
-  const model::Tap tap = [&](std::string_view name, const torch::Tensor&, const torch::Tensor& y) {
-    outputs[std::string(name)] = y;
-  };
-  const torch::Tensor embedded = model().embed(tokens).detach().requires_grad_(true);
-  torch::Tensor x = embedded;
-  for (std::int64_t block = 0; block < 2; ++block) x = model().block(block, x, &tap);
-  const torch::Tensor logits = model().head(model().final_norm(x)),
+  const Graph graph = graph_of(model(), tokens);
+  const torch::Tensor logits = model().head(graph.hidden),
                       p = logits.detach().softmax(-1).flatten();
-  std::vector<torch::Tensor> wanted{embedded};
-  for (const auto& name : names) wanted.push_back(outputs.at(name));
+  std::vector<torch::Tensor> wanted{graph.embedded};
+  for (const auto& name : names) wanted.push_back(graph.outputs.at(name));
   std::vector<torch::Tensor> exact(wanted.size());
   for (std::int64_t k = 0; k < model::kTinyVocab; ++k) {
     torch::Tensor z = -p.clone();
@@ -175,14 +187,7 @@ TEST_F(CollectTest, BlockByBlockIsTheWholeBackwardPass) {
   open();
   const Windows windows = random_windows(3, 24);
   const torch::Tensor tokens = model::to_tensor(windows, 0, 3, torch::kCPU);
-  Taps outputs;
-  const model::Tap tap = [&](std::string_view name, const torch::Tensor&, const torch::Tensor& y) {
-    outputs[std::string(name)] = y;
-  };
-  const torch::Tensor embedded = model().embed(tokens).detach().requires_grad_(true);
-  torch::Tensor x = embedded;
-  for (std::int64_t block = 0; block < 2; ++block) x = model().block(block, x, &tap);
-  const torch::Tensor hidden = model().final_norm(x);
+  const auto [embedded, hidden, outputs] = graph_of(model(), tokens);
   torch::Tensor diagonal = torch::zeros({model::kTinyVocab}, torch::kFloat64);
   const torch::Tensor gradient = sketch_gradient(model(), hidden, sketch_generator(5, 0), diagonal);
   std::vector<std::string> names{"token_embd.weight"};
