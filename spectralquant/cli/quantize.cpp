@@ -31,19 +31,14 @@ bool asks_for_best(const CLI::App& verb) {
   return verb.count("--effort") > 0 && verb.get_option("--effort")->as<std::string>() == "best";
 }
 
-/// The best there is without an accelerator: tuning does not pay.
-bool is_best_without_tuning(const CLI::App& verb, const pipeline::QuantizeOptions& options) {
-  return asks_for_best(verb) && options.tune.tokens == 0;
-}
-
-/// Text where the method needs some and none is given, and own samples beside it for the best there
-/// is without tuning.
+/// Text where the method needs some and none is given, and own samples beside it for the best on a
+/// CPU, where tuning adds few.
 void choose_calibration(const CLI::App& verb, pipeline::QuantizeOptions& options) {
   if (options.method == Method::kPlain || !options.signals_file.empty()) return;
   pipeline::CalibrationSource& source = options.calibration;
   if (pipeline::source_words(source).empty())
     pipeline::choose_default_text(source, gguf::File::open(options.input), options.device);
-  if (is_best_without_tuning(verb, options) && source.self_tokens == 0)
+  if (asks_for_best(verb) && options.device.starts_with("cpu") && source.self_tokens == 0)
     pipeline::add_source(source, "self");
 }
 
@@ -158,10 +153,11 @@ void run(const CLI::App& verb, Arguments& arguments) {
                 "add -o OUT.gguf (or --dry-run to see the plan)");
   run_together(arguments.common, [&](const distribute::Group& group) {
     Console console(arguments.common.quiet || !group.leads());
-    if (is_best_without_tuning(verb, arguments.options)) {
+    if (asks_for_best(verb) && arguments.options.tune.tokens == 0) {
       console.say(
-          "best       tuning pays on a GPU (--device cuda); here this is --effort standard, with "
-          "text that the model writes itself beside yours (--tune TOKENS tunes all the same)");
+          "best       tuning a model of this size wants a GPU (--device cuda); here this is "
+          "--effort standard, with text that the model writes itself beside yours (--tune TOKENS "
+          "tunes all the same)");
     }
     pipeline::QuantizeOptions options = arguments.options;
     options.group = group;

@@ -191,12 +191,11 @@ std::int64_t count_tokens(const CalibrationText& text, const CalibrationSource& 
 }  // namespace
 
 std::int64_t tokens_of_best(const std::string& input, const std::string& device) {
-  if (device.starts_with("cpu")) return 0;
   const gguf::File file = gguf::File::open(input);
   std::int64_t n_weights = 0;
   for (const gguf::Tensor& tensor : file.tensors())
     n_weights += static_cast<std::int64_t>(tensor.n_values());
-  return tune::default_tokens(n_weights);
+  return tune::default_tokens(n_weights, device.starts_with("cpu"));
 }
 
 QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& callers_progress) {

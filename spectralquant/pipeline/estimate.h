@@ -27,7 +27,7 @@ struct QuantizeEstimate {
 /// Errors   those of quantize_file() that are found before the long work begins.
 QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& progress = {});
 
-/// Tokens that --effort best tunes on; 0 where tuning does not pay: on a CPU.
+/// Tokens that --effort best tunes on; 0 where tuning does not pay.
 /// Errors   Error(kBadInput) if the input is no GGUF file.
 std::int64_t tokens_of_best(const std::string& input, const std::string& device);
 

@@ -114,9 +114,10 @@ Option effort() {
   Option option = choice(
       "effort", "effort", when_solving,
       "what errors are weighted by. fast: the inputs of each matrix; standard: also the effect of "
-      "each output on the output distribution, half as much time again; best: as standard, and on "
-      "a GPU also tuned against the original, minutes to hours more (the better of the two files "
-      "is written), on a CPU with text of the model's own beside yours",
+      "each output on the output distribution, half as much time again; best: as standard, and "
+      "tuned against the original (the better of the two files is written): on a GPU minutes to an "
+      "hour more; on a CPU half an hour for models of up to 8 million weights, none for larger "
+      "ones, and with text of the model's own beside yours",
       {"fast", "standard", "best"},
       [](const QuantizeOptions& o) { return std::size_t{o.two_sided ? 1u : 0u}; },
       [](QuantizeOptions& o, std::size_t i) {
@@ -292,8 +293,8 @@ void add_tuning_options(const Add& add) {
   add(member(
       "tune", "tune_tokens", when_tuning, "N",
       "tokens to tune on, repetitions counted. Columns are fixed to the grid a share at a time; "
-      "the rest learns the original's output distribution. 0: none (with --effort best on a GPU: "
-      "by the model's size)",
+      "the rest learns the original's output distribution. 0: none (with --effort best: "
+      "by the model's size and device)",
       FIELD(tune.tokens), kAtLeastZero));
   add(member("tune_batch_tokens", when_tuning, FIELD(tune.batch_tokens), kAtLeastZero));
   add(member("tune_rate", when_tuning, FIELD(tune.rate), OptionRange{.low = 0, .high = 1}));

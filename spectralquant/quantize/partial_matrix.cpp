@@ -44,6 +44,19 @@ void PartialMatrix::put_decoded() {
   weight.copy_(torch::where(fixed > 0, decode(), weight));
 }
 
+void PartialMatrix::stand_on(const format::GridMatrix& matrix) {
+  GridTensors t = to_tensors(matrix, weight.device());
+  code = t.code, scale = t.scale, min = t.min, d = t.d, dmin = t.dmin;
+  fixed.fill_(1);
+  put_decoded();
+}
+
+void PartialMatrix::release(const std::vector<std::int64_t>& columns) {
+  const Tensor index = torch::tensor(columns, torch::kInt64).to(weight.device());
+  fixed.index_fill_(0, index, 0);
+  code.index_fill_(1, index, 0);
+}
+
 format::GridMatrix PartialMatrix::matrix() const {
   TORCH_CHECK(all_fixed(), "columns of a matrix are not fixed yet");
   return to_matrix(*grid, {code, scale, min, d, dmin});

@@ -2,6 +2,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "spectralquant/format/grid_matrix.h"
 
@@ -35,6 +36,10 @@ struct PartialMatrix {
   torch::Tensor decode() const;
   /// Writes decode() into the fixed columns of weight.
   void put_decoded();
+  /// All columns become those of `matrix`, which has the same format and shape.
+  void stand_on(const format::GridMatrix& matrix);
+  /// These columns are real numbers again, for now those they stood on.
+  void release(const std::vector<std::int64_t>& columns);
   /// The matrix in the format's own numbers. All columns have to be fixed.
   format::GridMatrix matrix() const;
 };

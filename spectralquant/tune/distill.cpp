@@ -74,6 +74,14 @@ Windows windows_for_moments(const Text& text, std::int64_t tokens) {
   return out;
 }
 
+Start start_of_run(const gguf::File& original, const DistillOptions& options) {
+  if (options.start) return *options.start;
+  std::int64_t n_weights = 0;
+  for (const gguf::Tensor& tensor : original.tensors())
+    n_weights += static_cast<std::int64_t>(tensor.n_values());
+  return start_of(options.tokens, n_weights);
+}
+
 class Distillation {
  public:
   Distillation(const gguf::File& original, const gguf::File& solved, const Text& text,
@@ -87,12 +95,13 @@ class Distillation {
         student_model_(original, {device, compute_type(device)}),
         exact_teacher_(original, {device, torch::kFloat32}),
         exact_student_(original, {device, torch::kFloat32}),
-        student_(original, solved, device),
+        start_(start_of_run(original, options)),
+        student_(original, solved, start_, device),
         gradients_([this](const torch::Tensor& tokens) { return gradients_of(tokens); }) {
     const std::int64_t n_windows = run_windows(options, window_tokens_);
     report_.n_steps = n_windows / n_windows_;
     report_.batch_tokens = n_windows_ * window_tokens_;
-    stages_ = make_stages(report_.n_steps);
+    stages_ = make_stages(start_, report_.n_steps);
     report_.n_stages = static_cast<std::int64_t>(stages_.size());
     const double hidden = static_cast<double>(teacher_.architecture().hidden_size());
     rate_ = options.rate > 0 ? options.rate : kRate * std::sqrt(kRateHidden / hidden);
@@ -186,7 +195,7 @@ class Distillation {
       share_student(options_.group, student_, teacher_.device());
       student_.begin_stage();
       const double held = mean_kl(exact_student_, text_.held_aside);
-      report_.stages.push_back({stage().share, held, held});
+      report_.stages.push_back({stage().fixed(), held, held});
       recent_ = held;
     }
     tell(progress);
@@ -204,20 +213,20 @@ class Distillation {
       const FastFloatProducts fast;
       signals = calibrate::collect(exact_student_, moment_windows(), collect);
     }
-    const double share = stage().share;
     for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
       for (const auto& part : architecture.parts(block)) {
         for (const auto& names : part.stages)
-          student_.fix(names, share, {signals.matrices[names.front()].h, {}, {}}, fix);
+          student_.set_free(names, stage(), {signals.matrices[names.front()].h, {}, {}}, fix);
       }
     }
     const std::string &head = architecture.head_name(), &embedding = architecture.embedding_name();
     const torch::Tensor h = signals.matrices[head].h;
     if (architecture.tied()) {
-      student_.fix({head}, share, {h, row_weight_, c_}, fix);
+      student_.set_free({head}, stage(), {h, row_weight_, c_}, fix);
     } else {
-      student_.fix({head}, share, {h, {}, {}}, fix);
-      student_.fix({embedding}, share, {c_, {}, {}}, fix);  // a row's frequency changes nothing
+      student_.set_free({head}, stage(), {h, {}, {}}, fix);
+      student_.set_free({embedding}, stage(), {c_, {}, {}},
+                        fix);  // a row's frequency changes nothing
     }
   }
 
@@ -426,6 +435,7 @@ class Distillation {
   double rate_ = 0;
   /// what trains, and the same weights computed in float32, to measure and to gather moments
   model::Model teacher_, student_model_, exact_teacher_, exact_student_;
+  Start start_;
   Student student_;
   Replay gradients_;
   std::size_t head_ = 0;  ///< of the student's leaves; their number if the head is not among them
@@ -448,10 +458,11 @@ std::string run_key(const std::string& key, const Text& text, const DistillOptio
       hasher.update(window.data(), window.size() * sizeof window[0]);
     hasher.update("|");
   }
-  hasher.update(fmt::format("{} {} {} {} {} {} {} {} {} {}", options.tokens, options.batch_tokens,
-                            options.rate, options.own_share, options.max_file_epochs,
-                            options.max_own_epochs, options.moment_tokens, options.seed,
-                            device.str(), at::get_num_threads()));
+  hasher.update(fmt::format("{} {} {} {} {} {} {} {} {} {} {}", options.tokens,
+                            options.batch_tokens, options.rate, options.own_share,
+                            options.max_file_epochs, options.max_own_epochs, options.moment_tokens,
+                            options.seed, device.str(), at::get_num_threads(),
+                            options.start ? static_cast<int>(*options.start) : -1));
   return hasher.hex();
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,8 @@ struct DistillOptions {
   std::int64_t batch_tokens = 0;  ///< per step; 0: by the length of the run
   /// of a weight at a step, in shares of its matrix's root mean square; 0: by the hidden size
   double rate = 0;
-  double own_share = 0.5;  ///< of the text: the model's own samples; the rest from files
+  std::optional<Start> start;  ///< else start_of()
+  double own_share = 0.5;      ///< of the text: the model's own samples; the rest from files
   /// most times a window is used: of files, which are few, and of own samples
   int max_file_epochs = 16, max_own_epochs = 8;
   std::int64_t moment_tokens = 0;   ///< for H at the start of each stage; 0: by hidden size, device

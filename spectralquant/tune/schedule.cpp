@@ -15,6 +15,12 @@ const std::vector<double> kManyShares = {.0625, .125, .1875, .25,    .3125,   .3
                                          .4375, .5,   .5625, .625,   .6875,   .75,
                                          .8125, .875, .9375, .96875, .984375, 1};
 
+/// What is free in a run from the solved file.
+const std::vector<Stage> kFromSolved = {{.875, 1}, {.9375, 1}, {1, 1}};
+
+/// Tokens a weight from which a run starts from the original.
+constexpr double kTokensToStartAnew = 0.75;
+
 /// Steps from which the longer lists pay: about 50 and 100 a stage.
 constexpr std::int64_t kStepsOfShares = 550, kStepsOfManyShares = 1700;
 
@@ -34,24 +40,43 @@ constexpr std::int64_t kStepsOfSmallRun = 1024, kSmallestBatch = 2048, kLargestB
 /// an H200 about 6 minutes for 5 million weights, 10 for 36 million, an hour for a billion.
 constexpr double kBestTokens = 130e6, kBestWeights = 5e6, kBestPower = 0.25;
 
-bool is_short(double share) { return share > kShortFrom && share < 1; }
+/// On a CPU: tokens at most; tokens times weights; tokens a weight below which nothing is gained.
+constexpr double kCpuTokens = 1.5e6, kCpuWork = 7e12, kFewestTokens = 0.1;
 
-}  // namespace
+/// Of a stage's steps.
+double weight_of(const Stage& stage) {
+  return stage.to == 1 && stage.from > kShortFrom && stage.from < 1 ? 0.5 : 1;
+}
 
-std::vector<Stage> make_stages(std::int64_t n_steps) {
+/// Of a run from the original.
+std::vector<Stage> fixed_for_good(std::int64_t n_steps) {
   const auto& shares = n_steps >= kStepsOfManyShares ? kManyShares
                        : n_steps >= kStepsOfShares   ? kShares
                                                      : kFewShares;
-  double weight = 0;
-  for (const double share : shares) weight += is_short(share) ? 0.5 : 1;
   std::vector<Stage> stages;
+  for (const double share : shares) stages.push_back({share, 1});
+  return stages;
+}
+
+}  // namespace
+
+Start start_of(std::int64_t n_tokens, std::int64_t n_weights) {
+  return static_cast<double>(n_tokens) < kTokensToStartAnew * static_cast<double>(n_weights)
+             ? Start::kSolved
+             : Start::kOriginal;
+}
+
+std::vector<Stage> make_stages(Start start, std::int64_t n_steps) {
+  std::vector<Stage> stages = start == Start::kSolved ? kFromSolved : fixed_for_good(n_steps);
+  double weight = 0;
+  for (const Stage& stage : stages) weight += weight_of(stage);
   double done = 0;
   std::int64_t given = 0;
-  for (const double share : shares) {
-    done += is_short(share) ? 0.5 : 1;
+  for (Stage& stage : stages) {
+    done += weight_of(stage);
     const auto until =
         static_cast<std::int64_t>(std::llround(done / weight * static_cast<double>(n_steps)));
-    stages.push_back({share, until - given});
+    stage.n_steps = until - given;
     given = until;
   }
   return stages;
@@ -73,9 +98,13 @@ std::int64_t default_batch_tokens(std::int64_t n_tokens) {
   return std::clamp(n_tokens / kStepsOfSmallRun, kSmallestBatch, kLargestBatch);
 }
 
-std::int64_t default_tokens(std::int64_t n_weights) {
-  const double share = std::min(
-      1.0, std::pow(kBestWeights / std::max(1.0, static_cast<double>(n_weights)), kBestPower));
+std::int64_t default_tokens(std::int64_t n_weights, bool on_cpu) {
+  const double weights = std::max(1.0, static_cast<double>(n_weights));
+  if (on_cpu) {
+    const double tokens = std::min(kCpuTokens, kCpuWork / weights);
+    return tokens < kFewestTokens * weights ? 0 : std::llround(tokens);
+  }
+  const double share = std::min(1.0, std::pow(kBestWeights / weights, kBestPower));
   return std::llround(kBestTokens * share / kLargestBatch) * kLargestBatch;
 }
 

@@ -31,6 +31,12 @@ torch::Tensor half_of(const torch::Tensor& base, const torch::Tensor& change) {
   return (base * (1 + change)).clamp_(0, 65504).to(torch::kFloat16).to(torch::kFloat32);
 }
 
+format::GridMatrix solved_matrix(const gguf::Tensor& tensor, const format::Grid& grid) {
+  const auto rows = static_cast<std::int64_t>(tensor.n_rows()),
+             cols = static_cast<std::int64_t>(tensor.n_cols());
+  return format::GridMatrix::from_bytes(grid, tensor.data, rows, cols);
+}
+
 double root_mean_square(const torch::Tensor& x) {
   return std::max(kSmallestUnit, x.square().mean().sqrt().item<double>());
 }
@@ -52,7 +58,8 @@ torch::Tensor Student::Vector::value() const {
   return negative_exponential ? parameter.value.exp().neg_() : parameter.value;
 }
 
-Student::Student(const gguf::File& original, const gguf::File& solved, torch::Device device)
+Student::Student(const gguf::File& original, const gguf::File& solved, Start start,
+                 torch::Device device)
     : device_(device) {
   torch::NoGradGuard no_grad;
   const auto architecture = model::make_architecture(original);
@@ -64,6 +71,7 @@ Student::Student(const gguf::File& original, const gguf::File& solved, torch::De
     const format::Grid* grid = format::find_grid(tensor.type);
     if (grid != nullptr && read.contains(tensor.name)) {
       add_matrix(tensor.name, *grid, model::decode(original.require(tensor.name)).to(device));
+      if (start == Start::kSolved) matrices_.back().grid.stand_on(solved_matrix(tensor, *grid));
     } else if (tensor.type == gguf::Type::F32 && !matrix) {
       add_vector(tensor.name, model::decode(original.require(tensor.name)).to(device));
     } else if (gguf::traits(tensor.type).decodable) {
@@ -109,8 +117,9 @@ quantize::PartialMatrix* Student::matrix(const std::string& name) {
   return nullptr;
 }
 
-void Student::fix(const std::vector<std::string>& names, double share,
-                  const quantize::ColumnMoments& moments, const quantize::FixOptions& options) {
+void Student::set_free(const std::vector<std::string>& names, const Stage& stage,
+                       const quantize::ColumnMoments& moments,
+                       const quantize::FixOptions& options) {
   std::vector<Matrix*> matrices;
   for (const Entry& entry : entries_) {
     if (entry.is_matrix && std::find(names.begin(), names.end(), entry.name) != names.end())
@@ -123,13 +132,24 @@ void Student::fix(const std::vector<std::string>& names, double share,
     for (Matrix* matrix : matrices) matrix->order = order;
   }
   const torch::Tensor order = matrices.front()->order.to(torch::kCPU, torch::kInt64);
-  const std::int64_t first = matrices.front()->grid.fixed.sum().item<std::int64_t>(),
-                     last = columns_of(share, order.size(0));
-  if (last <= first) return;
-  const auto* columns = order.data_ptr<std::int64_t>();
+  const torch::Tensor fixed =
+      matrices.front()->grid.fixed.to(torch::kCPU).index_select(0, order).contiguous();
+  const auto* column = order.data_ptr<std::int64_t>();
+  const auto* is_fixed = fixed.data_ptr<std::int8_t>();
+  const std::int64_t n = order.size(0), first = columns_of(stage.from, n),
+                     last = columns_of(stage.to, n);
+  std::vector<std::int64_t> to_free, to_fix;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const bool free = first <= i && i < last;
+    if (free == (is_fixed[i] == 0)) continue;
+    (free ? to_free : to_fix).push_back(column[i]);
+  }
   std::vector<quantize::PartialMatrix*> grids;
-  for (Matrix* matrix : matrices) grids.push_back(&matrix->grid);
-  quantize::fix_columns(grids, {columns + first, columns + last}, moments, options);
+  for (Matrix* matrix : matrices) {
+    matrix->grid.release(to_free);
+    grids.push_back(&matrix->grid);
+  }
+  if (!to_fix.empty()) quantize::fix_columns(grids, to_fix, moments, options);
 }
 
 void Student::begin_stage() {

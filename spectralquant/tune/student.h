@@ -10,6 +10,7 @@
 #include "spectralquant/model/model.h"
 #include "spectralquant/quantize/fix_columns.h"
 #include "spectralquant/tune/parameter.h"
+#include "spectralquant/tune/schedule.h"
 
 namespace spectralquant::tune {
 
@@ -31,8 +32,9 @@ struct Rates {
 /// part with their decoded values and stay as they are.
 class Student {
  public:
-  /// Starts as `original`. `solved` tells what each matrix becomes. Both must outlive the Student.
-  Student(const gguf::File& original, const gguf::File& solved, torch::Device device);
+  /// Starts as `original`, nothing fixed, or as `solved`, all of it fixed. `solved` tells what each
+  /// matrix becomes. Both must outlive the Student.
+  Student(const gguf::File& original, const gguf::File& solved, Start start, torch::Device device);
 
   /// Sets everything in the model: leaves() require gradients, and update() changes them in place.
   void put_into(model::Model& model) const;
@@ -42,10 +44,10 @@ class Student {
   /// The matrix of that name; nullptr if it is none of the student's.
   quantize::PartialMatrix* matrix(const std::string& name);
 
-  /// Fixes columns of these matrices, which read the same input, until `share` of them are. The
-  /// order is chosen the first time, from the moment there is then.
-  void fix(const std::vector<std::string>& names, double share,
-           const quantize::ColumnMoments& moments, const quantize::FixOptions& options);
+  /// Makes the columns of `stage` free in these matrices, which read the same input, and fixes all
+  /// others. The order is chosen the first time, from the moment there is then.
+  void set_free(const std::vector<std::string>& names, const Stage& stage,
+                const quantize::ColumnMoments& moments, const quantize::FixOptions& options);
 
   /// Super-scales learn from where they are now.
   void begin_stage();

@@ -71,6 +71,7 @@ QuantizeOptions parsed(const std::string& command) {
 /// A job in which most options matter.
 QuantizeOptions tuned() {
   QuantizeOptions options;
+  options.input = SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf";  // the best effort reads its size
   options.calibration.files = {"text.txt"};
   options.tune.tokens = 4096;
   return options;

@@ -21,7 +21,7 @@ class DistillTest : public ShortRunTest {
 
 TEST_F(DistillTest, TheStudentStartsAsTheOriginal) {
   open();
-  Student student(*original_, *solved_, torch::kCPU);
+  Student student(*original_, *solved_, Start::kOriginal, torch::kCPU);
   EXPECT_EQ(student.names().size(), solved_->tensors().size());
   model::Model model(*original_);
   student.put_into(model);
@@ -52,6 +52,38 @@ TEST_F(DistillTest, EndsWithTheFileItMeasuredAndBeatsTheSolvedOne) {
               1e-5);
 }
 
+TEST_F(DistillTest, FromTheSolvedFileItBeginsWhereThatStands) {
+  open();
+  Student student(*original_, *solved_, Start::kSolved, torch::kCPU);
+  model::Model model(*original_);
+  student.put_into(model);
+  for (const gguf::Tensor& tensor : solved_->tensors())
+    EXPECT_LT(difference(model.weights().get(tensor.name), model::decode(tensor)), 1e-6)
+        << tensor.name;
+  options_.start = Start::kSolved;
+  EXPECT_FALSE(run().empty());
+  EXPECT_NEAR(report_.stages.front().held_before, report_.held_start, 1e-6);
+  EXPECT_LT(report_.held_end, report_.held_start);
+}
+
+TEST_F(DistillTest, ColumnsThatAreFreedStandWhereTheyStood) {
+  open();
+  Student student(*original_, *solved_, Start::kSolved, torch::kCPU);
+  const std::string name = "blk.0.ffn_up.weight";
+  quantize::PartialMatrix& matrix = *student.matrix(name);
+  const std::int64_t cols = matrix.cols();
+  const torch::Tensor before = matrix.weight.detach().clone(), h = torch::eye(cols);
+  student.set_free({name}, {0.75, 1}, {h, {}, {}}, {});
+  EXPECT_EQ(matrix.fixed.sum().item<std::int64_t>(), cols * 3 / 4);
+  EXPECT_TRUE(torch::equal(matrix.weight.detach(), before));
+  // the next part is freed, the first one fixed: its error goes into what is free
+  student.set_free({name}, {0.5, 0.75}, {h, {}, {}}, {});
+  EXPECT_EQ(matrix.fixed.sum().item<std::int64_t>(), cols * 3 / 4);
+  student.set_free({name}, {1, 1}, {h, {}, {}}, {});
+  EXPECT_TRUE(matrix.all_fixed());
+  EXPECT_LT(difference(matrix.weight.detach(), before), 0.05);
+}
+
 TEST_F(DistillTest, TrainingIsWhatGains) {
   open();
   options_.rate = 1e-9;
@@ -79,12 +111,12 @@ TEST_F(DistillTest, NothingIsReturnedThatIsWorseThanTheSolvedFile) {
 
 TEST_F(DistillTest, FixedColumnsStandAndTheRestMoves) {
   open();
-  Student student(*original_, *solved_, torch::kCPU);
+  Student student(*original_, *solved_, Start::kOriginal, torch::kCPU);
   const std::string name = "blk.0.ffn_up.weight";
   quantize::PartialMatrix& matrix = *student.matrix(name);
   const std::int64_t cols = matrix.cols();
   const torch::Tensor h = torch::eye(cols);
-  student.fix({name}, 0.5, {h, {}, {}}, {});
+  student.set_free({name}, {0.5, 1}, {h, {}, {}}, {});
   student.begin_stage();
   const torch::Tensor before = matrix.weight.detach().clone(), code = matrix.code.clone();
   std::vector<torch::Tensor> gradients(student.names().size());

@@ -41,23 +41,39 @@ TEST(AdamStep, UnitsScaleAndDampingHoldsBackWhatHardlyMatters) {
 }
 
 TEST(Schedule, EveryStepHasAStageAndTheLastFixesAll) {
-  for (const std::int64_t n : {1, 7, 100, 600, 4352}) {
-    const std::vector<Stage> stages = make_stages(n);
-    std::int64_t steps = 0;
-    double share = 0;
-    for (const Stage& stage : stages) {
-      EXPECT_GE(stage.n_steps, 0);
-      EXPECT_GT(stage.share, share);
-      share = stage.share;
-      steps += stage.n_steps;
+  for (const Start start : {Start::kOriginal, Start::kSolved}) {
+    for (const std::int64_t n : {1, 7, 100, 600, 4352}) {
+      const std::vector<Stage> stages = make_stages(start, n);
+      std::int64_t steps = 0;
+      for (const Stage& stage : stages) {
+        EXPECT_GE(stage.n_steps, 0);
+        EXPECT_LE(stage.from, stage.to);
+        steps += stage.n_steps;
+      }
+      EXPECT_EQ(steps, n);
+      EXPECT_EQ(stages.back().fixed(), 1);
     }
-    EXPECT_EQ(steps, n);
-    EXPECT_EQ(share, 1);
   }
-  EXPECT_EQ(make_stages(4352).size(), 18u);
-  EXPECT_EQ(make_stages(4352)[0].n_steps, 256);
-  EXPECT_EQ(make_stages(4352)[15].n_steps, 128);  // a small share
-  EXPECT_EQ(make_stages(100).size(), 8u);
+}
+
+TEST(Schedule, FromTheOriginalEverMoreIsFixed) {
+  for (const std::int64_t n : {100, 600, 4352}) {
+    double fixed = 0;
+    for (const Stage& stage : make_stages(Start::kOriginal, n)) {
+      EXPECT_EQ(stage.to, 1);
+      EXPECT_GT(stage.fixed(), fixed);
+      fixed = stage.fixed();
+    }
+  }
+  EXPECT_EQ(make_stages(Start::kOriginal, 4352).size(), 18u);
+  EXPECT_EQ(make_stages(Start::kOriginal, 4352)[0].n_steps, 256);
+  EXPECT_EQ(make_stages(Start::kOriginal, 4352)[15].n_steps, 128);  // a small share
+  EXPECT_EQ(make_stages(Start::kOriginal, 100).size(), 8u);
+}
+
+TEST(Schedule, FewTokensStartFromTheSolvedFile) {
+  EXPECT_EQ(start_of(2000000, 4700000), Start::kSolved);
+  EXPECT_EQ(start_of(8400000, 4700000), Start::kOriginal);
 }
 
 TEST(Schedule, RatesRiseStayAndFall) {
@@ -70,8 +86,10 @@ TEST(Schedule, RatesRiseStayAndFall) {
   EXPECT_EQ(columns_of(1, 1536), 1536);
   EXPECT_EQ(default_batch_tokens(1000), 2048);
   EXPECT_EQ(default_batch_tokens(std::int64_t{1} << 40), 32768);
-  EXPECT_EQ(default_tokens(1000000), default_tokens(4000000));
-  EXPECT_LT(default_tokens(800000000), default_tokens(4000000));
+  EXPECT_EQ(default_tokens(1000000, false), default_tokens(4000000, false));
+  EXPECT_LT(default_tokens(800000000, false), default_tokens(4000000, false));
+  EXPECT_GT(default_tokens(4700000, true), 0);
+  EXPECT_EQ(default_tokens(36000000, true), 0);  // it wants a GPU
 }
 
 TEST(KlAtHead, ASliceAtATimeIsTheWholeAndItsAutograd) {

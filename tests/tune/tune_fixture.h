@@ -61,6 +61,7 @@ class ShortRunTest : public TuneTest {
     options_.tokens = n_steps * 128;
     options_.batch_tokens = 128;
     options_.moment_tokens = 512;
+    options_.start = Start::kOriginal;
   }
 
   Text text_;
