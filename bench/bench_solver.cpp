@@ -9,7 +9,7 @@
 // Objectives are relative to weighted (imatrix) rounding under the same moments: lower is better, 1
 // is no gain.
 #include <fmt/format.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <chrono>
 #include <ctime>

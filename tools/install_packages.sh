@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building needs; prints nothing when all are there.
-#   tools/install_packages.sh [--tests] [--page]
-#       --tests: also those of the test suite
-#       --page:  also node and Chromium, for the report's page
+#   tools/install_packages.sh [--tests] [--page] [--package]
+#       --tests:   also those of the test suite
+#       --page:    also node and Chromium, for the report's page
+#       --package: also those that tools/package.sh needs
 set -euo pipefail
 
 packages=(
@@ -17,12 +18,13 @@ page=
 for option in "$@"; do
   case $option in
     --tests) packages+=(libgtest-dev libgmock-dev librapidcheck-dev clang-format) ;;
+    --package) packages+=(dpkg-dev file) ;;
     --page)
       page=yes
       command -v npm >/dev/null || packages+=(nodejs npm)
       [[ -x /usr/bin/chromium ]] || packages+=(chromium)
       ;;
-    *) echo "usage: tools/install_packages.sh [--tests] [--page]" >&2; exit 2 ;;
+    *) echo "usage: tools/install_packages.sh [--tests] [--page] [--package]" >&2; exit 2 ;;
   esac
 done
 

@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::string_view kSuffix = ".in_sum2", kCounts = ".counts";
 
-Error damaged(const std::string& path, std::string problem) {
+Error damaged_imatrix(const std::string& path, std::string problem) {
   return bad_input("damaged importance matrix: " + std::move(problem), path,
                    "make it again with llama-imatrix");
 }
@@ -26,8 +26,8 @@ Error damaged(const std::string& path, std::string problem) {
 /// A tensor of an imatrix, float32.
 torch::Tensor read_list(const gguf::Tensor& tensor, const std::string& path) {
   if (tensor.type != gguf::Type::F32)
-    throw damaged(path,
-                  fmt::format("{} is {}, not F32", tensor.name, gguf::traits(tensor.type).name));
+    throw damaged_imatrix(
+        path, fmt::format("{} is {}, not F32", tensor.name, gguf::traits(tensor.type).name));
   return read_tensor(tensor);
 }
 
@@ -36,15 +36,17 @@ std::pair<torch::Tensor, torch::Tensor> read_means(const gguf::Tensor& sums,
                                                    const gguf::Tensor& counts,
                                                    const std::string& path) {
   if (sums.n_values() % counts.n_values() != 0)
-    throw damaged(path, fmt::format("{} has {} values, which {} of {} do not divide", sums.name,
-                                    sums.n_values(), counts.name, counts.n_values()));
+    throw damaged_imatrix(path,
+                          fmt::format("{} has {} values, which {} of {} do not divide", sums.name,
+                                      sums.n_values(), counts.name, counts.n_values()));
   const torch::Tensor n = read_list(counts, path).reshape({-1, 1}).round();
   const torch::Tensor sum = read_list(sums, path).reshape({n.size(0), -1});
   const auto refuse = [&](const torch::Tensor& bad, const std::string& name, const char* what) {
     if (!bad.any().item<bool>()) return;
     const torch::Tensor first = bad.nonzero()[0];
-    throw damaged(path, fmt::format("{} {} (matrix {}, value {})", name, what,
-                                    first[0].item<std::int64_t>(), first[1].item<std::int64_t>()));
+    throw damaged_imatrix(
+        path, fmt::format("{} {} (matrix {}, value {})", name, what, first[0].item<std::int64_t>(),
+                          first[1].item<std::int64_t>()));
   };
   refuse(~n.isfinite(), counts.name, "holds NaN or infinity");
   refuse(n < 0, counts.name, "is negative");
@@ -130,7 +132,8 @@ Signals load_imatrix(const std::string& path) {
         tensor.name.substr(0, tensor.name.size() - (is_count ? kCounts : kSuffix).size());
     const std::string other = name + std::string(is_count ? kSuffix : kCounts);
     const gguf::Tensor* counts = file.find(other);
-    if (!counts) throw damaged(path, fmt::format("{} is missing beside {}", other, tensor.name));
+    if (!counts)
+      throw damaged_imatrix(path, fmt::format("{} is missing beside {}", other, tensor.name));
     if (is_count) continue;
     const auto [h, n] = read_means(tensor, *counts, path);
     signals.matrices[name].h = h.size(0) == 1 ? h[0].clone() : h;

@@ -1,6 +1,7 @@
 #include "spectralquant/calibrate/output_moments.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <torch/autograd.h>
 
 #include <algorithm>
 #include <map>

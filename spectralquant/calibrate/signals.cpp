@@ -18,7 +18,7 @@ constexpr const char* kPrefix = "spectralquant.signals.";
 
 std::string key(const char* name) { return std::string(kPrefix) + name; }
 
-Error damaged(const std::string& path, std::string problem) {
+Error damaged_signals(const std::string& path, std::string problem) {
   return bad_input("damaged signals file: " + std::move(problem), path,
                    "gather the signals again: spectralquant calibrate");
 }
@@ -29,15 +29,15 @@ Error damaged(const std::string& path, std::string problem) {
 void require_moment(const torch::Tensor& values, bool list, const std::string& name,
                     const std::string& path) {
   if (!list && (values.dim() != 2 || values.size(0) != values.size(1)))
-    throw damaged(path, fmt::format("{} is not square", name));
+    throw damaged_signals(path, fmt::format("{} is not square", name));
   const torch::Tensor flat = values.reshape({-1});
   if (const torch::Tensor bad = ~flat.isfinite(); bad.any().item<bool>())
-    throw damaged(path, fmt::format("{} holds NaN or infinity at value {}", name,
-                                    bad.nonzero()[0][0].item<std::int64_t>()));
+    throw damaged_signals(path, fmt::format("{} holds NaN or infinity at value {}", name,
+                                            bad.nonzero()[0][0].item<std::int64_t>()));
   const torch::Tensor diagonal = list ? flat : values.diagonal();
   if (const torch::Tensor bad = diagonal < 0; bad.any().item<bool>())
-    throw damaged(path, fmt::format("{} is negative at {} {}", name, list ? "value" : "row",
-                                    bad.nonzero()[0][0].item<std::int64_t>()));
+    throw damaged_signals(path, fmt::format("{} is negative at {} {}", name, list ? "value" : "row",
+                                            bad.nonzero()[0][0].item<std::int64_t>()));
 }
 
 /// llama.cpp's format before GGUF: n_entries, then length and name of the first entry.
@@ -143,7 +143,7 @@ Signals load_signals(const std::string& path) {
   Signals signals;
   signals.n_tokens = metadata.require_int(key("n_tokens"));
   if (signals.n_tokens < 0)
-    throw damaged(path, fmt::format("it was gathered on {} tokens", signals.n_tokens));
+    throw damaged_signals(path, fmt::format("it was gathered on {} tokens", signals.n_tokens));
   signals.text_hash = metadata.require_string(key("text_hash"));
   signals.model_hash = metadata.require_string(key("model_hash"));
   signals.description = metadata.require_string(key("description"));
@@ -152,7 +152,7 @@ Signals load_signals(const std::string& path) {
   const gguf::Value* names = metadata.find(key("matrices"));
   const gguf::Value* owners = metadata.find(key("h_of"));
   if (!names || !owners || names->strings().size() != owners->strings().size())
-    throw damaged(path, "its list of matrices is missing or incomplete");
+    throw damaged_signals(path, "its list of matrices is missing or incomplete");
   std::map<std::string, torch::Tensor, std::less<>> shared;
   const auto optional = [&](const std::string& name, bool list) {
     const gguf::Tensor* tensor = file.find(name);
@@ -168,7 +168,7 @@ Signals load_signals(const std::string& path) {
     if (!owner.empty()) {
       torch::Tensor& h = shared[owner];
       if (!h.defined()) h = optional(owner + ".h", signals.diagonal_only);
-      if (!h.defined()) throw damaged(path, fmt::format("{}.h is missing", owner));
+      if (!h.defined()) throw damaged_signals(path, fmt::format("{}.h is missing", owner));
       signal.h = h;
     }
     const gguf::Tensor* g = file.find(name + ".g");

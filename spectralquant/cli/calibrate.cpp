@@ -26,7 +26,7 @@
 namespace spectralquant::cli {
 namespace {
 
-struct Arguments {
+struct CalibrateArguments {
   CommonOptions common;
   pipeline::CalibrationSource calibration;
   std::string model, output, imatrix;
@@ -35,7 +35,7 @@ struct Arguments {
 
 /// Found before the long work: an output that is an input, or both outputs in one file, would cost
 /// the user a file.
-void check_outputs(const Arguments& arguments, model::Model& model) {
+void check_outputs(const CalibrateArguments& arguments, model::Model& model) {
   if (arguments.output == arguments.imatrix)
     throw Error(ErrorCode::kBadUsage, "both outputs have one name", arguments.output,
                 "give them two");
@@ -50,7 +50,7 @@ void check_outputs(const Arguments& arguments, model::Model& model) {
     pipeline::check_output(arguments.imatrix, inputs, arguments.overwrite);
 }
 
-void gather(const Arguments& arguments, const distribute::Group& group) {
+void gather(const CalibrateArguments& arguments, const distribute::Group& group) {
   Console console(arguments.common.quiet || !group.leads());
   prepare_engine(arguments.common, console);
   const auto file = gguf::File::open(arguments.model);
@@ -97,7 +97,7 @@ void gather(const Arguments& arguments, const distribute::Group& group) {
   }
 }
 
-void run(const CLI::App& verb, Arguments& arguments) {
+void run(const CLI::App& verb, CalibrateArguments& arguments) {
   pipeline::QuantizeOptions options;
   read_options(verb, options);
   pipeline::check_ranges(options);
@@ -115,7 +115,7 @@ void run(const CLI::App& verb, Arguments& arguments) {
 }  // namespace
 
 void add_calibrate(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<CalibrateArguments>();
   auto* verb = app.add_subcommand("calibrate",
                                   "Gather the moments of every matrix once, for quantize --signals "
                                   "or llama-quantize --imatrix");

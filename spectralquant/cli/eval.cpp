@@ -15,7 +15,7 @@
 namespace spectralquant::cli {
 namespace {
 
-struct Arguments {
+struct EvalArguments {
   CommonOptions common;
   evaluate::EvaluationRequest request;
   std::string markdown_file;
@@ -25,7 +25,7 @@ struct Arguments {
 
 /// The file for the table, made before the long work; nothing if none is asked for. It replaces an
 /// older table, never a file that is read.
-std::optional<gguf::PartialFile> open_markdown(const Arguments& arguments) {
+std::optional<gguf::PartialFile> open_markdown(const EvalArguments& arguments) {
   if (arguments.markdown_file.empty()) return std::nullopt;
   std::vector<std::string> inputs = arguments.request.candidates;
   for (const auto& path : {arguments.request.reference, arguments.request.reference_logits})
@@ -38,7 +38,7 @@ std::optional<gguf::PartialFile> open_markdown(const Arguments& arguments) {
   return std::make_optional<gguf::PartialFile>(arguments.markdown_file, true, inputs);
 }
 
-void run(Arguments& arguments) {
+void run(EvalArguments& arguments) {
   const auto usage = [](const char* problem, const char* place, const char* fix) {
     throw Error(ErrorCode::kBadUsage, problem, place, fix);
   };
@@ -73,7 +73,7 @@ void run(Arguments& arguments) {
     print_document(evaluate::to_terminal(evaluation, stdout_width(), stdout_has_color()));
 }
 
-void add_inputs(CLI::App& verb, Arguments& arguments) {
+void add_inputs(CLI::App& verb, EvalArguments& arguments) {
   auto& request = arguments.request;
   verb.add_option("candidates", request.candidates,
                   "GGUF files to score, of any type that llama.cpp reads")
@@ -96,7 +96,7 @@ void add_inputs(CLI::App& verb, Arguments& arguments) {
       ->type_name("NAME=FILE[:+special] ...");
 }
 
-void add_comparisons(CLI::App& verb, Arguments& arguments) {
+void add_comparisons(CLI::App& verb, EvalArguments& arguments) {
   auto& request = arguments.request;
   verb.add_option("--baseline", request.baseline,
                   "candidate that gap recovery is measured against: (baseline − model) / "
@@ -120,7 +120,7 @@ void add_comparisons(CLI::App& verb, Arguments& arguments) {
       ->check(CLI::Range(0, 1000000).description(""));
 }
 
-void add_forms(CLI::App& verb, Arguments& arguments) {
+void add_forms(CLI::App& verb, EvalArguments& arguments) {
   auto* cache = verb.add_option("--cache", arguments.request.cache_folder,
                                 "folder where results are kept (default: spectralquant in "
                                 "$XDG_CACHE_HOME or ~/.cache)")
@@ -139,7 +139,7 @@ void add_forms(CLI::App& verb, Arguments& arguments) {
 }  // namespace
 
 void add_eval(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<EvalArguments>();
   auto* verb = app.add_subcommand("eval",
                                   "Score GGUF files against their original: prompt loss, KL "
                                   "divergence, agreement, in one table");

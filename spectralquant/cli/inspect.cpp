@@ -22,7 +22,7 @@ namespace {
 
 using nlohmann::json;
 
-struct Arguments {
+struct InspectArguments {
   CommonOptions common;
   InspectSignals signals;
   std::vector<std::string> files;
@@ -127,7 +127,7 @@ void print_verdict(const gguf::Inventory& inventory) {
 }
 
 void print_file(const gguf::File& file, const gguf::Inventory& inventory, const Values& values,
-                const Arguments& arguments) {
+                const InspectArguments& arguments) {
   print("{}\n", file.path());
   print("GGUF v{}, {}, {}\n", file.version(),
         file.architecture().empty() ? "no architecture" : file.architecture(),
@@ -195,7 +195,7 @@ void print_difference(const gguf::Difference& difference) {
         difference.tensors.size());
 }
 
-void run(const Arguments& arguments) {
+void run(const InspectArguments& arguments) {
   if (!arguments.signals.signals.empty())
     return inspect_signals(arguments.signals, arguments.common);
   if (arguments.files.empty() || arguments.files.size() > 2)
@@ -227,7 +227,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_inspect(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<InspectArguments>();
   auto* verb = app.add_subcommand("inspect",
                                   "Show what a GGUF file is made of, whether it is strict (every "
                                   "matrix of one quantized type), how two files differ, or where "

@@ -21,7 +21,7 @@ namespace {
 
 using pipeline::Method;
 
-struct Arguments {
+struct QuantizeArguments {
   CommonOptions common;
   pipeline::QuantizeOptions options;
   bool dry_run = false;
@@ -69,7 +69,7 @@ std::string plan_json(const pipeline::QuantizeOptions& options, const quantize::
   return json_text(out, 2);
 }
 
-void print_plan(const Arguments& arguments) {
+void print_plan(const QuantizeArguments& arguments) {
   Console console(arguments.common.quiet);
   prepare_engine(arguments.common, console);
   const auto estimate = pipeline::estimate(arguments.options, console.progress());
@@ -144,7 +144,7 @@ void say_result(Console& console, const pipeline::QuantizeOptions& options,
   console.say(fmt::format("time       {} ({})", human_seconds(total_seconds), phases));
 }
 
-void run(const CLI::App& verb, Arguments& arguments) {
+void run(const CLI::App& verb, QuantizeArguments& arguments) {
   read_options(verb, arguments.options);
   choose_calibration(verb, arguments.options);
   if (arguments.dry_run) return print_plan(arguments);
@@ -173,7 +173,7 @@ void run(const CLI::App& verb, Arguments& arguments) {
 }  // namespace
 
 void add_quantize(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<QuantizeArguments>();
   auto& options = arguments->options;
   auto* verb = app.add_subcommand(
       "quantize",

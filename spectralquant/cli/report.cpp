@@ -17,7 +17,7 @@
 namespace spectralquant::cli {
 namespace {
 
-struct Arguments {
+struct ReportArguments {
   CommonOptions common;
   std::string results, spectra, model, output;
   publish::CardOptions card;
@@ -26,7 +26,7 @@ struct Arguments {
 
 /// What make() returns goes to the file if one is named, else to stdout. A place that cannot be
 /// written is found first.
-void deliver(const Arguments& arguments, const std::vector<std::string>& inputs,
+void deliver(const ReportArguments& arguments, const std::vector<std::string>& inputs,
              const std::function<std::string()>& make) {
   if (arguments.output.empty()) {
     print_document(make());
@@ -42,7 +42,7 @@ void deliver(const Arguments& arguments, const std::vector<std::string>& inputs,
         json_text(nlohmann::json{{"output", arguments.output}, {"bytes", text.size()}}, 2) + "\n");
 }
 
-void run_report(const Arguments& arguments) {
+void run_report(const ReportArguments& arguments) {
   const bool with_spectra = !arguments.spectra.empty();
   if (arguments.markdown && with_spectra)
     throw Error(ErrorCode::kBadUsage, "--markdown prints tables alone", "--spectra",
@@ -61,7 +61,7 @@ void run_report(const Arguments& arguments) {
   });
 }
 
-void run_card(const Arguments& arguments) {
+void run_card(const ReportArguments& arguments) {
   const auto file = gguf::File::open(arguments.model);
   std::vector<std::string> inputs = file.paths();
   inputs.push_back(arguments.results);
@@ -73,7 +73,7 @@ void run_card(const Arguments& arguments) {
 }  // namespace
 
 void add_report(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ReportArguments>();
   auto* verb = app.add_subcommand("report",
                                   "Make one HTML file of eval's JSON: table, pictures, the text "
                                   "coloured by KL divergence; opens offline");
@@ -99,7 +99,7 @@ void add_report(CLI::App& app) {
 }
 
 void add_card(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ReportArguments>();
   auto* verb = app.add_subcommand(
       "card",
       "Write the README.md of a quantized file for a model hub, from its metadata and eval's JSON");

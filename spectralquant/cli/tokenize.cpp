@@ -19,7 +19,7 @@
 namespace spectralquant::cli {
 namespace {
 
-struct Arguments {
+struct TokenizeArguments {
   CommonOptions common;
   std::string model, file;
   bool pieces = false, plain_special = false, no_bos = false;
@@ -33,7 +33,7 @@ std::string read_all(const std::string& path) {
   return text;
 }
 
-void run(const Arguments& arguments) {
+void run(const TokenizeArguments& arguments) {
   const auto file = gguf::File::open(arguments.model);
   const auto tokenizer = text::Tokenizer::from_metadata(file.metadata());
   const auto ids = tokenizer.encode(
@@ -55,7 +55,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 void add_tokenize(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<TokenizeArguments>();
   auto* verb =
       app.add_subcommand("tokenize", "Print the token ids of a text, as stock llama-tokenize does");
   verb->add_option("model", arguments->model, "GGUF with the tokenizer")

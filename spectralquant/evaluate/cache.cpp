@@ -16,7 +16,7 @@
 namespace spectralquant::evaluate {
 namespace {
 
-constexpr std::string_view kMagic = "SPECTRALQUANT CACHE 1\n";
+constexpr std::string_view kCacheMagic = "SPECTRALQUANT CACHE 1\n";
 
 void append_length(std::string& out, std::uint64_t n) {
   out.append(reinterpret_cast<const char*>(&n), sizeof n);
@@ -24,7 +24,7 @@ void append_length(std::string& out, std::uint64_t n) {
 
 /// All of an entry but its bytes.
 std::string head_of(std::string_view key, std::string_view bytes) {
-  std::string head(kMagic);
+  std::string head(kCacheMagic);
   append_length(head, key.size());
   head += key;
   append_length(head, bytes.size());

@@ -19,7 +19,8 @@ namespace {
 
 using Json = text::JsonRecord;
 
-constexpr const char* kFix = R"(a line is {"question": "…", "choices": ["…", "…"], "answer": 0})";
+constexpr const char* kQuestionFix =
+    R"(a line is {"question": "…", "choices": ["…", "…"], "answer": 0})";
 
 struct Line {
   std::string question;
@@ -30,7 +31,7 @@ struct Line {
 std::vector<std::string> texts_of(const Json& list, const std::string& place) {
   std::vector<std::string> texts;
   for (const Json& text : list) {
-    if (!text.is_string()) throw bad_input("a choice is no text", place, kFix);
+    if (!text.is_string()) throw bad_input("a choice is no text", place, kQuestionFix);
     texts.push_back(text.get<std::string>());
   }
   return texts;
@@ -53,13 +54,13 @@ std::optional<std::size_t> find_answer(const Json& answer, const Line& line) {
 }
 
 Line parse_line(const Json& json, const std::string& place) {
-  if (!json.is_object()) throw bad_input("the question is no JSON object", place, kFix);
+  if (!json.is_object()) throw bad_input("the question is no JSON object", place, kQuestionFix);
   Line line;
   for (const char* key : {"prompt", "question"})  // "question" wins
     if (const auto value = json.find(key); value != json.end() && value->is_string())
       line.question = value->get<std::string>();
   if (line.question.empty())
-    throw bad_input("the question has neither \"question\" nor \"prompt\"", place, kFix);
+    throw bad_input("the question has neither \"question\" nor \"prompt\"", place, kQuestionFix);
   const Json choices = json.value("choices", Json());
   if (choices.is_array()) {
     line.choices = texts_of(choices, place);
@@ -70,7 +71,7 @@ Line parse_line(const Json& json, const std::string& place) {
     line.labels = texts_of(choices.value("label", Json::array()), place);
   }
   if (line.choices.size() < 2)
-    throw bad_input("the question has fewer than two choices", place, kFix);
+    throw bad_input("the question has fewer than two choices", place, kQuestionFix);
   const auto answer = find_answer(json.value("answer", Json()), line);
   if (!answer)
     throw bad_input("\"answer\" is none of the choices", place,
@@ -167,7 +168,7 @@ ChoiceSuite load_choices(const std::string& text, const text::Tokenizer& tokeniz
     out.questions.push_back(std::move(question));
   };
   text::visit_json_records(text::read_text(path), path, add);
-  if (out.questions.empty()) throw bad_input(path + " holds no question", path, kFix);
+  if (out.questions.empty()) throw bad_input(path + " holds no question", path, kQuestionFix);
   out.suite.n_units = static_cast<std::int64_t>(out.questions.size());
   out.suite.hash = hasher.hex();
   return out;

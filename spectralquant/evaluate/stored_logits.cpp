@@ -14,9 +14,9 @@
 namespace spectralquant::evaluate {
 namespace {
 
-constexpr std::string_view kMagic = "_logits_";
+constexpr std::string_view kLogitsMagic = "_logits_";
 constexpr std::uint64_t kHeadBytes = 20;
-constexpr const char* kFix =
+constexpr const char* kLogitsFix =
     "make it with: llama-perplexity -m ORIGINAL.gguf -f TEXT --kl-divergence-base FILE";
 
 template <typename T>
@@ -29,10 +29,11 @@ T load(const std::byte* from) {
 }  // namespace
 
 StoredLogits StoredLogits::open(const std::string& path) {
-  gguf::Mapping file(path, kFix);
-  if (file.size() < kMagic.size() || std::memcmp(file.data(), kMagic.data(), kMagic.size()) != 0)
-    throw bad_input(path + " holds no predictions of llama-perplexity", path, kFix);
-  if (file.size() < kHeadBytes) throw bad_input(path + " is cut off in its head", path, kFix);
+  gguf::Mapping file(path, kLogitsFix);
+  if (file.size() < kLogitsMagic.size() ||
+      std::memcmp(file.data(), kLogitsMagic.data(), kLogitsMagic.size()) != 0)
+    throw bad_input(path + " holds no predictions of llama-perplexity", path, kLogitsFix);
+  if (file.size() < kHeadBytes) throw bad_input(path + " is cut off in its head", path, kLogitsFix);
   StoredLogits stored(path, std::move(file));
   stored.check_size();
   stored.check_values();
@@ -42,7 +43,7 @@ StoredLogits StoredLogits::open(const std::string& path) {
 
 StoredLogits::StoredLogits(const std::string& path, gguf::Mapping file)
     : path_(path), file_(std::move(file)) {
-  const std::byte* counts = file_.data() + kMagic.size();
+  const std::byte* counts = file_.data() + kLogitsMagic.size();
   n_tokens_ = load<std::int32_t>(counts);
   n_vocab_ = load<std::int32_t>(counts + 4);
   n_windows_ = load<std::int32_t>(counts + 8);
@@ -52,7 +53,7 @@ void StoredLogits::check_size() const {
   if (n_tokens_ < 4 || n_vocab_ < 1 || n_windows_ < 1)
     throw bad_input(fmt::format("{} says that it holds {} windows of {} tokens, vocabulary {}",
                                 path_, n_windows_, n_tokens_, n_vocab_),
-                    path_, kFix);
+                    path_, kLogitsFix);
   // All three are below 2^31: a window has less than 2^63 bytes, all windows may have more.
   const std::uint64_t n_windows = static_cast<std::uint64_t>(n_windows_),
                       tokens_bytes = 4 * static_cast<std::uint64_t>(n_tokens_),
@@ -63,10 +64,11 @@ void StoredLogits::check_size() const {
                         complete = rest < all_tokens ? 0 : (rest - all_tokens) / window_bytes();
     throw bad_input(
         fmt::format("{} is cut off: {} of {} windows are whole", path_, complete, n_windows_),
-        fmt::format("{}, {} bytes", path_, file_.size()), kFix);
+        fmt::format("{}, {} bytes", path_, file_.size()), kLogitsFix);
   }
   if (const auto more = rest - n_windows * (tokens_bytes + window_bytes()); more > 0)
-    throw bad_input(fmt::format("{} has {} bytes after its last window", path_, more), path_, kFix);
+    throw bad_input(fmt::format("{} has {} bytes after its last window", path_, more), path_,
+                    kLogitsFix);
 }
 
 void StoredLogits::check_values() const {
@@ -74,7 +76,7 @@ void StoredLogits::check_values() const {
     for (const auto id : tokens(w))
       if (id < 0 || id >= n_vocab_)
         throw bad_input(fmt::format("{} holds token {} of a vocabulary of {}", path_, id, n_vocab_),
-                        fmt::format("{}, window {}", path_, w + 1), kFix);
+                        fmt::format("{}, window {}", path_, w + 1), kLogitsFix);
     for (std::int64_t i = 0; i < rows_per_window(); ++i) {
       const auto at = row(w, i);
       if (!std::isfinite(at.step) || !std::isfinite(at.lowest) || at.step < 0)

@@ -91,10 +91,6 @@ class Cursor {
   std::uint64_t position_ = 0;
 };
 
-std::uint64_t align_up(std::uint64_t n, std::uint64_t alignment) {
-  return (n + alignment - 1) / alignment * alignment;
-}
-
 bool multiply_overflows(std::uint64_t a, std::uint64_t b) { return b != 0 && a > kMaxU64 / b; }
 
 std::uint32_t read_version(Cursor& cursor) {
@@ -201,6 +197,10 @@ std::uint64_t read_tensor(Cursor& cursor, std::uint64_t index, std::uint64_t n_t
 }
 
 }  // namespace
+
+std::uint64_t align_up(std::uint64_t n, std::uint64_t alignment) {
+  return (n + alignment - 1) / alignment * alignment;
+}
 
 std::uint64_t row_size_bytes(Type type, std::uint64_t n_cols) {
   const TypeTraits& layout = traits(type);

@@ -36,6 +36,9 @@ struct Header {
 /// Source   GGUF specification (ggml/docs/gguf.md), versions 2 and 3, little-endian.
 Header parse_header(const std::byte* bytes, std::uint64_t size_bytes, const std::string& path);
 
+/// The next multiple of `alignment` that is not below n.
+std::uint64_t align_up(std::uint64_t n, std::uint64_t alignment);
+
 /// Bytes of one row of n_cols values, or 0 when n_cols is no multiple of the type's block or the
 /// size overflows.
 std::uint64_t row_size_bytes(Type type, std::uint64_t n_cols);

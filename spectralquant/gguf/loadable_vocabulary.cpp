@@ -16,14 +16,14 @@ constexpr std::string_view kIds[] = {"bos",       "eos",     "eot",     "eom",  
                                      "seperator", "padding", "mask",    "fim_pre", "fim_suf",
                                      "fim_mid",   "fim_pad", "fim_rep", "fim_sep", "prefix",
                                      "suffix",    "middle"};
-constexpr std::string_view kFlags[] = {"add_bos_token",
-                                       "add_eos_token",
-                                       "add_sep_token",
-                                       "add_space_prefix",
-                                       "remove_extra_whitespaces",
-                                       "normalizer.nfc",
-                                       "normalizer.lowercase",
-                                       "normalizer.strip_accents"};
+constexpr std::string_view kTokenFlags[] = {"add_bos_token",
+                                            "add_eos_token",
+                                            "add_sep_token",
+                                            "add_space_prefix",
+                                            "remove_extra_whitespaces",
+                                            "normalizer.nfc",
+                                            "normalizer.lowercase",
+                                            "normalizer.strip_accents"};
 
 /// llama.cpp keeps tokens in a map and aborts when two of them are the same. It reads them up to
 /// their first NUL, and gives empty ones a name of their own.
@@ -63,7 +63,7 @@ void check_vocabulary(LoadCheck& check) {
     return;
   }
   for (const std::string_view id : kIds) check.scalar(key(id) + "_token_id", kUint32);
-  for (const std::string_view flag : kFlags) check.scalar(key(flag), kBool);
+  for (const std::string_view flag : kTokenFlags) check.scalar(key(flag), kBool);
   check.array(key("suppress_tokens"), {kInt32});
   if (kind == "gpt2" || kind == "gemma4" || kind == "hybriddna" || kind == "whitespace") {
     const bool needs_none = pre && pre->as_string() == "kimi-k2";

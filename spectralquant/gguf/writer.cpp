@@ -39,10 +39,6 @@ void append_string(std::string& bytes, std::string_view text) {
   bytes += text;
 }
 
-std::uint64_t align_up(std::uint64_t n, std::uint64_t alignment) {
-  return (n + alignment - 1) / alignment * alignment;
-}
-
 void check_plans(const std::vector<TensorPlan>& tensors, const std::string& path) {
   std::unordered_set<std::string_view> names;
   for (const TensorPlan& t : tensors) {

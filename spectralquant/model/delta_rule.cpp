@@ -1,3 +1,5 @@
+#include <torch/autograd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>

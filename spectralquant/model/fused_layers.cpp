@@ -6,6 +6,7 @@
 
 #include <c10/core/DeviceGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#include <torch/autograd.h>
 
 namespace spectralquant::model::fused {
 namespace {

@@ -1,5 +1,5 @@
 #pragma once
-#include <torch/torch.h>
+#include <torch/types.h>
 
 /// Layers of layers.h by the kernels of fused_kernels.h: differentiable, on a CUDA device only.
 /// Where they cannot run, layers.h puts the same layer together from torch's operators.

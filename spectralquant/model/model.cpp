@@ -1,6 +1,7 @@
 #include "spectralquant/model/model.h"
 
 #include <fmt/format.h>
+#include <torch/cuda.h>
 
 #include <algorithm>
 #include <optional>

@@ -1,5 +1,6 @@
 #include "spectralquant/model/sampling.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,5 +1,7 @@
 #include "spectralquant/pipeline/device.h"
 
+#include <torch/cuda.h>
+
 #include "spectralquant/model/model.h"
 
 #ifdef SPECTRALQUANT_CUDA

@@ -33,7 +33,7 @@ void encode_q8_0(const float* values, std::byte* out) {
 }
 
 /// Values converted at once.
-constexpr std::uint64_t kPieceValues = std::uint64_t{1} << 22;
+constexpr std::uint64_t kEncodedPieceValues = std::uint64_t{1} << 22;
 
 /// Throws if rows of `source`, which are finite, are no longer so in their new type.
 void require_held(const gguf::Tensor& source, const gguf::Tensor& piece, std::uint64_t first_row,
@@ -60,7 +60,7 @@ void require_held(const gguf::Tensor& source, const gguf::Tensor& piece, std::ui
 void encode_tensor(const gguf::Tensor& source, gguf::Type type, const std::string& file_path,
                    const std::function<void(std::uint64_t, const std::vector<std::byte>&)>& body) {
   const std::uint64_t cols = source.n_cols(), rows = source.n_rows(),
-                      step = std::max<std::uint64_t>(1, kPieceValues / cols);
+                      step = std::max<std::uint64_t>(1, kEncodedPieceValues / cols);
   std::vector<float> values;
   std::uint64_t offset = 0;
   for (std::uint64_t row = 0; row < rows; row += step) {

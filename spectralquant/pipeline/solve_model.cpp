@@ -21,7 +21,7 @@ using format::GridMatrix;
 using quantize::Problem;
 
 /// Rows are rounded on their own, so a huge matrix can be taken in pieces of this many values.
-constexpr std::uint64_t kPieceValues = std::uint64_t{1} << 24;
+constexpr std::uint64_t kRoundedPieceValues = std::uint64_t{1} << 24;
 
 /// Share of the mean of diag(H) that is added to it before drift is divided by it (docs/method.md,
 /// section 3).
@@ -245,7 +245,7 @@ void round_model(Job& job, const calibrate::Signals* signals) {
     report.rows = static_cast<std::int64_t>(source->n_rows());
     report.cols = static_cast<std::int64_t>(cols);
     double all = 0;
-    const std::uint64_t step = std::max<std::uint64_t>(1, kPieceValues / cols);
+    const std::uint64_t step = std::max<std::uint64_t>(1, kRoundedPieceValues / cols);
     for (std::uint64_t m = 0; m < n_matrices; ++m) {
       torch::Tensor own = importance;  // an imatrix weighs each matrix of a stack on its own
       if (own.defined() && own.numel() == report.cols * static_cast<std::int64_t>(n_matrices))

@@ -25,7 +25,7 @@ constexpr std::size_t kHeldAsideEvery = 16, kHeldAsideTokens = 32768;
 /// Seeds of samples drawn for tuning; calibration's own are drawn from the seed itself.
 constexpr std::uint64_t kTuningSeed = 0x74756e65;
 
-constexpr const char* kSamplesFile = "tuning_samples";  ///< in the work folder
+constexpr const char* kTuningSamplesFile = "tuning_samples";  ///< in the work folder
 
 /// Windows the model is to write, so that none is repeated more often than allowed.
 std::int64_t n_missing(const tune::DistillOptions& options, const tune::Text& text) {
@@ -44,7 +44,7 @@ void sample_more(const Run& run, WorkFolder* work, tune::Text& text, torch::Devi
   if (missing == 0) return;
   run.times.enter("sample");
   OwnSamples samples =
-      own_samples(work, kSamplesFile, static_cast<std::size_t>(missing),
+      own_samples(work, kTuningSamplesFile, static_cast<std::size_t>(missing),
                   text.held_aside.front().size(), run.options.group, [&] {
                     model::Model model(
                         run.file, {device, device.is_cpu() ? torch::kFloat32 : torch::kBFloat16});

@@ -11,14 +11,13 @@
 namespace spectralquant::quantize {
 namespace {
 
-using gguf::Tensor;
 using gguf::Type;
 
 bool is_float(Type type) { return type == Type::F32 || type == Type::F16 || type == Type::BF16; }
 
 std::uint64_t block_values(Type type) { return gguf::traits(type).block_values; }
 
-std::string place_of(const gguf::File& file, const Tensor& tensor) {
+std::string place_of(const gguf::File& file, const gguf::Tensor& tensor) {
   return fmt::format("{}, tensor {} of {}: {} {} {}", file.path(),
                      &tensor - file.tensors().data() + 1, file.tensors().size(), tensor.name,
                      gguf::traits(tensor.type).name, tensor.shape_text());
@@ -34,7 +33,7 @@ void check_fallback(Type fallback) {
 /// Every weight has to come from the original: rounding what was rounded before adds both errors
 /// up.
 void refuse_quantized(const gguf::File& file) {
-  for (const Tensor& tensor : file.tensors()) {
+  for (const gguf::Tensor& tensor : file.tensors()) {
     if (block_values(tensor.type) == 1) continue;
     throw bad_input(fmt::format("{} is quantized already: {} is {}", file.path(), tensor.name,
                                 gguf::traits(tensor.type).name),
@@ -42,7 +41,7 @@ void refuse_quantized(const gguf::File& file) {
   }
 }
 
-PlannedTensor plan_matrix(const gguf::File& file, const Tensor& tensor,
+PlannedTensor plan_matrix(const gguf::File& file, const gguf::Tensor& tensor,
                           const PlanOptions& options) {
   if (!is_float(tensor.type)) {
     throw bad_input(fmt::format("{} is {}, not a floating-point type that can be quantized",
@@ -56,7 +55,7 @@ PlannedTensor plan_matrix(const gguf::File& file, const Tensor& tensor,
   return {&tensor, Action::kFallback, options.type};  // impossible; reported once all are known
 }
 
-PlannedTensor plan_other(const gguf::File& file, const Tensor& tensor) {
+PlannedTensor plan_other(const gguf::File& file, const gguf::Tensor& tensor) {
   if (tensor.type == Type::F64)
     throw bad_input(fmt::format("{} is F64, which llama.cpp does not compute with", tensor.name),
                     place_of(file, tensor), "convert the model to BF16, F16 or F32");
@@ -73,7 +72,7 @@ void refuse_impossible(const gguf::File& file, const std::vector<PlannedTensor>&
   const auto first = std::find_if(tensors.begin(), tensors.end(), impossible);
   if (first == tensors.end()) return;
   const auto n = std::count_if(first, tensors.end(), impossible);
-  const Tensor& tensor = *first->source;
+  const gguf::Tensor& tensor = *first->source;
   const auto type = gguf::traits(options.type).name;
   std::string problem = fmt::format("{} has {} columns; {} needs a multiple of {}", tensor.name,
                                     tensor.n_cols(), type, block_values(options.type));
@@ -99,7 +98,7 @@ Plan make_plan(const gguf::File& file, const PlanOptions& options) {
   const std::string architecture = file.architecture();
   Plan plan;
   std::uint64_t n_values = 0, n_matrix_values = 0, matrix_bytes = 0;
-  for (const Tensor& tensor : file.tensors()) {
+  for (const gguf::Tensor& tensor : file.tensors()) {
     const bool matrix = gguf::is_matrix_to_quantize(architecture, tensor);
     const PlannedTensor planned =
         matrix ? plan_matrix(file, tensor, options) : plan_other(file, tensor);

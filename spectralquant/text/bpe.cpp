@@ -36,23 +36,23 @@ const ByteLetters& byte_letters() {
   return table;
 }
 
-constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
+constexpr std::uint32_t kNoSymbol = std::numeric_limits<std::uint32_t>::max();
 
 std::uint64_t pair_key(std::uint32_t left, std::uint32_t right) {
   return std::uint64_t{left} << 32 | right;
 }
 
 /// A possible merge of the symbols at `left` and `right`, as they were when it was found.
-struct Candidate {
+struct SymbolPair {
   std::uint32_t rank, left, right, left_symbol, right_symbol, result;
   // lowest on top
-  bool operator<(const Candidate& other) const {
+  bool operator<(const SymbolPair& other) const {
     return rank != other.rank ? rank > other.rank : left > other.left;
   }
 };
 
 struct Link {
-  std::uint32_t symbol, previous, next;  // symbol kNone: merged into the one on its left
+  std::uint32_t symbol, previous, next;  // symbol kNoSymbol: merged into the one on its left
 };
 
 }  // namespace
@@ -161,21 +161,21 @@ bool Bpe::encode_whole(std::string_view word, std::vector<TokenId>& out) const {
 }
 
 void Bpe::encode_word(std::string_view word, std::vector<TokenId>& out) const {
-  if (word.size() >= kNone)
+  if (word.size() >= kNoSymbol)
     throw bad_input(fmt::format("a word of {} bytes is too long", word.size()));
   const std::vector<Symbol> symbols = split(word);
   const auto n = static_cast<std::uint32_t>(symbols.size());
   std::vector<Link> links(n);
-  std::vector<Candidate> storage;
+  std::vector<SymbolPair> storage;
   storage.reserve(n);
-  std::priority_queue<Candidate> queue(std::less<Candidate>(), std::move(storage));
+  std::priority_queue<SymbolPair> queue(std::less<SymbolPair>(), std::move(storage));
   for (std::uint32_t i = 0; i < n; ++i) {
-    // 0 - 1 is kNone
+    // 0 - 1 is kNoSymbol
     links[i] = {symbols[i], i - 1, i + 1};
   }
-  if (n > 0) links[n - 1].next = kNone;
+  if (n > 0) links[n - 1].next = kNoSymbol;
   const auto consider = [&](std::uint32_t left, std::uint32_t right) {
-    if (left == kNone || right == kNone) return;
+    if (left == kNoSymbol || right == kNoSymbol) return;
     if (const Merge* merge = find_merge(links[left].symbol, links[right].symbol)) {
       queue.push(
           {merge->rank, left, right, links[left].symbol, links[right].symbol, merge->result});
@@ -183,7 +183,7 @@ void Bpe::encode_word(std::string_view word, std::vector<TokenId>& out) const {
   };
   for (std::uint32_t i = 1; i < n; ++i) consider(i - 1, i);
   while (!queue.empty()) {
-    const Candidate best = queue.top();
+    const SymbolPair best = queue.top();
     queue.pop();
     Link& left = links[best.left];
     Link& right = links[best.right];
@@ -193,12 +193,13 @@ void Bpe::encode_word(std::string_view word, std::vector<TokenId>& out) const {
       continue;
     left.symbol = best.result;
     left.next = right.next;
-    right.symbol = kNone;
-    if (left.next != kNone) links[left.next].previous = best.left;
+    right.symbol = kNoSymbol;
+    if (left.next != kNoSymbol) links[left.next].previous = best.left;
     consider(left.previous, best.left);
     consider(best.left, left.next);
   }
-  for (std::uint32_t i = 0; n > 0 && i != kNone; i = links[i].next) append(links[i].symbol, out);
+  for (std::uint32_t i = 0; n > 0 && i != kNoSymbol; i = links[i].next)
+    append(links[i].symbol, out);
 }
 
 }  // namespace spectralquant::text

@@ -19,7 +19,7 @@
 namespace spectralquant::text {
 namespace {
 
-constexpr const char* kLineFix =
+constexpr const char* kRecordFix =
     R"(a record is {"text": "…"} or {"messages": [{"role": "user", "content": "…"}, …]})";
 
 std::vector<std::string> expand(const std::string& pattern) {
@@ -46,7 +46,7 @@ std::string fix_for(const JsonRecord& record) {
   }
   std::string fields;
   for (const auto& [key, value] : record.items()) fields += (fields.empty() ? "" : ", ") + key;
-  return fmt::format("{}; its fields are: {}", kLineFix, fields.empty() ? "none" : fields);
+  return fmt::format("{}; its fields are: {}", kRecordFix, fields.empty() ? "none" : fields);
 }
 
 Document parse_record(const JsonRecord& record, std::string origin, const ChatFormat& chat,
@@ -74,7 +74,7 @@ Document parse_record(const JsonRecord& record, std::string origin, const ChatFo
   if (const auto text = record.find(kTextKey); text != record.end()) {
     is_known = true;
     if (!text->is_null() && !text->is_string())
-      throw bad_input("\"text\" is no text", document.origin, kLineFix);
+      throw bad_input("\"text\" is no text", document.origin, kRecordFix);
     if (text->is_string()) document.text = text->get<std::string>();
   }
   for (std::string_view key : kMessageKeys) {
@@ -118,7 +118,7 @@ void read_documents(std::string text, const std::string& path, const ChatFormat&
           path, shell_path(path), shell_path(path + ".txt")));
     corpus.documents.push_back({.text = std::move(text), .origin = path, .source = {}});
   } else if (corpus.documents.size() == n_before) {
-    throw bad_input(path + " holds no document with text", path, kLineFix);
+    throw bad_input(path + " holds no document with text", path, kRecordFix);
   }
   if (std::string note = losses.to_note(path, chat.name()); !note.empty())
     corpus.notes.push_back(std::move(note));

@@ -12,6 +12,7 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/json_text.h"
 #include "spectralquant/core/shell_word.h"
+#include "spectralquant/core/utf8.h"
 #include "spectralquant/text/foreign_format.h"
 #include "spectralquant/text/read_text.h"
 
@@ -20,7 +21,6 @@ namespace {
 
 using Json = JsonRecord;
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::string_view kSpace = " \t\r\n";
 constexpr std::string_view kLineFix =
     R"(a line is {"text": "…"} or {"messages": [{"role": "user", "content": "…"}, …]})";

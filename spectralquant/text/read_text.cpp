@@ -12,13 +12,13 @@
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/shell_word.h"
+#include "spectralquant/core/utf8.h"
 #include "spectralquant/text/foreign_format.h"
 #include "spectralquant/text/unicode.h"
 
 namespace spectralquant::text {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::string_view kGzipMagic = "\x1F\x8B";
 // More would not fit into memory as tokens anyway, and gzip packs zeros a thousandfold.
 constexpr std::size_t kLongestText = std::size_t{8} << 30;

@@ -14,7 +14,7 @@
 namespace spectralquant::text {
 namespace {
 
-constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
+constexpr std::uint32_t kNoPiece = std::numeric_limits<std::uint32_t>::max();
 
 /// A piece of the text that grows to the right; size 0: joined to the one on its left.
 struct Symbol {
@@ -22,11 +22,11 @@ struct Symbol {
 };
 
 /// A possible join of two neighbours, as long as they were when it was found.
-struct Candidate {
+struct PiecePair {
   float score;
   std::uint32_t left, right, size;
   // highest on top
-  bool operator<(const Candidate& other) const {
+  bool operator<(const PiecePair& other) const {
     return score != other.score ? score < other.score : left > other.left;
   }
 };
@@ -40,10 +40,10 @@ std::vector<Symbol> split_characters(std::string_view text) {
     const auto index = static_cast<std::uint32_t>(symbols.size());
     const std::uint32_t length =
         std::min<std::uint32_t>(size - at, utf8_length(static_cast<unsigned char>(text[at])));
-    symbols.push_back({at, length, index - 1, index + 1});  // 0 - 1 is kNone
+    symbols.push_back({at, length, index - 1, index + 1});  // 0 - 1 is kNoPiece
     at += length;
   }
-  if (!symbols.empty()) symbols.back().next = kNone;
+  if (!symbols.empty()) symbols.back().next = kNoPiece;
   return symbols;
 }
 
@@ -79,15 +79,15 @@ void SentencePiece::encode(std::string_view text, bool is_first, std::vector<Tok
   escaped.reserve(text.size() + text.size() / 2);
   if (is_first && add_space_prefix_) escaped = kSpaceMark;
   append_marked(escaped, text);
-  if (escaped.size() >= kNone)
+  if (escaped.size() >= kNoPiece)
     throw bad_input(fmt::format("a text of {} bytes is too long", text.size()));
   std::vector<Symbol> symbols = split_characters(escaped);
-  std::priority_queue<Candidate> queue;
+  std::priority_queue<PiecePair> queue;
   const auto piece = [&](std::uint32_t begin, std::uint32_t size) {
     return std::string_view(escaped).substr(begin, size);
   };
   const auto consider = [&](std::uint32_t left, std::uint32_t right) {
-    if (left == kNone || right == kNone) return;
+    if (left == kNoPiece || right == kNoPiece) return;
     const std::uint32_t size = symbols[left].size + symbols[right].size;
     if (size > vocabulary_.longest_token()) return;
     if (const TokenId id = vocabulary_.find(piece(symbols[left].begin, size)); id >= 0)
@@ -95,7 +95,7 @@ void SentencePiece::encode(std::string_view text, bool is_first, std::vector<Tok
   };
   for (std::uint32_t i = 1; i < symbols.size(); ++i) consider(i - 1, i);
   while (!queue.empty()) {
-    const Candidate best = queue.top();
+    const PiecePair best = queue.top();
     queue.pop();
     Symbol& left = symbols[best.left];
     Symbol& right = symbols[best.right];
@@ -104,11 +104,11 @@ void SentencePiece::encode(std::string_view text, bool is_first, std::vector<Tok
     left.size = best.size;
     right.size = 0;
     left.next = right.next;
-    if (left.next != kNone) symbols[left.next].previous = best.left;
+    if (left.next != kNoPiece) symbols[left.next].previous = best.left;
     consider(left.previous, best.left);
     consider(best.left, left.next);
   }
-  for (std::uint32_t i = 0; i != kNone && i < symbols.size(); i = symbols[i].next) {
+  for (std::uint32_t i = 0; i != kNoPiece && i < symbols.size(); i = symbols[i].next) {
     const std::string_view found = piece(symbols[i].begin, symbols[i].size);
     if (const TokenId id = vocabulary_.find(found); id >= 0) {
       out.push_back(id);

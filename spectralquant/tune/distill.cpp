@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <torch/autograd.h>
 
 #include <algorithm>
 #include <chrono>

@@ -1,3 +1,5 @@
+#include <torch/autograd.h>
+
 #include "calibrate/calibrate_fixture.h"
 #include "spectralquant/calibrate/output_moments.h"
 #include "spectralquant/calibrate/signal_checks.h"

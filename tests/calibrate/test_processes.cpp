@@ -1,4 +1,6 @@
 // Calibration and sampling shared by several processes give what one process gives.
+#include <ATen/Parallel.h>
+
 #include "calibrate/calibrate_fixture.h"
 #include "distribute/processes.h"
 #include "spectralquant/calibrate/moments.h"

@@ -4,11 +4,13 @@
 #include <random>
 
 #include "cli_fixture.h"
+#include "gguf/gguf_bytes.h"
 #include "model/tiny_model.h"
 
 namespace spectralquant::test {
 namespace {
 
+using gguf::test::le;
 using model::TinyOptions;
 using model::TinyTensor;
 using testing::AllOf;
@@ -48,11 +50,6 @@ class BadInputTest : public CliTest {
                          [&](const TinyTensor& t) { return t.name == name; });
   }
 };
-
-template <typename T>
-std::string le(T value) {
-  return {reinterpret_cast<const char*>(&value), sizeof value};
-}
 
 TEST_F(BadInputTest, FilesThatAreNoModels) {
   write_file(path("text.gguf"), "this is a text, not a model");

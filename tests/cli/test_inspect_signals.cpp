@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "process.h"
+#include "cli_fixture.h"
 
 namespace spectralquant::test {
 namespace {
@@ -12,9 +12,6 @@ namespace {
 using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
-
-const std::string kModel = SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf";
-const std::string kSuite = SQ_SOURCE_DIR "/suites/convergence60.jsonl";
 
 class InspectSignalsTest : public testing::Test {
  protected:

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "process.h"
+#include "cli_fixture.h"
 
 namespace spectralquant::test {
 namespace {
@@ -13,9 +13,6 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 using testing::StartsWith;
-
-const std::string kModel = SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf";
-const std::string kSuite = SQ_SOURCE_DIR "/suites/convergence60.jsonl";
 
 class ReportTest : public testing::Test {
  protected:

@@ -6,15 +6,13 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "process.h"
+#include "cli_fixture.h"
 #include "stock_tool.h"
 
 namespace spectralquant::test {
 namespace {
 
 using nlohmann::json;
-
-const std::string kModel = SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf";
 
 struct Made {
   const char* name;  ///< of llama-quantize

@@ -14,7 +14,7 @@ namespace {
 
 using tests::read_codec_golden;
 
-constexpr std::int64_t kRows = 12, kCols = 512;
+constexpr std::int64_t kGoldenRows = 12, kGoldenCols = 512;
 
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
@@ -37,7 +37,7 @@ void expect_bytes_of_ggml(const GridMatrix& matrix, const std::string& golden) {
 TEST(RoundLikeLlamaTest, GivesTheBytesOfGgmlWithoutImportance) {
   const auto x = read_codec_golden<float>("round_input.f32");
   for (const Grid* grid : all_grids()) {
-    expect_bytes_of_ggml(round_like_llama(*grid, x.data(), kRows, kCols, nullptr),
+    expect_bytes_of_ggml(round_like_llama(*grid, x.data(), kGoldenRows, kGoldenCols, nullptr),
                          "round_plain." + lower(name_of(*grid)));
   }
 }
@@ -46,8 +46,9 @@ TEST(RoundLikeLlamaTest, GivesTheBytesOfGgmlWithImportance) {
   const auto x = read_codec_golden<float>("round_input.f32"),
              importance = read_codec_golden<float>("round_importance.f32");
   for (const Grid* grid : all_grids()) {
-    expect_bytes_of_ggml(round_like_llama(*grid, x.data(), kRows, kCols, importance.data()),
-                         "round_importance." + lower(name_of(*grid)));
+    expect_bytes_of_ggml(
+        round_like_llama(*grid, x.data(), kGoldenRows, kGoldenCols, importance.data()),
+        "round_importance." + lower(name_of(*grid)));
   }
 }
 

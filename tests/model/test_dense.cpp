@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "model/difference.h"
 #include "model/stock_logits.h"
 #include "model/tiny_dense.h"
 #include "spectralquant/core/error.h"
@@ -16,8 +17,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using torch::Tensor;
-
-double difference(const Tensor& a, const Tensor& b) { return (a - b).abs().max().item<double>(); }
 
 /// Odd numbers of heads; every optional tensor there and not there; tied and not; one head size
 /// that is no share of the hidden size.

@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
+#include <torch/autograd.h>
 
 #include <cmath>
 
+#include "model/difference.h"
 #include "spectralquant/model/layers.h"
 #include "spectralquant/model/rope.h"
 
@@ -11,10 +13,6 @@ namespace {
 
 using torch::Tensor;
 using torch::indexing::Slice;
-
-double difference(const Tensor& a, const Tensor& b) {
-  return (a.to(torch::kFloat64) - b.to(torch::kFloat64)).abs().max().item<double>();
-}
 
 class LayersTest : public ::testing::Test {
  protected:

@@ -1,11 +1,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/cuda.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <fstream>
 #include <set>
 
+#include "model/difference.h"
 #include "model/tiny_model.h"
 #include "spectralquant/core/error.h"
 #include "spectralquant/model/model.h"
@@ -17,10 +19,6 @@ using ::testing::HasSubstr;
 using torch::Tensor;
 
 const std::string kNano = SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf";
-
-double difference(const Tensor& a, const Tensor& b) {
-  return (a.to(torch::kFloat32) - b.to(torch::kFloat32)).abs().max().item<double>();
-}
 
 Tensor random_tokens(std::int64_t n_sequences, std::int64_t n_tokens,
                      std::int64_t vocab_size = kTinyVocab) {

@@ -1,4 +1,6 @@
 // Every step of a run for the dense architectures.
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 
 #include "distribute/processes.h"

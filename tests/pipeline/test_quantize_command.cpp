@@ -14,7 +14,7 @@ namespace {
 
 using testing::HasSubstr;
 
-gguf::Metadata metadata_of(const QuantizeOptions& options) {
+gguf::Metadata metadata_on_two_threads(const QuantizeOptions& options) {
   gguf::Metadata metadata;
   metadata.set("spectralquant.options", gguf::Value::of_string(options_json(options)));
   metadata.set("spectralquant.seed", gguf::Value::of_u64(options.seed));
@@ -25,7 +25,7 @@ gguf::Metadata metadata_of(const QuantizeOptions& options) {
 std::string command(const std::function<void(QuantizeOptions&)>& change) {
   QuantizeOptions options;
   change(options);
-  return quantize_command(metadata_of(options), "in.gguf", "out.gguf");
+  return quantize_command(metadata_on_two_threads(options), "in.gguf", "out.gguf");
 }
 
 TEST(QuantizeCommand, SaysWhatDiffersFromTheDefaults) {
@@ -77,8 +77,8 @@ TEST(QuantizeCommand, ValuesOfTheFileAreWords) {
   options.calibration.files = {"it's $(touch owned).txt", "-x", "line\nbreak"};
   options.device = "`touch owned`; $HOME";
   options.solver.damping = 0.5;  // stands in a comment behind the command
-  const auto commands =
-      test::bash_words(quantize_command(metadata_of(options), "-in $x.gguf", "the\nout.gguf"));
+  const auto commands = test::bash_words(
+      quantize_command(metadata_on_two_threads(options), "-in $x.gguf", "the\nout.gguf"));
   ASSERT_EQ(commands.size(), 1u);
   EXPECT_EQ(commands[0],
             (test::Words{"spectralquant", "quantize", "./-in $x.gguf", "-o", "the\nout.gguf",

@@ -1,6 +1,6 @@
 #pragma once
 // Small problems for the tests of the solver: moments as activations and gradients have them.
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <string>
 #include <vector>

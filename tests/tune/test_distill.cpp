@@ -1,3 +1,5 @@
+#include <ATen/Parallel.h>
+
 #include "spectralquant/model/decode.h"
 #include "spectralquant/tune/checkpoint.h"
 #include "tune/tune_fixture.h"
@@ -9,7 +11,7 @@ using ::testing::HasSubstr;
 
 class DistillTest : public ShortRunTest {
  protected:
-  DistillTest() : ShortRunTest(32) { torch::set_num_threads(1); }
+  DistillTest() : ShortRunTest(32) { at::set_num_threads(1); }
 
   TensorBytes run(const Progress& progress = {}, const std::string& checkpoint = {}) {
     return distill(*original_, *solved_, text_, options_, torch::kCPU, checkpoint, "key", report_,

@@ -1,4 +1,7 @@
 // The small parts of tuning: Adam, the loss at the head, the order of the text.
+#include <torch/cuda.h>
+#include <torch/optim/adam.h>
+
 #include <map>
 
 #include "spectralquant/tune/kl.h"

@@ -1,4 +1,6 @@
 // Tuning shared by several processes gives what one process gives.
+#include <ATen/Parallel.h>
+
 #include "distribute/processes.h"
 #include "spectralquant/core/hash.h"
 #include "tune/tune_fixture.h"

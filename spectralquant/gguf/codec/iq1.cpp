@@ -10,7 +10,7 @@ namespace {
 
 #include "spectralquant/gguf/codec/iq1_grids.inc"
 
-constexpr float kLevels[3] = {-1, 0, 1};
+constexpr float kIq1Levels[3] = {-1, 0, 1};
 constexpr float kShift = 0.125f;
 
 struct BlockIQ1S {
@@ -31,7 +31,7 @@ struct BlockIQ1M {
 static_assert(sizeof(BlockIQ1M) == 56);
 
 void decode_group(float scale, std::uint16_t point, bool down, float* values) {
-  unpack_point<8, 2>(point, kLevels, values);
+  unpack_point<8, 2>(point, kIq1Levels, values);
   const float shift = down ? -kShift : kShift;
   for (int i = 0; i < 8; ++i) values[i] = scale * (values[i] + shift);
 }

@@ -10,7 +10,7 @@ namespace {
 
 #include "spectralquant/gguf/codec/iq2_grids.inc"
 
-constexpr float kLevels[3] = {8, 25, 43};
+constexpr float kIq2Levels[3] = {8, 25, 43};
 
 struct BlockIQ2XXS {
   std::uint16_t d;
@@ -41,7 +41,7 @@ float block_scale(float d, std::uint32_t scale) { return d * (0.5f + scale) * 0.
 
 void decode_group(float scale, std::uint16_t point, std::uint8_t signs, float* values) {
   float level[8];
-  unpack_point<8, 2>(point, kLevels, level);
+  unpack_point<8, 2>(point, kIq2Levels, level);
   scale_with_signs(scale, signs, 8, level, values);
 }
 

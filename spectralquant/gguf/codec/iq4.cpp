@@ -5,8 +5,8 @@ namespace spectralquant::gguf::codec {
 namespace {
 
 /// The sixteen unevenly spaced levels of the IQ4 formats (kvalues_iq4nl of ggml).
-constexpr std::int8_t kLevels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                     1,    13,   25,  38,  53,  69,  89,  113};
+constexpr std::int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                        1,    13,   25,  38,  53,  69,  89,  113};
 
 struct BlockIQ4NL {
   std::uint16_t d;
@@ -23,8 +23,8 @@ struct BlockIQ4XS {
 static_assert(sizeof(BlockIQ4XS) == 136);
 
 void decode_levels(float scale, const std::uint8_t qs[16], float* values) {
-  for (int i = 0; i < 16; ++i) values[i] = scale * kLevels[qs[i] & 15];
-  for (int i = 0; i < 16; ++i) values[16 + i] = scale * kLevels[qs[i] >> 4];
+  for (int i = 0; i < 16; ++i) values[i] = scale * kIq4Levels[qs[i] & 15];
+  for (int i = 0; i < 16; ++i) values[16 + i] = scale * kIq4Levels[qs[i] >> 4];
 }
 
 }  // namespace
