@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <utility>
 
 #include "spectralquant/calibrate/moments.h"
@@ -92,11 +93,24 @@ std::int64_t Streams::n_tokens() const {
 
 namespace {
 
-std::vector<model::Stage> stages_of(const model::Architecture& architecture, std::int64_t block) {
-  std::vector<model::Stage> stages;
-  for (const model::Part& part : architecture.parts(block))
-    stages.insert(stages.end(), part.stages.begin(), part.stages.end());
-  return stages;
+/// Puts H of a stage's matrices into the signals, and gives the sums up. moments: of its readers.
+void keep_inputs(const model::Stage& stage, std::vector<Moment>& moments, model::Model& model,
+                 const CollectOptions& options, Signals& signals) {
+  const bool experts = stage.size() > 1;
+  Moment all;
+  for (Moment& moment : moments) {
+    moment.sum_over(options.group, model.device());
+    if (experts) all.add(moment);
+  }
+  for (std::size_t i = 0; i < stage.size(); ++i) {
+    const torch::Tensor h =
+        options.spill.put(experts ? moments[i].mean_beside(all) : moments[i].mean());
+    for (const model::MatrixId& id : stage[i]) {
+      signals.matrices[id].h = h;
+      if (experts) signals.matrices[id].n_tokens = moments[i].count();
+    }
+    moments[i] = Moment();
+  }
 }
 
 /// Moves the streams behind a block; with `signals`, H of its matrices is gathered on the way.
@@ -104,31 +118,31 @@ std::vector<model::Stage> stages_of(const model::Architecture& architecture, std
 void pass_block(model::Model& model, std::int64_t block, Streams& x, Signals* signals,
                 const CollectOptions& options, const std::function<void()>& tell) {
   const auto stages =
-      signals ? stages_of(model.architecture(), block) : std::vector<model::Stage>{};
-  std::vector<Moment> moments(stages.size());
+      signals ? model::stages_of(model.architecture(), block) : std::vector<model::Stage>{};
+  std::vector<std::vector<Moment>> moments;
+  std::map<model::MatrixId, Moment*> first_readers;  // the others read the same input
+  for (const model::Stage& stage : stages) moments.emplace_back(stage.size());
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    for (std::size_t i = 0; i < stages[s].size(); ++i)
+      first_readers[stages[s][i].front()] = &moments[s][i];
+  }
   model::for_each_in_order(x.pieces.size(), model.device(), [&](std::size_t i) {
-    std::vector<MomentPart> parts(stages.size());
-    const model::Tap tap = [&](std::string_view name, const torch::Tensor& input,
+    std::vector<std::pair<Moment*, MomentPart>> parts;
+    const model::Tap tap = [&](const model::MatrixId& id, const torch::Tensor& input,
                                const torch::Tensor&) {
-      for (std::size_t s = 0; s < stages.size(); ++s) {
-        // the others of the stage read the same input
-        if (name == stages[s].front()) parts[s] = MomentPart(input);
-      }
+      if (const auto it = first_readers.find(id); it != first_readers.end())
+        parts.emplace_back(it->second, MomentPart(input));
     };
     const torch::Tensor y =
         x.kept(model.block(block, x.on_device(i, model), signals ? &tap : nullptr));
     return [&, i, parts, y] {
-      for (std::size_t s = 0; s < stages.size(); ++s) moments[s].add(parts[s]);
+      for (const auto& [moment, part] : parts) moment->add(part);
       x.pieces[i] = y;
       tell();
     };
   });
-  for (std::size_t s = 0; s < stages.size(); ++s) {
-    moments[s].sum_over(options.group, model.device());
-    const torch::Tensor h = options.spill.put(moments[s].mean());
-    moments[s] = Moment();
-    for (const std::string& name : stages[s]) signals->matrices[name].h = h;
-  }
+  for (std::size_t s = 0; s < stages.size(); ++s)
+    keep_inputs(stages[s], moments[s], model, options, *signals);
   model.weights().release(model::block_prefix(block));
   trim_memory();
 }

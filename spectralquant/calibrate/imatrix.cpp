@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -60,29 +61,54 @@ torch::Tensor diagonal(const Signals& signals, const torch::Tensor& h) {
   return (signals.diagonal_only ? h : h.diagonal()).to(torch::kFloat32).contiguous();
 }
 
+/// Tokens that stand behind a matrix's moment. An expert without any has the mean over all.
+float count_of(const Signals& signals, const MatrixSignal& signal) {
+  const std::int64_t n = signal.n_tokens >= 0 ? signal.n_tokens : signals.n_tokens;
+  return static_cast<float>(std::max<std::int64_t>(n, 1));
+}
+
+/// An entry of an imatrix: rows of sums and counts, one for each matrix of a tensor.
+struct Rows {
+  std::vector<torch::Tensor> sums;
+  std::vector<float> counts;
+
+  void put(std::int64_t row, const torch::Tensor& sum, float count) {
+    const auto at = static_cast<std::size_t>(row);
+    if (at >= sums.size()) {
+      sums.resize(at + 1, torch::zeros_like(sum));
+      counts.resize(at + 1, 0);
+    }
+    sums[at] = sum;
+    counts[at] = count;
+  }
+};
+
 }  // namespace
 
-torch::Tensor importance(const Signals& signals, const std::string& name) {
-  const auto it = signals.matrices.find(name);
+torch::Tensor importance(const Signals& signals, const gguf::MatrixId& id) {
+  const auto it = signals.matrices.find(id);
   if (it == signals.matrices.end() || !it->second.h.defined()) return {};
   torch::Tensor h = diagonal(signals, it->second.h);
   if (!signals.diagonal_only && signals.n_tokens > 0) {
-    const float count = static_cast<float>(signals.n_tokens);
+    const float count = count_of(signals, it->second);
     h = (h * count) / count;
   }
   return torch::where((h == 0).all(-1, true), torch::ones_like(h), h);
 }
 
 std::vector<std::string> without_importance(const Signals& signals) {
-  std::vector<std::string> names;
-  for (const auto& [name, signal] : signals.matrices) {
+  std::map<std::string, std::pair<std::int64_t, std::int64_t>> zeros;  // of how many matrices
+  for (const auto& [id, signal] : signals.matrices) {
     if (!signal.h.defined()) continue;
-    const torch::Tensor zero = (diagonal(signals, signal.h) == 0).all(-1).reshape({-1});
-    const auto n_zero = zero.sum().item<std::int64_t>();
+    auto& [n_zero, n] = zeros[id.tensor];
+    n_zero += (diagonal(signals, signal.h) == 0).all().item<bool>();
+    ++n;
+  }
+  std::vector<std::string> names;
+  for (const auto& [name, count] : zeros) {
+    const auto [n_zero, n] = count;
     if (n_zero == 0) continue;
-    names.push_back(zero.size(0) == 1
-                        ? name
-                        : fmt::format("{} ({} of its {} matrices)", name, n_zero, zero.size(0)));
+    names.push_back(n == 1 ? name : fmt::format("{} ({} of its {} matrices)", name, n_zero, n));
   }
   return names;
 }
@@ -97,18 +123,20 @@ void save_imatrix(const Signals& signals, const std::string& path, std::int64_t 
                                           (n_tokens + window_tokens - 1) / window_tokens)));
   metadata.set("imatrix.chunk_size",
                gguf::Value::of_u32(static_cast<std::uint32_t>(window_tokens)));
-  TensorList tensors;
-  const float count = static_cast<float>(n_tokens);
-  for (const auto& [name, signal] : signals.matrices) {
+  std::map<std::string, Rows> entries;
+  for (const auto& [id, signal] : signals.matrices) {
     if (!signal.h.defined()) continue;
-    torch::Tensor sums = diagonal(signals, signal.h) * count;
-    if (sums.dim() == 1) sums = sums.unsqueeze(0);
-    tensors.add(name + std::string(kSuffix), sums);
+    const float count = count_of(signals, signal);
+    const torch::Tensor sum = diagonal(signals, signal.h) * count;
     // llama-quantize takes a count of 0 as columns that all count alike; zeros with a count it
     // would turn into weights of zero.
-    const torch::Tensor is_zero = (sums == 0).all(-1, true);
-    tensors.add(name + std::string(kCounts),
-                torch::full({sums.size(0), 1}, count).masked_fill(is_zero, 0));
+    const bool zero = (sum == 0).all().item<bool>();
+    entries[id.tensor].put(std::max<std::int64_t>(id.slice, 0), sum, zero ? 0 : count);
+  }
+  TensorList tensors;
+  for (const auto& [name, rows] : entries) {
+    tensors.add(name + std::string(kSuffix), torch::stack(rows.sums));
+    tensors.add(name + std::string(kCounts), torch::tensor(rows.counts).unsqueeze(1));
   }
   tensors.write(path, metadata, overwrite);
 }
@@ -136,7 +164,12 @@ Signals load_imatrix(const std::string& path) {
       throw damaged_imatrix(path, fmt::format("{} is missing beside {}", other, tensor.name));
     if (is_count) continue;
     const auto [h, n] = read_means(tensor, *counts, path);
-    signals.matrices[name].h = h.size(0) == 1 ? h[0].clone() : h;
+    for (std::int64_t i = 0; i < h.size(0); ++i) {
+      const bool alone = h.size(0) == 1;
+      MatrixSignal& signal = signals.matrices[{name, alone ? gguf::MatrixId::kWhole : i}];
+      signal.h = h[i].clone();
+      if (!alone) signal.n_tokens = static_cast<std::int64_t>(n[i].item<float>());
+    }
     signals.n_tokens = std::max(signals.n_tokens, static_cast<std::int64_t>(n.max().item<float>()));
   }
   if (signals.matrices.empty())

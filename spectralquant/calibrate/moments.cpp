@@ -12,6 +12,20 @@ constexpr std::int64_t kTile = 128;
 /// Rows of a mean that are computed at once.
 constexpr std::int64_t kStrip = 512;
 
+/// sum / n in float32.
+torch::Tensor divided(const torch::Tensor& sum, double n, bool symmetric) {
+  torch::Tensor mean = torch::empty(sum.sizes(), sum.options().dtype(torch::kFloat32));
+  // In strips: a float64 copy would be the largest thing in memory.
+  for (std::int64_t first = 0; first < sum.size(0); first += kStrip) {
+    const std::int64_t last = std::min(first + kStrip, sum.size(0));
+    torch::Tensor strip = sum.slice(0, first, last) / n;
+    // A matrix product may round its two triangles differently.
+    if (symmetric) strip = (strip + (sum.slice(1, first, last) / n).t()) / 2;
+    mean.slice(0, first, last).copy_(strip);
+  }
+  return mean.to(torch::kCPU);
+}
+
 torch::Tensor as_rows(const torch::Tensor& x) {
   return x.detach().reshape({-1, x.size(-1)}).to(torch::kFloat32);
 }
@@ -55,6 +69,15 @@ void Moment::add(const MomentPart& part) {
   symmetric_ = symmetric_ && part.symmetric;
 }
 
+void Moment::add(const Moment& other) {
+  if (!other.sum_.defined()) return;
+  torch::NoGradGuard no_grad;
+  if (!sum_.defined()) sum_ = torch::zeros_like(other.sum_);
+  sum_.add_(other.sum_);
+  count_ += other.count_;
+  symmetric_ = symmetric_ && other.symmetric_;
+}
+
 void Moment::sum_over(const distribute::Group& group, torch::Device device) {
   if (group.alone()) return;
   torch::NoGradGuard no_grad;
@@ -77,17 +100,17 @@ void Moment::sum_over(const distribute::Group& group, torch::Device device) {
 torch::Tensor Moment::mean() const {
   if (!sum_.defined()) return {};
   torch::NoGradGuard no_grad;
-  const double n = static_cast<double>(count_);
-  torch::Tensor mean = torch::empty(sum_.sizes(), sum_.options().dtype(torch::kFloat32));
-  // In strips: a float64 copy would be the largest thing in memory.
-  for (std::int64_t first = 0; first < sum_.size(0); first += kStrip) {
-    const std::int64_t last = std::min(first + kStrip, sum_.size(0));
-    torch::Tensor strip = sum_.slice(0, first, last) / n;
-    // A matrix product may round its two triangles differently.
-    if (symmetric_) strip = (strip + (sum_.slice(1, first, last) / n).t()) / 2;
-    mean.slice(0, first, last).copy_(strip);
-  }
-  return mean.to(torch::kCPU);
+  return divided(sum_, static_cast<double>(count_), symmetric_);
+}
+
+torch::Tensor Moment::mean_beside(const Moment& all_experts) const {
+  if (!all_experts.sum_.defined()) return {};
+  torch::NoGradGuard no_grad;
+  const double n_shared = kSharedShare * static_cast<double>(all_experts.sum_.size(1)),
+               factor = n_shared / static_cast<double>(all_experts.count_);
+  torch::Tensor sum = all_experts.sum_ * factor;
+  if (sum_.defined()) sum.add_(sum_);
+  return divided(sum, static_cast<double>(count_) + n_shared, all_experts.symmetric_);
 }
 
 }  // namespace spectralquant::calibrate

@@ -112,32 +112,51 @@ Streams behind_blocks(model::Model& model, const Streams& last, const CollectOpt
 }
 
 /// Moves the gradient in front of a block and gathers G of its matrices.
-std::map<std::string, Moment> through_block(model::Model& model, std::int64_t block,
-                                            const Streams& inputs, Streams& gradient,
-                                            const std::function<void()>& tell) {
-  std::map<std::string, Moment> moments;
-  for (const model::Part& part : model.architecture().parts(block))
-    for (const model::Stage& stage : part.stages)
-      for (const std::string& name : stage) moments[name];
+std::map<model::MatrixId, Moment> through_block(model::Model& model, std::int64_t block,
+                                                const Streams& inputs, Streams& gradient,
+                                                const std::function<void()>& tell) {
+  std::map<model::MatrixId, Moment> moments;
+  for (const model::Stage& stage : model::stages_of(model.architecture(), block))
+    for (const model::Readers& readers : stage)
+      for (const model::MatrixId& id : readers) moments[id];
   model::for_each_in_order(inputs.pieces.size(), model.device(), [&](std::size_t i) {
-    std::map<std::string, MomentPart> parts;
-    const model::Tap tap = [&](std::string_view name, const torch::Tensor&,
+    std::map<model::MatrixId, MomentPart> parts;
+    const model::Tap tap = [&](const model::MatrixId& id, const torch::Tensor&,
                                const torch::Tensor& output) {
-      output.register_hook([&parts, key = std::string(name)](const torch::Tensor& g) {
-        parts[key] = MomentPart(g);
-      });
+      output.register_hook([&parts, id](const torch::Tensor& g) { parts[id] = MomentPart(g); });
     };
     const torch::Tensor x = inputs.on_device(i, model).detach().requires_grad_(true),
                         y = model.block(block, x, &tap);
     const torch::Tensor kept =
         gradient.kept(torch::autograd::grad({y}, {x}, {gradient.on_device(i, model)})[0]);
     return [&, i, parts, kept] {
-      for (const auto& [name, moment] : parts) moments.at(name).add(moment);
+      for (const auto& [id, part] : parts) moments.at(id).add(part);
       gradient.pieces[i] = kept;
       tell();
     };
   });
   return moments;
+}
+
+/// Puts G of a stage's matrices into the signals, and gives the sums up.
+void keep_outputs(const model::Stage& stage, std::map<model::MatrixId, Moment>& moments,
+                  model::Model& model, const CollectOptions& options, Signals& signals) {
+  const bool experts = stage.size() > 1;
+  for (std::size_t r = 0; r < stage.front().size(); ++r) {
+    Moment all;
+    for (const model::Readers& readers : stage) {
+      Moment& moment = moments.at(readers[r]);
+      moment.sum_over(options.group, model.device());
+      if (experts) all.add(moment);
+    }
+    for (const model::Readers& readers : stage) {
+      Moment& moment = moments.at(readers[r]);
+      MatrixSignal& signal = signals.matrices[readers[r]];
+      signal.g = options.spill.put(experts ? moment.mean_beside(all) : moment.mean());
+      if (experts) signal.n_tokens = moment.count();
+      moment = Moment();
+    }
+  }
 }
 
 }  // namespace
@@ -184,11 +203,8 @@ void add_output_moments(model::Model& model, std::vector<Streams> inputs, std::i
     auto moments = through_block(model, block, inputs.back(), gradient, [&] { tell(block); });
     inputs.pop_back();
     model.weights().release(model::block_prefix(block));
-    for (auto& [name, moment] : moments) {
-      moment.sum_over(group, model.device());
-      signals.matrices[name].g = options.spill.put(moment.mean());
-      moment = Moment();
-    }
+    for (const model::Stage& stage : model::stages_of(architecture, block))
+      keep_outputs(stage, moments, model, options, signals);
     trim_memory();
   }
 

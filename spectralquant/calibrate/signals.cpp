@@ -25,7 +25,7 @@ Error damaged_signals(const std::string& path, std::string problem) {
 
 /// Every value is finite; on the diagonal of a moment, and in a list, none is negative.
 ///
-/// Shapes   square moments [n, n], lists [n]; diagonal_only: [n], or [matrices, n] of a stack.
+/// Shapes   square moments [n, n], lists [n].
 void require_moment(const torch::Tensor& values, bool list, const std::string& name,
                     const std::string& path) {
   if (!list && (values.dim() != 2 || values.size(0) != values.size(1)))
@@ -110,7 +110,8 @@ void save_signals(const Signals& signals, const std::string& path, bool overwrit
   // owner: the matrix under whose name the H of another is stored, "" if it has none
   std::vector<std::string> names, owners;
   std::map<const void*, std::string> stored;
-  for (const auto& [name, signal] : signals.matrices) {
+  for (const auto& [id, signal] : signals.matrices) {
+    const std::string name = id.text();
     names.push_back(name);
     if (!signal.h.defined()) {
       owners.emplace_back();
@@ -122,6 +123,8 @@ void save_signals(const Signals& signals, const std::string& path, bool overwrit
     if (signal.g.defined()) tensors.add(name + ".g", signal.g);
     if (signal.frequency.defined()) tensors.add(name + ".frequency", signal.frequency);
     if (signal.c.defined()) tensors.add(name + ".c", signal.c);
+    if (signal.n_tokens >= 0)
+      tensors.add(name + ".counts", torch::full({1}, static_cast<float>(signal.n_tokens)));
   }
   metadata.set(key("matrices"), gguf::Value::of_strings(names));
   metadata.set(key("h_of"), gguf::Value::of_strings(owners));
@@ -164,7 +167,7 @@ Signals load_signals(const std::string& path) {
   const auto name_views = names->strings(), owner_views = owners->strings();
   for (std::size_t i = 0; i < name_views.size(); ++i) {
     const std::string name(name_views[i]), owner(owner_views[i]);
-    MatrixSignal& signal = signals.matrices[name];
+    MatrixSignal& signal = signals.matrices[gguf::MatrixId::parse(name)];
     if (!owner.empty()) {
       torch::Tensor& h = shared[owner];
       if (!h.defined()) h = optional(owner + ".h", signals.diagonal_only);
@@ -175,6 +178,8 @@ Signals load_signals(const std::string& path) {
     signal.g = optional(name + ".g", g && g->n_dims == 1);
     signal.frequency = optional(name + ".frequency", true);
     signal.c = optional(name + ".c", false);
+    if (const torch::Tensor counts = optional(name + ".counts", true); counts.defined())
+      signal.n_tokens = static_cast<std::int64_t>(counts.reshape({-1})[0].item<float>());
   }
   return signals;
 }
@@ -184,12 +189,54 @@ torch::Tensor smoothed_frequency(const torch::Tensor& frequency, std::int64_t n_
   return ((frequency.to(torch::kFloat64) * n + 0.5) / (n + 0.5 * v)).to(torch::kFloat32);
 }
 
-void require_fit(const Signals& signals, const std::map<std::string, MatrixSize>& sizes,
+void split_rows(Signals& signals, const gguf::File& model) {
+  for (auto it = signals.matrices.begin(); it != signals.matrices.end();) {
+    const gguf::MatrixId id = it->first;
+    const torch::Tensor h = it->second.h;
+    const gguf::Tensor* tensor = model.find(id.tensor);
+    const auto matrices = tensor ? gguf::matrices_of(*tensor) : std::vector<gguf::Matrix>{};
+    const auto n = static_cast<std::int64_t>(matrices.size());
+    if (id.slice != gguf::MatrixId::kWhole || n < 2 || h.dim() != 1 ||
+        h.size(0) != n * matrices.front().cols()) {
+      ++it;
+      continue;
+    }
+    it = signals.matrices.erase(it);
+    const torch::Tensor rows = h.reshape({n, -1});
+    for (std::int64_t i = 0; i < n; ++i) signals.matrices[{id.tensor, i}].h = rows[i].clone();
+  }
+}
+
+namespace {
+
+/// Matrices by tensor.
+using Counts = std::map<std::string, std::int64_t>;
+
+void require_as_many(const Counts& signals, const Counts& model, const std::string& place,
+                     const char* fix) {
+  for (const auto& [name, n] : model) {
+    const auto it = signals.find(name);
+    if (it == signals.end() || it->second == n) continue;
+    throw bad_input(
+        fmt::format(
+            "H of {} is of {} matrices, the model has {}: these signals are of another model", name,
+            it->second, n),
+        place, fix);
+  }
+}
+
+}  // namespace
+
+void require_fit(const Signals& signals, const std::vector<gguf::Matrix>& matrices,
                  const std::string& place) {
   const char* fix = "use signals gathered on this model";
-  for (const auto& [name, size] : sizes) {
-    const auto [rows, cols, n_matrices] = size;
-    const auto it = signals.matrices.find(name);
+  Counts of_signals, of_model;
+  for (const auto& [id, signal] : signals.matrices) ++of_signals[id.tensor];
+  for (const gguf::Matrix& matrix : matrices) ++of_model[matrix.tensor->name];
+  require_as_many(of_signals, of_model, place, fix);
+  for (const gguf::Matrix& matrix : matrices) {
+    const std::string name = matrix.id().text();
+    const auto it = signals.matrices.find(matrix.id());
     if (it == signals.matrices.end())
       throw bad_input(fmt::format("no signal for {}, which the model multiplies by", name), place,
                       fix);
@@ -202,19 +249,10 @@ void require_fit(const Signals& signals, const std::map<std::string, MatrixSize>
               name, tensor.size(-1), expected),
           place, fix);
     };
-    // An imatrix has a row for each matrix of a stack, or all of them in one.
-    const bool one_row =
-        signals.diagonal_only && signal.h.dim() == 1 && signal.h.size(0) == cols * n_matrices;
-    if (!one_row) check(signal.h, "H", cols);
-    if (signals.diagonal_only && signal.h.dim() == 2 && signal.h.size(0) != n_matrices)
-      throw bad_input(
-          fmt::format("H of {} is of {} matrices, the model has {}: these signals are of another "
-                      "model",
-                      name, signal.h.size(0), n_matrices),
-          place, fix);
-    check(signal.g, "G", rows);
-    check(signal.frequency, "token frequency", rows);
-    check(signal.c, "C", cols);
+    check(signal.h, "H", matrix.cols());
+    check(signal.g, "G", matrix.rows());
+    check(signal.frequency, "token frequency", matrix.rows());
+    check(signal.c, "C", matrix.cols());
   }
 }
 

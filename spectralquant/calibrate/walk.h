@@ -11,19 +11,24 @@
 
 namespace spectralquant::calibrate {
 
-/// What the drift-aware walk knows of one stage (a group of matrices that read the same input) when
-/// it is solved. x_q, x_f: that input in the quantized-so-far and in the original model.
-struct StageMoments {
-  std::int64_t block = 0;  ///< −1: the head
-  model::Stage names;      ///< matrices of the stage
-  torch::Tensor h;         ///< E[x_q x_qᵀ], [cols, cols]
+/// What the drift-aware walk knows of matrices that read one input when they are solved. x_q, x_f:
+/// that input in the quantized-so-far and in the original model.
+///
+/// An expert reads the tokens that the original routes to it. Its moments are those beside the mean
+/// over all experts (Moment::mean_beside).
+struct InputMoments {
+  std::int64_t block = 0;   ///< −1: the head
+  model::Readers matrices;  ///< that read the input
+  torch::Tensor h;          ///< E[x_q x_qᵀ], [cols, cols]
   /// E[(x_f − x_q) x_qᵀ], [cols, cols]: of matrices whose product goes on into the block
   torch::Tensor input_drift;
   /// E[(W x_f + r_f − W x_q − r_q) x_qᵀ], [D, cols]: of one whose product is added to the residual
   /// stream r as it is
   torch::Tensor output_drift;
-  std::int64_t n_tokens = 0;
+  std::int64_t n_tokens = 0;  ///< of an expert: those that it reads
 };
+/// Of the readers of one stage: those of one input, or of each expert.
+using StageMoments = std::vector<InputMoments>;
 
 struct WalkOptions {
   /// its processes share the windows; `solve` gets the moments of all of them in each
@@ -34,7 +39,7 @@ struct WalkOptions {
   Spill spill = {};        ///< for long streams, and inputs of an output projection
   /// Whether the moments of a stage are wanted; where they are not (its matrices are solved
   /// already), `solve` gets undefined ones.
-  std::function<bool(const model::Stage& names)> wanted;
+  std::function<bool(const model::Stage& stage)> wanted;
 };
 
 /// Walks the model block by block, stage by stage, with everything in front already quantized.

@@ -171,32 +171,39 @@ torch::Tensor Architecture::draft_input(std::int64_t block, const torch::Tensor&
   throw bad_input(fmt::format("block {} drafts no tokens", block), pass.weights.file().path());
 }
 
+std::vector<Stage> stages_of(const Architecture& architecture, std::int64_t block) {
+  std::vector<Stage> stages;
+  for (const Part& part : architecture.parts(block))
+    stages.insert(stages.end(), part.stages.begin(), part.stages.end());
+  return stages;
+}
+
 namespace {
 
-std::vector<std::string> weights_of_blocks(const Architecture& architecture, std::int64_t first,
-                                           std::int64_t last) {
-  std::vector<std::string> names;
+std::vector<MatrixId> weights_of_blocks(const Architecture& architecture, std::int64_t first,
+                                        std::int64_t last) {
+  std::vector<MatrixId> ids;
   for (std::int64_t block = first; block < last; ++block) {
-    for (const Part& part : architecture.parts(block)) {
-      for (const Stage& stage : part.stages) names.insert(names.end(), stage.begin(), stage.end());
+    for (const Stage& stage : stages_of(architecture, block)) {
+      for (const Readers& readers : stage) ids.insert(ids.end(), readers.begin(), readers.end());
     }
   }
-  return names;
+  return ids;
 }
 
 }  // namespace
 
-std::vector<std::string> multiplied_weights(const Architecture& architecture) {
-  auto names = weights_of_blocks(architecture, 0, architecture.n_blocks());
-  names.push_back(architecture.head_name());
-  return names;
+std::vector<MatrixId> multiplied_weights(const Architecture& architecture) {
+  auto ids = weights_of_blocks(architecture, 0, architecture.n_blocks());
+  ids.push_back(architecture.head_name());
+  return ids;
 }
 
-std::set<std::string> gathered_weights(const Architecture& architecture) {
+std::set<MatrixId> gathered_weights(const Architecture& architecture) {
   const auto n = architecture.n_blocks();
-  const auto names = multiplied_weights(architecture),
+  const auto ids = multiplied_weights(architecture),
              drafts = weights_of_blocks(architecture, n, n + architecture.n_draft_blocks());
-  std::set<std::string> all(names.begin(), names.end());
+  std::set<MatrixId> all(ids.begin(), ids.end());
   all.insert(drafts.begin(), drafts.end());
   return all;
 }

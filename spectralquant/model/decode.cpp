@@ -26,6 +26,10 @@ torch::Tensor decode(const gguf::Tensor& tensor) {
   return decode_rows(tensor, 0, tensor.n_rows()).view(torch_shape(tensor));
 }
 
+torch::Tensor decode(const gguf::Matrix& matrix) {
+  return decode_rows(*matrix.tensor, matrix.first_row(), static_cast<std::uint64_t>(matrix.rows()));
+}
+
 torch::Tensor decode_rows(const gguf::Tensor& tensor, std::uint64_t first, std::uint64_t n) {
   const std::uint64_t n_cols = tensor.n_cols();
   torch::Tensor values = torch::empty(

@@ -65,11 +65,26 @@ torch::Tensor BlockState::append(const std::string& name, const torch::Tensor& r
   return buffer.narrow(2, 0, needed);
 }
 
-torch::Tensor Pass::linear(const std::string& weight_name, const torch::Tensor& x) const {
-  if (weight_name == stop_at) throw Stopped{x};
-  const auto y = torch::linear(x, weights.get(weight_name).to(x.scalar_type()));
-  if (tap && *tap) (*tap)(weight_name, x, y);
+torch::Tensor Pass::linear(const MatrixId& matrix, const torch::Tensor& x) const {
+  if (stop_at && matrix == *stop_at) throw Stopped{{x}};
+  const auto y = torch::linear(x, weights.get(matrix).to(x.scalar_type()));
+  if (tap && *tap) (*tap)(matrix, x, y);
   return y;
+}
+
+std::vector<torch::Tensor> Pass::linear_each(const std::vector<MatrixId>& matrices,
+                                             const std::vector<torch::Tensor>& xs) const {
+  if (stop_at && matrices.front() == *stop_at) throw Stopped{xs};
+  std::vector<torch::Tensor> ys;
+  for (std::size_t i = 0; i < matrices.size(); ++i) {
+    if (xs[i].size(0) > 0) {
+      ys.push_back(linear(matrices[i], xs[i]));
+    } else {
+      const auto rows = gguf::require_matrix(weights.file(), matrices[i]).rows();
+      ys.push_back(torch::empty({0, rows}, xs[i].options()));
+    }
+  }
+  return ys;
 }
 
 Model::Model(const gguf::File& file, ModelOptions options)
@@ -100,12 +115,12 @@ torch::Tensor Model::embed(const torch::Tensor& tokens) {
                       weights_.file().path(), "the text was tokenized for another model");
     }
   }
-  return architecture_->embed(tokens.to(options_.device), Pass{weights_, nullptr, nullptr, {}});
+  return architecture_->embed(tokens.to(options_.device), Pass{weights_});
 }
 
 torch::Tensor Model::block(std::int64_t index, const torch::Tensor& x, const Tap* tap,
                            BlockState* state) {
-  const Pass pass{weights_, tap, state, {}};
+  const Pass pass{weights_, tap, state};
   torch::Tensor y = x;
   for (std::size_t i = 0; i < architecture_->parts(index).size(); ++i)
     y = architecture_->part(index, i, y, pass);
@@ -113,33 +128,34 @@ torch::Tensor Model::block(std::int64_t index, const torch::Tensor& x, const Tap
 }
 
 torch::Tensor Model::part(std::int64_t block, std::size_t index, const torch::Tensor& x,
-                          const Tap* tap) {
-  return architecture_->part(block, index, x, Pass{weights_, tap, nullptr, {}});
+                          const Tap* tap, Routing* routing) {
+  return architecture_->part(block, index, x, Pass{weights_, tap, nullptr, nullptr, routing});
 }
 
-torch::Tensor Model::input_of(const std::string& weight_name, std::int64_t block, std::size_t index,
-                              const torch::Tensor& x) {
+std::vector<torch::Tensor> Model::inputs_of(const Stage& stage, std::int64_t block,
+                                            std::size_t index, const torch::Tensor& x,
+                                            Routing* routing) {
+  const MatrixId& first = stage.front().front();
   try {
-    architecture_->part(block, index, x, Pass{weights_, nullptr, nullptr, weight_name});
+    architecture_->part(block, index, x, Pass{weights_, nullptr, nullptr, &first, routing});
   } catch (Stopped& stopped) {
-    return std::move(stopped.input);
+    return std::move(stopped.inputs);
   }
-  throw bad_input(fmt::format("part {} of block {} never reads {}", index, block, weight_name),
+  throw bad_input(fmt::format("part {} of block {} never reads {}", index, block, first.text()),
                   weights_.file().path());
 }
 
 torch::Tensor Model::draft_input(std::int64_t block, const torch::Tensor& tokens,
                                  const torch::Tensor& hidden) {
-  return architecture_->draft_input(block, tokens.to(options_.device), hidden,
-                                    Pass{weights_, nullptr, nullptr, {}});
+  return architecture_->draft_input(block, tokens.to(options_.device), hidden, Pass{weights_});
 }
 
 torch::Tensor Model::final_norm(const torch::Tensor& x) {
-  return architecture_->final_norm(x, Pass{weights_, nullptr, nullptr, {}});
+  return architecture_->final_norm(x, Pass{weights_});
 }
 
 torch::Tensor Model::head(const torch::Tensor& hidden, const Tap* tap) {
-  return Pass{weights_, tap, nullptr, {}}.linear(architecture_->head_name(), hidden);
+  return Pass{weights_, tap}.linear(architecture_->head_name(), hidden);
 }
 
 torch::Tensor to_tensor(const std::vector<std::vector<std::int32_t>>& windows, std::size_t first,

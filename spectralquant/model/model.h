@@ -9,24 +9,27 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "spectralquant/gguf/file.h"
+#include "spectralquant/gguf/matrix.h"
 
 namespace spectralquant::model {
 
+using gguf::MatrixId;
+
 // Shape letters of this room: B sequences, T tokens, D hidden size, V vocabulary.
 
-/// Sees every matrix product y = x Wᵀ of a forward pass, by the GGUF name of W.
+/// Sees every matrix product y = x Wᵀ of a forward pass.
 ///
-/// Shapes   input: [B, T, cols]; output: [B, T, rows]. For the head: input is the normed hidden
-///          state.
-using Tap = std::function<void(std::string_view weight_name, const torch::Tensor& input,
+/// Shapes   input: [B, T, cols], of an expert the tokens routed to it: [n, cols]; output the same
+///          with rows. For the head: input is the normed hidden state.
+using Tap = std::function<void(const MatrixId& matrix, const torch::Tensor& input,
                                const torch::Tensor& output)>;
 
-/// Weights of a model by GGUF name, decoded from the mapped file when first asked for.
+/// Weights of a model by id, decoded from the mapped file when first asked for.
 ///
-/// A tensor of GGUF shape [cols, rows] becomes a torch tensor [rows, cols] of the compute type;
+/// A matrix, also one slice of a stack, becomes a torch tensor [rows, cols] of the compute type;
 /// vectors (norms, biases) are float32 always. set() puts another tensor in a weight's place (a
 /// quantized one, a differentiable one); the file is never touched. get() may be called from
 /// several threads.
@@ -35,11 +38,12 @@ class Weights {
   Weights(const gguf::File& file, torch::Device device, torch::Dtype dtype);
 
   /// Error(kBadInput) naming the tensor if absent
-  torch::Tensor get(const std::string& name);
-  bool has(const std::string& name) const;
-  void set(const std::string& name,
-           torch::Tensor value);        ///< [rows, cols] as get() gives; shape checked
-  void reset(const std::string& name);  ///< back to the file's own
+  torch::Tensor get(const MatrixId& id);
+  bool has(const std::string& tensor) const;
+  /// value: [rows, cols] as get() gives; shape checked. Of a stack: [slices, rows, cols], each
+  /// slice is set.
+  void set(const MatrixId& id, const torch::Tensor& value);
+  void reset(const MatrixId& id);  ///< back to the file's own
   /// Forgets decoded tensors whose name begins with prefix ("blk.3."), to bound memory; what was
   /// set() stays.
   void release(std::string_view prefix);
@@ -53,7 +57,7 @@ class Weights {
   torch::Device device_;
   torch::Dtype dtype_;
   std::mutex mutex_;  ///< of the maps: batches that run side by side ask for the same weights
-  std::map<std::string, torch::Tensor, std::less<>> cache_, overrides_;
+  std::map<MatrixId, torch::Tensor> cache_, overrides_;
 };
 
 /// Recurrent state of one block during token-by-token generation; what is in it is the
@@ -67,9 +71,14 @@ struct BlockState {
   torch::Tensor append(const std::string& name, const torch::Tensor& rows);
 };
 
-/// Thrown by Pass::linear() at Pass::stop_at; Model::input_of() catches it.
+/// Which experts of a part each token goes to.
+struct Routing {
+  torch::Tensor experts;  ///< int64 [B · T, experts used]
+};
+
+/// Thrown by Pass::linear() at Pass::stop_at; Model::inputs_of() catches it.
 struct Stopped {
-  torch::Tensor input;  ///< [B, T, cols]
+  std::vector<torch::Tensor> inputs;  ///< [B, T, cols], or of each expert [n, cols]
 };
 
 /// What a forward pass through a block is given beside its input.
@@ -78,22 +87,31 @@ struct Pass {
   const Tap* tap = nullptr;
   /// set: continue from it and update it; unset: a whole sequence from its start
   BlockState* state = nullptr;
-  /// a weight: nothing from its product on is computed, its input is thrown as Stopped
-  std::string_view stop_at;
+  /// a matrix: nothing from its product on is computed; its input, or those of all experts of its
+  /// stack, is thrown as Stopped
+  const MatrixId* stop_at = nullptr;
+  /// of the router: if it holds experts, tokens go to them, else it is told where they go
+  Routing* routing = nullptr;
 
-  /// y = x Wᵀ with the tap told about it. x: [B, T, cols] → [B, T, rows].
-  torch::Tensor linear(const std::string& weight_name, const torch::Tensor& x) const;
+  /// y = x Wᵀ with the tap told about it. x: [.., cols] → [.., rows].
+  torch::Tensor linear(const MatrixId& matrix, const torch::Tensor& x) const;
+  /// The same for one matrix of each expert. xs: of each expert the tokens it gets, [n, cols]; the
+  /// tap is not told of experts that get none.
+  std::vector<torch::Tensor> linear_each(const std::vector<MatrixId>& matrices,
+                                         const std::vector<torch::Tensor>& xs) const;
 };
 
-/// Weights that read one input, in the order in which the block computes them.
-using Stage = std::vector<std::string>;
+/// Matrices that read one input, in the order in which the block computes them.
+using Readers = std::vector<MatrixId>;
+/// What a part computes side by side: the readers of one input, or those of each expert.
+using Stage = std::vector<Readers>;
 
 /// One update of the residual stream. A part computes its stages one after the other, each from
 /// what the stages before it gave.
 struct Part {
-  /// E.g. {{attn_q, attn_k, attn_v}, {attn_output}}.
+  /// E.g. {{{attn_q, attn_k, attn_v}}, {{attn_output}}}.
   std::vector<Stage> stages;
-  /// The part returns x + y Wᵀ, W the only weight of its last stage, y what W reads. False where
+  /// The part returns x + y Wᵀ, W the only matrix of its last stage, y what W reads. False where
   /// anything follows that product (a bias, a norm, a factor) or where nothing is added to x.
   bool adds_last_product = true;
   /// What is computed for a token depends on the tokens before it.
@@ -135,11 +153,13 @@ class Architecture {
                                     const torch::Tensor& hidden, const Pass& pass) const;
 };
 
-/// Names of the weights that a forward pass multiplies by: those of all stages, then the head's.
-/// Draft blocks are left out.
-std::vector<std::string> multiplied_weights(const Architecture& architecture);
-/// Names of all weights whose inputs calibration sees: draft blocks are among them.
-std::set<std::string> gathered_weights(const Architecture& architecture);
+/// The stages of all parts of a block, in order.
+std::vector<Stage> stages_of(const Architecture& architecture, std::int64_t block);
+/// The matrices that a forward pass multiplies by: those of all stages, then the head. Draft blocks
+/// are left out.
+std::vector<MatrixId> multiplied_weights(const Architecture& architecture);
+/// All matrices whose inputs calibration sees: draft blocks are among them.
+std::set<MatrixId> gathered_weights(const Architecture& architecture);
 
 /// "blk.3.": what the names of a block's tensors begin with.
 std::string block_prefix(std::int64_t block);
@@ -180,11 +200,13 @@ class Model {
   torch::Tensor block(std::int64_t index, const torch::Tensor& x, const Tap* tap = nullptr,
                       BlockState* state = nullptr);
   torch::Tensor part(std::int64_t block, std::size_t index, const torch::Tensor& x,
-                     const Tap* tap = nullptr);
-  /// What weight_name reads in this part of a block; nothing behind it is computed. x: [B, T, D] →
-  /// [B, T, cols].
-  torch::Tensor input_of(const std::string& weight_name, std::int64_t block, std::size_t index,
-                         const torch::Tensor& x);
+                     const Tap* tap = nullptr, Routing* routing = nullptr);
+  /// What the readers of a stage of this part of a block read; nothing behind it is computed.
+  ///
+  /// Shapes   x: [B, T, D]; returns one tensor for each of the stage's readers: [B, T, cols], or of
+  ///          each expert the tokens routed to it, [n, cols].
+  std::vector<torch::Tensor> inputs_of(const Stage& stage, std::int64_t block, std::size_t index,
+                                       const torch::Tensor& x, Routing* routing = nullptr);
   /// See Architecture::draft_input().
   torch::Tensor draft_input(std::int64_t block, const torch::Tensor& tokens,
                             const torch::Tensor& hidden);

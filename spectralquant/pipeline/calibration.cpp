@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -20,29 +19,29 @@ constexpr const char* kSamplesFile = "samples";  ///< in the work folder
 
 /// Signals from a file must know the matrices that a forward pass multiplies by. An embedding or a
 /// head may be missing, as in a stock imatrix; of an architecture that is not known, anything.
-void require_signals_fit(const calibrate::Signals& signals, const gguf::File& file,
+void require_signals_fit(calibrate::Signals& signals, const gguf::File& file,
                          const quantize::Plan& plan, const QuantizeOptions& options) {
   if (!signals.model_hash.empty() && signals.model_hash != file.hash()) {
     throw bad_input("these signals are of another model", options.signals_file,
                     "use signals gathered on this model");
   }
-  std::set<std::string> needed;
+  calibrate::split_rows(signals, file);
+  std::set<std::string> needed;  // tensors: of a stack, all matrices or none
   if (model::is_supported(file)) {
     const auto architecture = model::make_architecture(file);
-    const auto names = model::multiplied_weights(*architecture);
-    needed.insert(names.begin(), names.end());
+    for (const gguf::MatrixId& id : model::multiplied_weights(*architecture))
+      needed.insert(id.tensor);
     needed.erase(architecture->head_name());
   }
-  std::map<std::string, calibrate::MatrixSize> sizes;
+  for (const auto& [id, signal] : signals.matrices) needed.insert(id.tensor);
+  std::vector<gguf::Matrix> matrices;
   for (const auto& planned : plan.tensors) {
-    if (planned.action != quantize::Action::kSolve) continue;
-    const gguf::Tensor& source = *planned.source;
-    if (!needed.contains(source.name) && !signals.matrices.contains(source.name)) continue;
-    sizes[source.name] = {static_cast<std::int64_t>(source.shape[1]),
-                          static_cast<std::int64_t>(source.n_cols()),
-                          static_cast<std::int64_t>(source.shape[2] * source.shape[3])};
+    if (planned.action != quantize::Action::kSolve || !needed.contains(planned.source->name))
+      continue;
+    const auto of_tensor = gguf::matrices_of(*planned.source);
+    matrices.insert(matrices.end(), of_tensor.begin(), of_tensor.end());
   }
-  calibrate::require_fit(signals, sizes, options.signals_file);
+  calibrate::require_fit(signals, matrices, options.signals_file);
 }
 
 /// At most n_tokens of the windows, spread evenly.
@@ -99,9 +98,9 @@ void complete_calibration(Calibration& calibration, WorkFolder* work,
 std::vector<std::string> find_without_signal(const Calibration& calibration, const gguf::File& file,
                                              const quantize::Plan& plan) {
   if (!calibration.model && !calibration.signals) return {};
-  std::set<std::string> known;
+  std::set<gguf::MatrixId> known;
   if (calibration.signals) {
-    for (const auto& [name, signal] : calibration.signals->matrices) known.insert(name);
+    for (const auto& [id, signal] : calibration.signals->matrices) known.insert(id);
   }
   if (model::is_supported(file)) {
     const auto architecture = model::make_architecture(file);
@@ -111,8 +110,9 @@ std::vector<std::string> find_without_signal(const Calibration& calibration, con
   }
   std::vector<std::string> names;
   for (const auto& planned : plan.tensors) {
-    if (planned.action == quantize::Action::kSolve && !known.contains(planned.source->name))
-      names.push_back(planned.source->name);
+    if (planned.action != quantize::Action::kSolve) continue;
+    for (const gguf::Matrix& matrix : gguf::matrices_of(*planned.source))
+      if (!known.contains(matrix.id())) names.push_back(matrix.id().text());
   }
   return names;
 }

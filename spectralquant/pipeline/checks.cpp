@@ -47,22 +47,11 @@ void check_options(const QuantizeOptions& options) {
            "uses it");
 }
 
-void check_input(const gguf::File& file, const quantize::Plan& plan,
-                 const QuantizeOptions& options) {
+void check_input(const gguf::File& file, const quantize::Plan& plan) {
   gguf::require_loadable(file);
   for (const auto& planned : plan.tensors) {
     if (planned.action == quantize::Action::kFallback)
       encode_tensor(*planned.source, planned.type, file.path(), [](auto, const auto&) {});
-  }
-  if (options.method != Method::kSpectral) return;
-  for (const auto& planned : plan.tensors) {
-    if (planned.action != quantize::Action::kSolve ||
-        planned.source->shape[2] * planned.source->shape[3] == 1)
-      continue;
-    throw bad_input(
-        fmt::format("{} {} is a stack of matrices (experts), which the solver does not take yet",
-                    planned.source->name, planned.source->shape_text()),
-        file.path(), "use plain or imatrix rounding for this model");
   }
 }
 
@@ -114,6 +103,11 @@ void warn_about_importance(const calibrate::Signals& signals, Method method, ggu
          fmt::format("{} has no importance: no input of the calibration reaches it; {}", name,
                      method == Method::kImatrix ? "its columns all count alike"
                                                 : "its errors have no measured cost"));
+  for (const auto& [name, n_idle, n_experts] : calibrate::find_idle_experts(signals))
+    warn(progress, fmt::format("{} of the {} experts of {} see no token of the calibration: {}",
+                               n_idle, n_experts, name,
+                               signals.diagonal_only ? "their columns all count alike"
+                                                     : "they get the mean moments of the others"));
   // Seen in llama.cpp's rounding: without mins each scale is fitted by importance alone; with
   // them only d and dmin of a super-block are. The solver begins with that rounding.
   const format::Grid& grid = format::grid_of(type);

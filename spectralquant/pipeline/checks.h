@@ -16,10 +16,9 @@ bool has_calibration_text(const CalibrationSource& source);
 /// Options that contradict each other or lack something: Error(kBadUsage).
 void check_options(const QuantizeOptions& options);
 
-/// The input as llama.cpp and the method need it: the file loads, the solver takes no stacks of
-/// matrices (experts), and a fallback type must hold the values it is given. Error(kBadInput).
-void check_input(const gguf::File& file, const quantize::Plan& plan,
-                 const QuantizeOptions& options);
+/// The input as llama.cpp needs it: the file loads, and a fallback type must hold the values it is
+/// given. Error(kBadInput).
+void check_input(const gguf::File& file, const quantize::Plan& plan);
 
 /// A file can be written: gguf::PartialFile would take it, and the disk has room for it and for
 /// what is kept beside it. Found before the long work; the Writer checks again.
@@ -39,7 +38,8 @@ std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOpti
 void check_values(const gguf::File& file, const quantize::Plan& plan, int n_threads,
                   const Progress& progress);
 
-/// Warns about matrices that no input reached: errors in them have no measured cost. Columns may
+/// Warns about matrices that no input reached, and experts that no token was routed to: errors in
+/// them have no measured cost. Columns may
 /// become zero where a whole scale has no importance: they are warned about too.
 void warn_about_importance(const calibrate::Signals& signals, Method method, gguf::Type type,
                            const Progress& progress);

@@ -70,19 +70,21 @@ Sizes sizes_of(const quantize::Plan& plan) {
   std::map<std::int64_t, double> of_block;  // G
   for (const auto& planned : plan.tensors) {
     if (planned.action != quantize::Action::kSolve) continue;
-    const gguf::Tensor& source = *planned.source;
-    const double rows = static_cast<double>(source.n_rows()),
-                 cols = static_cast<double>(source.n_cols()), n = rows * cols;
-    ++out.n_matrices;
-    out.weights += n;
-    out.solver_work += n * cols;
-    out.moment_work += cols * cols;
-    out.moment_bytes += 4 * cols * cols;
-    // float64 sum and float32 mean; of the head, the diagonal
-    if (const auto block = model::block_of(source.name); block >= 0)
-      out.gradient_bytes = std::max(out.gradient_bytes, of_block[block] += 12 * rows * rows);
-    out.largest = std::max(out.largest, n);
-    out.largest_cols = std::max(out.largest_cols, cols);
+    const std::int64_t block = model::block_of(planned.source->name);
+    for (const gguf::Matrix& source : gguf::matrices_of(*planned.source)) {
+      const double rows = static_cast<double>(source.rows()),
+                   cols = static_cast<double>(source.cols()), n = rows * cols;
+      ++out.n_matrices;
+      out.weights += n;
+      out.solver_work += n * cols;
+      out.moment_work += cols * cols;
+      out.moment_bytes += 4 * cols * cols;
+      // float64 sum and float32 mean; of the head, the diagonal
+      if (block >= 0)
+        out.gradient_bytes = std::max(out.gradient_bytes, of_block[block] += 12 * rows * rows);
+      out.largest = std::max(out.largest, n);
+      out.largest_cols = std::max(out.largest_cols, cols);
+    }
   }
   return out;
 }
@@ -209,7 +211,9 @@ QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& caller
   out.file_bpw = job.plan.file_bpw;
   out.matrix_bpw = job.plan.matrix_bpw;
   for (const auto& planned : job.plan.tensors)
-    if (planned.action == quantize::Action::kSolve) out.matrices.push_back(planned.source->name);
+    if (planned.action == quantize::Action::kSolve)
+      for (const gguf::Matrix& matrix : gguf::matrices_of(*planned.source))
+        out.matrices.push_back(matrix.id().text());
 
   Sizes sizes = sizes_of(job.plan);
   const torch::Device device = options.method == Method::kPlain

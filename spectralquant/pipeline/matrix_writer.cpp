@@ -65,28 +65,31 @@ MatrixWriter::MatrixWriter(const gguf::File& input, const quantize::Plan& plan,
                     input.paths());
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     if (plan.tensors[i].action != quantize::Action::kSolve) continue;
-    matrices_.push_back(plan.tensors[i].source);
+    const auto matrices = gguf::matrices_of(*plan.tensors[i].source);
+    matrices_.insert(matrices_.end(), matrices.begin(), matrices.end());
     index_[plan.tensors[i].source->name] = i;
   }
 }
 
-const gguf::Tensor* MatrixWriter::find(std::string_view name) const {
-  const auto it = index_.find(name);
-  return it == index_.end() ? nullptr : plan_.tensors[it->second].source;
+std::optional<gguf::Matrix> MatrixWriter::find(const gguf::MatrixId& id) const {
+  const auto it = index_.find(id.tensor);
+  if (it == index_.end()) return std::nullopt;
+  return gguf::Matrix{plan_.tensors[it->second].source, id.slice};
 }
 
-bool MatrixWriter::has(std::string_view name) const {
-  return written_.find(name) != written_.end();
+bool MatrixWriter::has(const gguf::MatrixId& id) const { return written_.contains(id); }
+
+const format::Grid& MatrixWriter::grid_of(std::string_view tensor) const {
+  return format::grid_of(plan_.tensors[index_.find(tensor)->second].type);
 }
 
-const format::Grid& MatrixWriter::grid_of(std::string_view name) const {
-  return format::grid_of(plan_.tensors[index_.find(name)->second].type);
-}
-
-void MatrixWriter::write(const gguf::Tensor& source, std::uint64_t first_row,
+void MatrixWriter::write(const gguf::Matrix& matrix, std::int64_t first_row_of_matrix,
                          const format::GridMatrix& rows) {
-  written_[source.name] = true;
+  written_.insert(matrix.id());
   if (rows.rows == 0) return;
+  const gguf::Tensor& source = *matrix.tensor;
+  const std::uint64_t first_row =
+      matrix.first_row() + static_cast<std::uint64_t>(first_row_of_matrix);
   const std::vector<std::byte> bytes = rows.to_bytes();
   const gguf::Tensor rounded{source.name,
                              plan_.tensors[index_.find(source.name)->second].type,

@@ -3,11 +3,12 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "spectralquant/gguf/file.h"
+#include "spectralquant/gguf/matrix.h"
 #include "spectralquant/gguf/writer.h"
 #include "spectralquant/pipeline/quantize_options.h"
 
@@ -20,17 +21,18 @@ class MatrixWriter {
   MatrixWriter(const gguf::File& input, const quantize::Plan& plan, const gguf::Metadata& metadata,
                const QuantizeOptions& options);
 
-  /// Source of a matrix that is to be quantized; nullptr for any other name.
-  const gguf::Tensor* find(std::string_view name) const;
-  /// Matrices to be quantized, in file order.
-  const std::vector<const gguf::Tensor*>& matrices() const { return matrices_; }
-  bool has(std::string_view name) const;  ///< its first rows were written
-  /// The format of the matrix of this name.
-  const format::Grid& grid_of(std::string_view name) const;
+  /// Source of a matrix that is to be quantized; nullopt for any other id.
+  std::optional<gguf::Matrix> find(const gguf::MatrixId& id) const;
+  /// Matrices to be quantized, in file order, those of a stack by slice.
+  const std::vector<gguf::Matrix>& matrices() const { return matrices_; }
+  bool has(const gguf::MatrixId& id) const;  ///< its first rows were written
+  /// The format that the matrices of this tensor get.
+  const format::Grid& grid_of(std::string_view tensor) const;
 
   /// Errors   Error(kBadInput) naming tensor, row and weight if the rows do not decode to finite
   ///          numbers.
-  void write(const gguf::Tensor& source, std::uint64_t first_row, const format::GridMatrix& rows);
+  void write(const gguf::Matrix& matrix, std::int64_t first_row_of_matrix,
+             const format::GridMatrix& rows);
   /// everything but the matrices: copied, or turned into F32 or the fallback type
   void write_rest();
   void commit();
@@ -39,9 +41,9 @@ class MatrixWriter {
   const quantize::Plan& plan_;
   std::string input_path_;
   std::optional<gguf::Writer> writer_;
-  std::map<std::string, std::size_t, std::less<>> index_;  ///< of matrices, in the file
-  std::vector<const gguf::Tensor*> matrices_;
-  std::map<std::string, bool, std::less<>> written_;
+  std::map<std::string, std::size_t, std::less<>> index_;  ///< of their tensors, in the file
+  std::vector<gguf::Matrix> matrices_;
+  std::set<gguf::MatrixId> written_;
 };
 
 }  // namespace spectralquant::pipeline

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 
 #include "spectralquant/calibrate/output_moments.h"
 #include "spectralquant/core/parallel.h"
@@ -40,16 +39,16 @@ Block largest_block(const gguf::File& file, const model::Architecture& architect
   const auto raise = [](double& a, double b) { a = std::max(a, b); };
   for (std::int64_t i = 0; i < architecture.n_blocks() + architecture.n_draft_blocks(); ++i) {
     Block block;
-    for (const model::Part& part : architecture.parts(i)) {
-      for (const model::Stage& stage : part.stages) {
-        for (const std::string& name : stage) {
-          const gguf::Tensor& matrix = file.require(name);
-          const double rows = static_cast<double>(matrix.n_rows()),
-                       cols = static_cast<double>(matrix.n_cols());
+    for (const model::Stage& stage : model::stages_of(architecture, i)) {
+      for (const model::Readers& readers : stage) {
+        for (const model::MatrixId& id : readers) {
+          const gguf::Matrix matrix = gguf::require_matrix(file, id);
+          const double rows = static_cast<double>(matrix.rows()),
+                       cols = static_cast<double>(matrix.cols());
           block.weights += rows * cols;
           block.outputs += rows;
           block.rows2 += square(rows);
-          if (name == stage.front()) block.cols2 += square(cols);
+          if (id == readers.front()) block.cols2 += square(cols);
           raise(most.most_rows, rows);
           raise(most.most_cols, cols);
           raise(most.most_weights, rows * cols);

@@ -36,7 +36,7 @@ void check_files(const gguf::File& file, const quantize::Plan& plan, const Quant
   if (options.method != Method::kPlain && options.signals_file.empty() &&
       !model::is_supported(file))
     model::make_architecture(file);
-  check_input(file, plan, options);
+  check_input(file, plan);
   if (options.group.leads()) {
     if (!options.output.empty())
       check_output(options.output, input_paths(file, options), options.overwrite,

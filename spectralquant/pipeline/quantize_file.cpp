@@ -49,11 +49,15 @@ class TorchThreads {
 };
 
 /// What an earlier run of this job solved, told to all processes.
-std::set<std::string> agree_on_solved(const WorkFolder* work, const quantize::Plan& plan,
-                                      const distribute::Group& group) {
-  const std::set<std::string> own = work ? find_solved(*work, plan) : std::set<std::string>();
-  return nlohmann::json::parse(group.broadcast(json_text(nlohmann::json(own)), 0))
-      .get<std::set<std::string>>();
+std::set<gguf::MatrixId> agree_on_solved(const WorkFolder* work, const quantize::Plan& plan,
+                                         const distribute::Group& group) {
+  nlohmann::json own = nlohmann::json::array();
+  if (work)
+    for (const gguf::MatrixId& id : find_solved(*work, plan)) own.push_back(id.text());
+  std::set<gguf::MatrixId> solved;
+  for (const std::string text : nlohmann::json::parse(group.broadcast(json_text(own), 0)))
+    solved.insert(gguf::MatrixId::parse(text));
+  return solved;
 }
 
 /// Where moments lie that are not needed yet: in the work folder; of a process without one, beside
@@ -74,12 +78,15 @@ calibrate::Spill spill_of(WorkFolder* work, const QuantizeOptions& options) {
 void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& calibration,
                       WorkFolder* work, const calibrate::Spill& spill) {
   const QuantizeOptions& options = run.options;
-  const std::set<std::string> solved = agree_on_solved(work, plan, options.group);
+  const std::set<gguf::MatrixId> solved = agree_on_solved(work, plan, options.group);
   if (!solved.empty())
     report(run.progress,
            {"resume", options.output, solved.size(), solved.size(), "solved matrices"});
   const auto is_left = [&](const quantize::PlannedTensor& planned) {
-    return planned.action == quantize::Action::kSolve && !solved.contains(planned.source->name);
+    if (planned.action != quantize::Action::kSolve) return false;
+    const auto matrices = gguf::matrices_of(*planned.source);
+    return std::any_of(matrices.begin(), matrices.end(),
+                       [&](const gguf::Matrix& matrix) { return !solved.contains(matrix.id()); });
   };
   if (calibration.model && std::any_of(plan.tensors.begin(), plan.tensors.end(), is_left)) {
     run.times.enter("collect");

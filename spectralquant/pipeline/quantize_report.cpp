@@ -32,7 +32,7 @@ std::string report_json(const QuantizeOptions& options, const QuantizeReport& re
       out["tuning"]["curve"].push_back({stage.share, stage.held_before, stage.held_after});
   }
   for (const auto& m : report.matrices) {
-    out["matrices"].push_back({{"name", m.name},
+    out["matrices"].push_back({{"name", m.id.text()},
                                {"rows", m.rows},
                                {"cols", m.cols},
                                {"relative_error", m.relative_error},
@@ -40,6 +40,7 @@ std::string report_json(const QuantizeOptions& options, const QuantizeReport& re
                                {"plain_objective", m.plain_objective},
                                {"imatrix_objective", m.imatrix_objective},
                                {"seconds", m.seconds}});
+    if (m.token_share) out["matrices"].back()["token_share"] = *m.token_share;
   }
   return json_text(out, 2);
 }

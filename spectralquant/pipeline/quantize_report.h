@@ -5,16 +5,16 @@
 #include <utility>
 #include <vector>
 
+#include "spectralquant/gguf/matrix.h"
 #include "spectralquant/pipeline/quantize_options.h"
 #include "spectralquant/tune/distill.h"
 
 namespace spectralquant::pipeline {
 
 /// Objectives are those of quantize::Problem under the moments the matrix was solved with; without
-/// moments (plain rounding, or a matrix that no calibration reaches) H is the identity. A stack of
-/// matrices counts as one.
+/// moments (plain rounding, or a matrix that no calibration reaches) H is the identity.
 struct MatrixReport {
-  std::string name;
+  gguf::MatrixId id;
   std::int64_t rows = 0, cols = 0;
   /// objective / (the same of W against 0): share of the output's energy that is lost
   double relative_error = 0;
@@ -22,6 +22,8 @@ struct MatrixReport {
   double imatrix_objective = 0;  ///< of imatrix rounding
   double objective = 0;          ///< ours
   double seconds = 0;
+  /// of an expert: share of the calibration tokens that its moments come from
+  std::optional<double> token_share = {};
 };
 
 /// What a run did; `resumed`: matrices that an earlier, unfinished run had solved. Phases: "open"

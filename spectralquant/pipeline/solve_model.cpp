@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -21,7 +22,7 @@ using format::GridMatrix;
 using quantize::Problem;
 
 /// Rows are rounded on their own, so a huge matrix can be taken in pieces of this many values.
-constexpr std::uint64_t kRoundedPieceValues = std::uint64_t{1} << 24;
+constexpr std::int64_t kRoundedPieceValues = std::int64_t{1} << 24;
 
 /// Share of the mean of diag(H) that is added to it before drift is divided by it (docs/method.md,
 /// section 3).
@@ -32,11 +33,11 @@ constexpr double kDiagonalDamping = 0.01;
 
 /// What an error of rows [first, first + n) costs as far as static signals tell; `target`: what
 /// they are to become.
-Problem static_problem(const calibrate::Signals& signals, const std::string& name,
+Problem static_problem(const calibrate::Signals& signals, const gguf::MatrixId& id,
                        const torch::Tensor& target, std::int64_t first, bool two_sided) {
   Problem problem;
   problem.target = target;
-  const auto it = signals.matrices.find(name);
+  const auto it = signals.matrices.find(id);
   const MatrixSignal signal = it == signals.matrices.end() ? MatrixSignal{} : it->second;
   problem.h = signal.h;
   if (!problem.h.defined()) {
@@ -59,8 +60,8 @@ Problem static_problem(const calibrate::Signals& signals, const std::string& nam
 }
 
 /// What an error of a row costs does not depend on the others.
-bool rows_stand_alone(const calibrate::Signals& signals, const std::string& name, bool two_sided) {
-  const auto it = signals.matrices.find(name);
+bool rows_stand_alone(const calibrate::Signals& signals, const gguf::MatrixId& id, bool two_sided) {
+  const auto it = signals.matrices.find(id);
   return !two_sided || it == signals.matrices.end() || !it->second.g.defined() ||
          it->second.g.dim() == 1;
 }
@@ -70,7 +71,7 @@ bool rows_stand_alone(const calibrate::Signals& signals, const std::string& name
 /// of an output projection.
 class DriftCorrection {
  public:
-  DriftCorrection(const calibrate::StageMoments& moments, double share, torch::Device device)
+  DriftCorrection(const calibrate::InputMoments& moments, double share, torch::Device device)
       : moments_(moments), share_(share), device_(device) {
     if (share == 0 || !(moments.input_drift.defined() || moments.output_drift.defined())) return;
     torch::Tensor h = exact(moments.h);
@@ -98,7 +99,7 @@ class DriftCorrection {
                 /*copy=*/true);
   }
 
-  const calibrate::StageMoments& moments_;
+  const calibrate::InputMoments& moments_;
   double share_;
   torch::Device device_;
   torch::Tensor factor_;
@@ -111,12 +112,18 @@ torch::Tensor decoded(const GridMatrix& matrix) {
 }
 
 /// Rows [first, last) of a matrix, float32.
-torch::Tensor weights_of(const gguf::Tensor& source, std::int64_t first, std::int64_t last) {
-  const auto begin = static_cast<std::uint64_t>(first),
-             n = static_cast<std::uint64_t>(last) - begin;
-  torch::Tensor weights = model::decode_rows(source, begin, n);
-  gguf::leave_memory(source, begin, n);
+torch::Tensor weights_of(const gguf::Matrix& source, std::int64_t first, std::int64_t last) {
+  const auto begin = source.first_row() + static_cast<std::uint64_t>(first),
+             n = static_cast<std::uint64_t>(last - first);
+  torch::Tensor weights = model::decode_rows(*source.tensor, begin, n);
+  gguf::leave_memory(*source.tensor, begin, n);
   return weights;
+}
+
+/// Of an expert.
+std::optional<double> share_of(std::int64_t n_tokens, std::int64_t n_all) {
+  if (n_tokens < 0 || n_all == 0) return std::nullopt;
+  return static_cast<double>(n_tokens) / static_cast<double>(n_all);
 }
 
 /// Solves matrices along the walk; what is solved takes the place of the original weights while its
@@ -129,14 +136,14 @@ class SequentialSolver {
   void solve_embedding() {
     const std::string name = model_.architecture().embedding_name();
     job_.times.enter("solve");
-    const gguf::Tensor* source = job_.output.find(name);
+    const std::optional<gguf::Matrix> source = job_.output.find(name);
     if (!source) return;
-    const auto problem = [&, source](std::int64_t first, std::int64_t last) {
+    const auto problem = [&](std::int64_t first, std::int64_t last) {
       return static_problem(signals_, name, weights_of(*source, first, last), first,
                             job_.options.two_sided);
     };
     solve_and_write(job_, progress_,
-                    {{source, problem, rows_stand_alone(signals_, name, job_.options.two_sided)}},
+                    {{*source, problem, rows_stand_alone(signals_, name, job_.options.two_sided)}},
                     put());
     // Draft blocks look tokens up behind the last of the others.
     if (model_.architecture().n_draft_blocks() > 0) in_place_.clear();
@@ -145,143 +152,165 @@ class SequentialSolver {
   void walk(const calibrate::Windows& windows) {
     const auto& matrices = job_.output.matrices();
     if (std::all_of(matrices.begin(), matrices.end(),
-                    [&](const gguf::Tensor* matrix) { return is_done(*matrix); }))
+                    [&](const gguf::Matrix& matrix) { return is_done(matrix.id()); }))
       return;
     calibrate::WalkOptions options;
     options.group = job_.options.group;
     options.spill = job_.spill;
     options.drift = job_.options.drift_correction > 0;
-    options.wanted = [&](const std::vector<std::string>& names) {
-      return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-        const gguf::Tensor* source = job_.output.find(name);
-        return source && !is_done(*source);
+    options.wanted = [&](const model::Stage& stage) {
+      return std::any_of(stage.begin(), stage.end(), [&](const model::Readers& readers) {
+        return std::any_of(readers.begin(), readers.end(), [&](const gguf::MatrixId& id) {
+          return job_.output.find(id) && !is_done(id);
+        });
       });
     };
     job_.times.enter("walk");
+    n_tokens_ = static_cast<std::int64_t>(windows.size() * windows.front().size());
     calibrate::walk(model_, windows, options,
-                    [&](const calibrate::StageMoments& moments) { solve_stage(moments); });
+                    [&](const calibrate::StageMoments& stage) { solve_stage(stage); });
   }
 
   /// All of them if an earlier run had solved all; and matrices that a forward pass never reads,
   /// such as extra prediction heads.
   void solve_rest() {
     job_.times.enter("solve");
-    for (const gguf::Tensor* source : job_.output.matrices()) {
-      if (job_.output.has(source->name)) continue;
-      const auto problem = [source](std::int64_t first, std::int64_t last) {
-        return static_problem({}, source->name, weights_of(*source, first, last), first, false);
+    for (const gguf::Matrix& source : job_.output.matrices()) {
+      if (job_.output.has(source.id())) continue;
+      const auto problem = [&source](std::int64_t first, std::int64_t last) {
+        return static_problem({}, source.id(), weights_of(source, first, last), first, false);
       };
       solve_and_write(job_, progress_, {{source, problem, true}});
     }
   }
 
  private:
-  bool is_done(const gguf::Tensor& matrix) const {
-    return job_.output.has(matrix.name) || job_.solved.contains(matrix.name);
+  bool is_done(const gguf::MatrixId& id) const {
+    return job_.output.has(id) || job_.solved.contains(id);
   }
 
   Put put() {
-    return [this](const std::string& name, const GridMatrix& matrix) {
-      model_.weights().set(name, decoded(matrix).to(model_.device(), model_.dtype()));
-      in_place_.push_back(name);
+    return [this](const gguf::MatrixId& id, const GridMatrix& matrix) {
+      model_.weights().set(id, decoded(matrix).to(model_.device(), model_.dtype()));
+      in_place_.push_back(id);
     };
   }
 
-  void solve_stage(const calibrate::StageMoments& moments) {
+  void solve_stage(const calibrate::StageMoments& stage) {
     job_.times.enter("solve");
     // What lies behind us is not run again: blocks, and the embedding, whose rows the streams have.
-    if (moments.block != block_) {
-      for (const std::string& name : in_place_) model_.weights().reset(name);
+    if (const std::int64_t block = stage.front().block; block != block_) {
+      for (const gguf::MatrixId& id : in_place_) model_.weights().reset(id);
       in_place_.clear();
-      block_ = moments.block;
+      block_ = block;
     }
-    std::optional<DriftCorrection> correction;
     std::vector<Task> tasks;
-    for (const std::string& name : moments.names) {
-      const gguf::Tensor* source = job_.output.find(name);
+    for (const calibrate::InputMoments& moments : stage) add_tasks(moments, stage.size(), tasks);
+    solve_and_write(job_, progress_, tasks, put());
+    for (const calibrate::InputMoments& moments : stage)
+      for (const gguf::MatrixId& id : moments.matrices) signals_.matrices.erase(id);
+    job_.times.enter("walk");
+  }
+
+  /// Of matrices that read one input: they share the factor of their drift correction.
+  void add_tasks(const calibrate::InputMoments& moments, std::size_t n_inputs,
+                 std::vector<Task>& tasks) {
+    const auto correction = std::make_shared<std::optional<DriftCorrection>>();
+    for (const gguf::MatrixId& id : moments.matrices) {
+      const std::optional<gguf::Matrix> source = job_.output.find(id);
       // kept in another type; or the tied head, solved as embedding
-      if (!source || job_.output.has(name)) continue;
-      const auto problem = [&, source](std::int64_t first, std::int64_t last) {
-        if (!correction)
-          correction.emplace(moments, job_.options.drift_correction, model_.device());
-        Problem out = static_problem(signals_, source->name,
-                                     correction->target(weights_of(*source, first, last), first),
+      if (!source || job_.output.has(id)) continue;
+      const auto problem = [this, &moments, correction, source = *source](std::int64_t first,
+                                                                          std::int64_t last) {
+        if (!*correction)
+          correction->emplace(moments, job_.options.drift_correction, model_.device());
+        Problem out = static_problem(signals_, source.id(),
+                                     (*correction)->target(weights_of(source, first, last), first),
                                      first, job_.options.two_sided);
         out.h = moments.h;
         return out;
       };
-      tasks.push_back({source, problem, rows_stand_alone(signals_, name, job_.options.two_sided)});
+      tasks.push_back({*source, problem, rows_stand_alone(signals_, id, job_.options.two_sided),
+                       share_of(n_inputs > 1 ? moments.n_tokens : -1, n_tokens_)});
     }
-    solve_and_write(job_, progress_, tasks, put());
-    for (const std::string& name : moments.names) signals_.matrices.erase(name);
-    job_.times.enter("walk");
   }
 
   Job& job_;
   model::Model& model_;
   calibrate::Signals signals_;  ///< of a matrix: until it is solved
   SolveProgress progress_;
-  std::vector<std::string> in_place_;  ///< weights of the current block that were set
-  std::int64_t block_ = -2;            ///< −2: nothing but the embedding was solved
+  std::vector<gguf::MatrixId> in_place_;  ///< weights of the current block that were set
+  std::int64_t n_tokens_ = 0;             ///< of the walk
+  std::int64_t block_ = -2;               ///< −2: nothing but the embedding was solved
 };
+
+}  // namespace
+
+namespace {
+
+/// Rounds one matrix and writes it, piece by piece.
+MatrixReport round_matrix(Job& job, const gguf::Matrix& source, const calibrate::Signals* signals) {
+  const auto start = std::chrono::steady_clock::now();
+  const gguf::MatrixId id = source.id();
+  const torch::Tensor importance = signals ? calibrate::importance(*signals, id) : torch::Tensor();
+  const format::Grid& grid = job.output.grid_of(id.tensor);
+  MatrixReport report;
+  report.id = id;
+  report.rows = source.rows();
+  report.cols = source.cols();
+  double all = 0;
+  const std::int64_t step = std::max<std::int64_t>(1, kRoundedPieceValues / report.cols);
+  for (std::int64_t row = 0; row < report.rows; row += step) {
+    const std::int64_t n = std::min(step, report.rows - row);
+    Problem problem;
+    problem.grid = &grid;
+    problem.target =
+        model::decode_rows(*source.tensor, source.first_row() + static_cast<std::uint64_t>(row),
+                           static_cast<std::uint64_t>(n));
+    problem.h = !importance.defined()    ? torch::ones({report.cols})
+                : signals->diagonal_only ? importance
+                                         : signals->matrices.at(id).h;
+    const auto cost = [&](const GridMatrix& rounded) {
+      return naming(id, [&] { return quantize::objective(problem, rounded); });
+    };
+    const float* weights = problem.target.data_ptr<float>();
+    const GridMatrix plain =
+        format::round_like_llama(grid, weights, n, report.cols, nullptr, job.options.n_threads);
+    report.plain_objective += cost(plain);
+    if (importance.defined()) {
+      const GridMatrix weighted = format::round_like_llama(
+          grid, weights, n, report.cols, importance.data_ptr<float>(), job.options.n_threads);
+      report.imatrix_objective += cost(weighted);
+      job.output.write(source, row, weighted);
+    } else {
+      job.output.write(source, row, plain);
+    }
+    all += energy(problem, torch::kCPU);
+  }
+  report.objective = importance.defined() ? report.imatrix_objective : report.plain_objective;
+  report.relative_error = all > 0 ? report.objective / all : 0;
+  report.seconds = seconds_since(start);
+  return report;
+}
+
+/// Of an expert.
+std::optional<double> share_in(const calibrate::Signals& signals, const gguf::MatrixId& id) {
+  const auto it = signals.matrices.find(id);
+  return it == signals.matrices.end() ? std::nullopt
+                                      : share_of(it->second.n_tokens, signals.n_tokens);
+}
 
 }  // namespace
 
 void round_model(Job& job, const calibrate::Signals* signals) {
   SolveProgress progress(job);
   job.times.enter("solve");
-  for (const gguf::Tensor* source : job.output.matrices()) {
-    progress.begin(source->name);
-    const auto start = std::chrono::steady_clock::now();
-    const torch::Tensor importance =
-        signals ? calibrate::importance(*signals, source->name) : torch::Tensor();
-    const auto it = signals ? signals->matrices.find(source->name)
-                            : decltype(signals->matrices.find(source->name)){};
-    const std::uint64_t cols = source->n_cols(), rows_each = source->shape[1],
-                        n_matrices = source->n_rows() / rows_each;
-    const format::Grid& grid = job.output.grid_of(source->name);
-    MatrixReport report;
-    report.name = source->name;
-    report.rows = static_cast<std::int64_t>(source->n_rows());
-    report.cols = static_cast<std::int64_t>(cols);
-    double all = 0;
-    const std::uint64_t step = std::max<std::uint64_t>(1, kRoundedPieceValues / cols);
-    for (std::uint64_t m = 0; m < n_matrices; ++m) {
-      torch::Tensor own = importance;  // an imatrix weighs each matrix of a stack on its own
-      if (own.defined() && own.numel() == report.cols * static_cast<std::int64_t>(n_matrices))
-        own = own.reshape({-1, report.cols})[static_cast<std::int64_t>(m)];
-      for (std::uint64_t row = m * rows_each; row < (m + 1) * rows_each; row += step) {
-        const std::uint64_t n = std::min(step, (m + 1) * rows_each - row);
-        Problem problem;
-        problem.grid = &grid;
-        problem.target = model::decode_rows(*source, row, n);
-        problem.h = !own.defined()           ? torch::ones({report.cols})
-                    : signals->diagonal_only ? own
-                                             : it->second.h;
-        const auto cost = [&](const GridMatrix& rounded) {
-          return naming(source->name, [&] { return quantize::objective(problem, rounded); });
-        };
-        const float* weights = problem.target.data_ptr<float>();
-        const auto count = static_cast<std::int64_t>(n);
-        const GridMatrix plain = format::round_like_llama(grid, weights, count, report.cols,
-                                                          nullptr, job.options.n_threads);
-        report.plain_objective += cost(plain);
-        if (own.defined()) {
-          const GridMatrix weighted = format::round_like_llama(
-              grid, weights, count, report.cols, own.data_ptr<float>(), job.options.n_threads);
-          report.imatrix_objective += cost(weighted);
-          job.output.write(*source, row, weighted);
-        } else {
-          job.output.write(*source, row, plain);
-        }
-        all += energy(problem, torch::kCPU);
-      }
-    }
-    report.objective = importance.defined() ? report.imatrix_objective : report.plain_objective;
-    report.relative_error = all > 0 ? report.objective / all : 0;
-    report.seconds = seconds_since(start);
+  for (const gguf::Matrix& source : job.output.matrices()) {
+    progress.begin(source.id());
+    MatrixReport report = round_matrix(job, source, signals);
+    if (signals) report.token_share = share_in(*signals, source.id());
     job.report.matrices.push_back(std::move(report));
-    progress.end(*source);
+    progress.end(source);
   }
 }
 
@@ -292,15 +321,15 @@ void solve_static(Job& job, const calibrate::Signals& signals) {
   // results would fill the memory.
   const auto at_once = static_cast<std::size_t>(4 * job.options.group.size());
   std::vector<Task> tasks;
-  for (const gguf::Tensor* source : job.output.matrices()) {
+  for (const gguf::Matrix& source : job.output.matrices()) {
+    const gguf::MatrixId id = source.id();
     tasks.push_back({source,
                      [&job, &signals, source](std::int64_t first, std::int64_t last) {
-                       return static_problem(signals, source->name,
-                                             weights_of(*source, first, last), first,
-                                             job.options.two_sided);
+                       return static_problem(signals, source.id(), weights_of(source, first, last),
+                                             first, job.options.two_sided);
                      },
-                     rows_stand_alone(signals, source->name, job.options.two_sided)});
-    if (tasks.size() < at_once && source != job.output.matrices().back()) continue;
+                     rows_stand_alone(signals, id, job.options.two_sided), share_in(signals, id)});
+    if (tasks.size() < at_once && &source != &job.output.matrices().back()) continue;
     solve_and_write(job, progress, tasks);
     tasks.clear();
   }

@@ -21,7 +21,7 @@ struct Job {
   /// solved matrices are kept there, and taken from there; nullptr but in the first process
   WorkFolder* work;
   calibrate::Spill spill;
-  const std::set<std::string>& solved;  ///< what an earlier run of this job left there
+  const std::set<gguf::MatrixId>& solved;  ///< what an earlier run of this job left there
   QuantizeReport& report;
   PhaseTimes& times;
   const Progress& progress;

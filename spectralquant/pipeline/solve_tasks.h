@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -14,8 +15,8 @@ namespace spectralquant::pipeline {
 class SolveProgress {
  public:
   explicit SolveProgress(const Job& job);
-  void begin(std::string_view name) const;
-  void end(const gguf::Tensor& matrix);
+  void begin(const gguf::MatrixId& id) const;
+  void end(const gguf::Matrix& matrix);
 
  private:
   const Job& job_;
@@ -28,33 +29,34 @@ inline constexpr std::int64_t kSliceValues = std::int64_t{1} << 26;
 
 /// A matrix to be solved.
 struct Task {
-  const gguf::Tensor* source;
+  gguf::Matrix source;
   /// Built when it is needed, as it holds the moments. Of rows [first, last) only where rows stand
   /// alone.
   std::function<quantize::Problem(std::int64_t first, std::int64_t last)> problem;
   /// no output moment couples them: they are solved in slices, and by several processes
   bool rows_stand_alone = false;
+  std::optional<double> token_share = {};  ///< of an expert, for the report
 };
 
 /// Called with each matrix once it is written, in the order of the tasks.
-using Put = std::function<void(const std::string& name, const format::GridMatrix& matrix)>;
+using Put = std::function<void(const gguf::MatrixId& id, const format::GridMatrix& matrix)>;
 
 /// Solves matrices, each in one process or some rows in each, or takes them from the work folder;
 /// all processes get all of them. The first keeps and writes them as they come.
 void solve_and_write(Job& job, SolveProgress& progress, const std::vector<Task>& tasks,
                      const Put& put = {});
 
-/// Names of the plan's matrices that an earlier run of this job solved.
-std::set<std::string> find_solved(const WorkFolder& work, const quantize::Plan& plan);
+/// The plan's matrices that an earlier run of this job solved.
+std::set<gguf::MatrixId> find_solved(const WorkFolder& work, const quantize::Plan& plan);
 
 /// Runs body; an Error about what it was given gets the matrix's name in front.
 template <typename Body>
-auto naming(const std::string& matrix, Body body) {
+auto naming(const gguf::MatrixId& matrix, Body body) {
   try {
     return body();
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kBadInput) throw;
-    throw bad_input(matrix + ": " + error.problem(), error.place(), error.fix());
+    throw bad_input(matrix.text() + ": " + error.problem(), error.place(), error.fix());
   }
 }
 

@@ -16,9 +16,9 @@ struct SolvedMatrix {
   /// Bytes to keep or to send: a line of JSON (the report, and a hash of what follows), then the
   /// blocks as they stand in the file.
   std::string to_bytes() const;
-  /// nullopt unless `bytes` are whole and of a matrix of this format, name and size.
+  /// nullopt unless `bytes` are whole and of a matrix of this format, id and size.
   static std::optional<SolvedMatrix> from_bytes(std::string_view bytes, const format::Grid& grid,
-                                                std::string_view name, std::int64_t rows,
+                                                const gguf::MatrixId& id, std::int64_t rows,
                                                 std::int64_t cols);
 };
 

@@ -16,18 +16,18 @@
 namespace spectralquant::spectra {
 namespace {
 
-std::map<std::string, calibrate::MatrixSize> sizes_of(const calibrate::Signals& signals,
-                                                      const gguf::File& reference) {
-  std::map<std::string, calibrate::MatrixSize> sizes;
-  for (const auto& [name, signal] : signals.matrices) {
-    const gguf::Tensor* tensor = reference.find(name);
-    if (!tensor)
-      throw bad_input(fmt::format("the model has no {}: these signals are of another model", name),
-                      reference.path(), "use signals gathered on this model");
-    sizes[name] = {static_cast<std::int64_t>(tensor->n_rows()),
-                   static_cast<std::int64_t>(tensor->n_cols())};
+/// The matrices of the model that the signals are of.
+std::vector<gguf::Matrix> matrices_of(const calibrate::Signals& signals,
+                                      const gguf::File& reference) {
+  std::vector<gguf::Matrix> matrices;
+  for (const auto& [id, signal] : signals.matrices) {
+    if (!reference.find(id.tensor))
+      throw bad_input(
+          fmt::format("the model has no {}: these signals are of another model", id.text()),
+          reference.path(), "use signals gathered on this model");
+    matrices.push_back(gguf::require_matrix(reference, id));
   }
-  return sizes;
+  return matrices;
 }
 
 /// The signals whose matrices the model's own output depends on: draft blocks are left out.
@@ -36,35 +36,32 @@ calibrate::Signals usable(calibrate::Signals signals, const gguf::File& referenc
     throw bad_input("these signals are of another model", reference.path(),
                     "use signals gathered on this model");
   }
-  auto sizes = sizes_of(signals, reference);
   const std::int64_t n_blocks = model::make_architecture(reference)->n_blocks();
-  const auto is_draft = [&](const auto& matrix) {
-    return model::block_of(matrix.first) >= n_blocks;
-  };
-  std::erase_if(signals.matrices, is_draft);
-  std::erase_if(sizes, is_draft);
-  calibrate::require_fit(signals, sizes, reference.path());
-  for (const auto& [name, signal] : signals.matrices) {
+  calibrate::require_fit(signals, matrices_of(signals, reference), reference.path());
+  std::erase_if(signals.matrices, [&](const auto& matrix) {
+    return model::block_of(matrix.first.tensor) >= n_blocks;
+  });
+  for (const auto& [id, signal] : signals.matrices) {
     if (Cost::of(signal, signals.n_tokens).complete()) continue;
     throw bad_input(
-        fmt::format("no output moments of {}: what its error costs cannot be predicted", name),
+        fmt::format("no output moments of {}: what its error costs cannot be predicted", id.text()),
         "signals", "gather the signals with them: spectralquant calibrate --output-moments");
   }
   return signals;
 }
 
 /// Matrices that share one H (its storage), so that it is decomposed once.
-std::vector<std::vector<std::string>> groups_of(const calibrate::Signals& signals) {
-  std::vector<std::vector<std::string>> groups;
+std::vector<std::vector<gguf::MatrixId>> groups_of(const calibrate::Signals& signals) {
+  std::vector<std::vector<gguf::MatrixId>> groups;
   std::map<const void*, std::size_t> index;
-  for (const auto& [name, signal] : signals.matrices) {
+  for (const auto& [id, signal] : signals.matrices) {
     if (!signal.h.defined()) {
-      groups.push_back({name});
+      groups.push_back({id});
     } else if (const auto [it, is_new] = index.emplace(signal.h.data_ptr(), groups.size());
                is_new) {
-      groups.push_back({name});
+      groups.push_back({id});
     } else {
-      groups[it->second].push_back(name);
+      groups[it->second].push_back(id);
     }
   }
   return groups;
@@ -76,16 +73,16 @@ void forget_directions(std::optional<Spectrum>& spectrum) {
 }
 
 std::vector<MatrixReport> analyze_group(const calibrate::Signals& signals,
-                                        const std::vector<std::string>& names,
+                                        const std::vector<gguf::MatrixId>& ids,
                                         const gguf::File* reference,
                                         const std::vector<Variant>& variants) {
   std::vector<MatrixReport> out;
   std::optional<Spectrum> input;
-  for (const std::string& name : names) {
-    const Cost cost = Cost::of(signals.matrices.at(name), signals.n_tokens);
+  for (const gguf::MatrixId& id : ids) {
+    const Cost cost = Cost::of(signals.matrices.at(id), signals.n_tokens);
     MatrixReport matrix;
-    matrix.name = name;
-    matrix.block = model::block_of(name);
+    matrix.id = id;
+    matrix.block = model::block_of(id.tensor);
     if (cost.h.defined() && !input) input = decompose(cost.h);
     matrix.spectra.lookup_only = cost.lookup_only;
     matrix.spectra.input = input;
@@ -94,12 +91,11 @@ std::vector<MatrixReport> analyze_group(const calibrate::Signals& signals,
     matrix.cols = matrix.spectra.input ? matrix.spectra.input->size : 0;
     matrix.rows = matrix.spectra.output ? matrix.spectra.output->size : 0;
     if (reference) {
-      const gguf::Tensor& stored = reference->require(name);
-      const torch::Tensor weights = model::decode_rows(stored, 0, stored.n_rows());
+      const torch::Tensor weights = model::decode(gguf::require_matrix(*reference, id));
       matrix.rows = weights.size(0);
       for (const Variant& variant : variants)
         matrix.errors.push_back(
-            split_error(weights, variant.decoded(name, weights), cost, matrix.spectra));
+            split_error(weights, variant.decoded(id, weights), cost, matrix.spectra));
     }
     matrix.measured_kl.assign(matrix.errors.size(), kNotMeasured);
     for (auto* spectrum : {&matrix.spectra.input, &matrix.spectra.output, &matrix.spectra.lookup})
@@ -116,7 +112,7 @@ std::vector<BlockReport> sum_blocks(const std::vector<MatrixReport>& matrices,
     if (blocks.empty() || matrix.block < 0 || blocks.back().block != matrix.block) {
       BlockReport block;
       block.block = matrix.block;
-      block.name = matrix.name;
+      block.name = matrix.id.text();
       if (matrix.block >= 0) {
         block.name = model::block_prefix(matrix.block);
         block.name.pop_back();  // the dot
@@ -147,7 +143,7 @@ std::vector<double> ranks_of(const std::vector<double>& values) {
 
 }  // namespace
 
-torch::Tensor Variant::decoded(const std::string& tensor, const torch::Tensor& original) const {
+torch::Tensor Variant::decoded(const gguf::MatrixId& id, const torch::Tensor& original) const {
   if (!file) {
     const std::int64_t rows = original.size(0), cols = original.size(1);
     if (cols % static_cast<std::int64_t>(gguf::kSuperBlock) != 0) return original;
@@ -157,16 +153,18 @@ torch::Tensor Variant::decoded(const std::string& tensor, const torch::Tensor& o
         .decode(0, rows, out.data_ptr<float>());
     return out;
   }
-  const gguf::Tensor* own = file->find(tensor);
-  const bool fits = own && static_cast<std::int64_t>(own->n_rows()) == original.size(0) &&
-                    static_cast<std::int64_t>(own->n_cols()) == original.size(1);
-  if (!fits) {
-    throw bad_input(
-        own ? fmt::format("{} has shape {}, the original's another", tensor, own->shape_text())
-            : fmt::format("it has no {}", tensor),
-        file->path(), "compare quantizations of one model only");
+  const gguf::Tensor* own = file->find(id.tensor);
+  if (own) {
+    for (const gguf::Matrix& matrix : gguf::matrices_of(*own)) {
+      if (matrix.slice == id.slice && matrix.rows() == original.size(0) &&
+          matrix.cols() == original.size(1))
+        return model::decode(matrix);
+    }
   }
-  return model::decode_rows(*own, 0, own->n_rows());
+  throw bad_input(
+      own ? fmt::format("{} has shape {}, the original's another", id.tensor, own->shape_text())
+          : fmt::format("it has no {}", id.text()),
+      file->path(), "compare quantizations of one model only");
 }
 
 Report analyze(const calibrate::Signals& gathered, const gguf::File* reference,
@@ -187,12 +185,12 @@ Report analyze(const calibrate::Signals& gathered, const gguf::File* reference,
   model::for_each_in_order(groups.size(), torch::kCPU, [&](std::size_t i) {
     return [&, matrices = analyze_group(signals, groups[i], reference, variants)] {
       report.matrices.insert(report.matrices.end(), matrices.begin(), matrices.end());
-      spectralquant::report(progress, {"spectra", matrices.back().name, report.matrices.size(),
+      spectralquant::report(progress, {"spectra", matrices.back().id.text(), report.matrices.size(),
                                        signals.matrices.size(), "matrices"});
     };
   });
   const auto last_outside = [](const MatrixReport& m) {
-    return std::make_tuple(m.block < 0, m.block, m.name);
+    return std::make_tuple(m.block < 0, m.block, m.id);
   };
   std::sort(report.matrices.begin(), report.matrices.end(),
             [&](const auto& a, const auto& b) { return last_outside(a) < last_outside(b); });

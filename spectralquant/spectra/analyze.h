@@ -6,7 +6,7 @@
 
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/core/progress.h"
-#include "spectralquant/gguf/file.h"
+#include "spectralquant/gguf/matrix.h"
 #include "spectralquant/spectra/error_split.h"
 
 namespace spectralquant::spectra {
@@ -17,18 +17,18 @@ struct Variant {
   std::string name;
   const gguf::File* file = nullptr;
 
-  /// Its values of a tensor. A matrix that cannot be Q4_K (columns no multiple of 256) stays as it
+  /// Its values of a matrix. A matrix that cannot be Q4_K (columns no multiple of 256) stays as it
   /// is under plain rounding.
   /// Shapes   original: the reference's values, [rows, cols] float32 → the same.
-  /// Errors   Error(kBadInput) if the file has no such tensor, or one of another shape.
-  torch::Tensor decoded(const std::string& tensor, const torch::Tensor& original) const;
+  /// Errors   Error(kBadInput) if the file has no such matrix, or one of another shape.
+  torch::Tensor decoded(const gguf::MatrixId& id, const torch::Tensor& original) const;
 };
 
 /// A figure that was not measured.
 inline constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();
 
 struct MatrixReport {
-  std::string name;
+  gguf::MatrixId id;
   std::int64_t block = -1;  ///< −1: embedding, head
   std::int64_t rows = 0, cols = 0;
   MatrixSpectra spectra;           ///< without directions, to save memory

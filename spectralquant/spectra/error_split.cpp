@@ -50,8 +50,11 @@ Cost Cost::of(const calibrate::MatrixSignal& signal, std::int64_t n_tokens) {
                                       : torch::Tensor();
   if (!signal.h.defined()) return {signal.c, frequency, {}, {}, true};
   const bool tied = signal.c.defined() && frequency.defined();
+  const double share = signal.n_tokens >= 0 && n_tokens > 0
+                           ? static_cast<double>(signal.n_tokens) / static_cast<double>(n_tokens)
+                           : 1;
   return {signal.h, signal.g, tied ? frequency : torch::Tensor(), tied ? signal.c : torch::Tensor(),
-          false};
+          false,    share};
 }
 
 ErrorSplit split_error(const torch::Tensor& weights, const torch::Tensor& decoded, const Cost& cost,
@@ -66,7 +69,8 @@ ErrorSplit split_error(const torch::Tensor& weights, const torch::Tensor& decode
   out.energy = total(e.square());
   if (const double all = total(w.square()); all > 0) out.relative_energy = out.energy / all;
   const double pair_cost = total(ge * he.t()), n = static_cast<double>(e.numel());
-  out.white_kl = 0.5 * out.energy * trace_of(cost.g) * trace_of(cost.h) / n;
+  const double half = 0.5 * cost.token_share;
+  out.white_kl = half * out.energy * trace_of(cost.g) * trace_of(cost.h) / n;
   if (spectra.input) out.input = shares(*spectra.input, e, ge, out.energy, pair_cost);
   if (spectra.output) out.output = shares(*spectra.output, e.t(), he, out.energy, pair_cost);
   if (cost.c.defined()) {
@@ -76,7 +80,7 @@ ErrorSplit split_error(const torch::Tensor& weights, const torch::Tensor& decode
     out.white_kl += 0.5 * out.energy * trace_of(cost.frequency) * trace_of(cost.c) / n;
     if (spectra.lookup) out.lookup = shares(*spectra.lookup, e, fe, out.energy, lookup_cost);
   }
-  out.predicted_kl = 0.5 * pair_cost + out.lookup_kl;
+  out.predicted_kl = half * pair_cost + out.lookup_kl;
   return out;
 }
 

@@ -21,6 +21,7 @@ struct Cost {
   torch::Tensor frequency;   ///< [rows]; with c: the lookup of a tied embedding, or undefined
   torch::Tensor c;           ///< [cols, cols]
   bool lookup_only = false;  ///< h and g are C and f
+  double token_share = 1;    ///< of an expert: the tokens that h and g are of
 
   bool complete() const { return h.defined() && g.defined(); }
 

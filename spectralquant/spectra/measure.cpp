@@ -38,11 +38,11 @@ class Bench {
         suite_(to_suite(windows)),
         hidden_(evaluate::hidden_states(reference, suite_)) {}
 
-  void put(const Variant& variant, const std::string& name) {
-    const torch::Tensor original = reference_.weights().get(name).to(torch::kCPU, torch::kFloat32);
-    changed_.weights().set(name, variant.decoded(name, original).to(changed_.dtype()));
+  void put(const Variant& variant, const gguf::MatrixId& id) {
+    const torch::Tensor original = reference_.weights().get(id).to(torch::kCPU, torch::kFloat32);
+    changed_.weights().set(id, variant.decoded(id, original).to(changed_.dtype()));
   }
-  void reset(const std::string& name) { changed_.weights().reset(name); }
+  void reset(const gguf::MatrixId& id) { changed_.weights().reset(id); }
   double kl() { return mean_kl(changed_); }
 
   /// All of a variant: of a file also what is not a matrix.
@@ -51,9 +51,9 @@ class Bench {
       model::Model whole(*variant.file, {.device = changed_.device(), .dtype = changed_.dtype()});
       return mean_kl(whole);
     }
-    for (const MatrixReport& matrix : matrices) put(variant, matrix.name);
+    for (const MatrixReport& matrix : matrices) put(variant, matrix.id);
     const double result = kl();
-    for (const MatrixReport& matrix : matrices) reset(matrix.name);
+    for (const MatrixReport& matrix : matrices) reset(matrix.id);
     return result;
   }
 
@@ -88,10 +88,10 @@ void measure(Report& report, model::Model& reference, const std::vector<Variant>
   for (std::size_t v = 0; v < variants.size(); ++v) {
     std::vector<double> predicted, measured;
     for (MatrixReport& matrix : report.matrices) {
-      tell(matrix.name);
-      bench.put(variants[v], matrix.name);
+      tell(matrix.id.text());
+      bench.put(variants[v], matrix.id);
       matrix.measured_kl[v] = bench.kl();
-      bench.reset(matrix.name);
+      bench.reset(matrix.id);
       predicted.push_back(matrix.errors[v].predicted_kl);
       measured.push_back(matrix.measured_kl[v]);
     }
@@ -99,16 +99,16 @@ void measure(Report& report, model::Model& reference, const std::vector<Variant>
       tell(block.name);
       if (block.block < 0) {  // one matrix, known already
         for (const MatrixReport& matrix : report.matrices) {
-          if (matrix.name == block.name) block.measured_kl[v] = matrix.measured_kl[v];
+          if (matrix.id.text() == block.name) block.measured_kl[v] = matrix.measured_kl[v];
         }
         continue;
       }
       for (const MatrixReport& matrix : report.matrices) {
-        if (matrix.block == block.block) bench.put(variants[v], matrix.name);
+        if (matrix.block == block.block) bench.put(variants[v], matrix.id);
       }
       block.measured_kl[v] = bench.kl();
       for (const MatrixReport& matrix : report.matrices) {
-        if (matrix.block == block.block) bench.reset(matrix.name);
+        if (matrix.block == block.block) bench.reset(matrix.id);
       }
     }
     tell(variants[v].name);

@@ -51,7 +51,7 @@ json to_json(const std::optional<TopShares>& shares) {
 }
 
 json to_json(const MatrixReport& matrix, const Report& report, bool eigenvalues) {
-  json out = {{"name", matrix.name},
+  json out = {{"name", matrix.id.text()},
               {"block", matrix.block < 0 ? json(nullptr) : json(matrix.block)},
               {"rows", matrix.rows},
               {"cols", matrix.cols},

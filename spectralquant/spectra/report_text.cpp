@@ -101,7 +101,7 @@ std::string spectra_table(const Report& report, const std::vector<std::size_t>& 
       {"matrix", "shape", "inputs (H)", "rank", "top 5 %", "outputs (G)", "rank", "top 5 %"}};
   for (const std::size_t i : order) {
     const MatrixReport& matrix = report.matrices[i];
-    Cells row = {short_name(matrix.name), fmt::format("{}×{}", matrix.rows, matrix.cols)};
+    Cells row = {short_name(matrix.id.text()), fmt::format("{}×{}", matrix.rows, matrix.cols)};
     add_spectrum(row, matrix.spectra.input);
     add_spectrum(row, matrix.spectra.output);
     rows.push_back(std::move(row));
@@ -128,7 +128,7 @@ std::string cost_table(const Report& report, const std::vector<std::size_t>& ord
   const double largest = report.matrices[order[0]].errors.back().predicted_kl;
   for (const std::size_t i : order) {
     const MatrixReport& matrix = report.matrices[i];
-    Cells row = {short_name(matrix.name)};
+    Cells row = {short_name(matrix.id.text())};
     for (std::size_t v = 0; v < matrix.errors.size(); ++v) {
       row.push_back(milli(matrix.errors[v].predicted_kl));
       if (measured) row.push_back(milli(matrix.measured_kl[v]));

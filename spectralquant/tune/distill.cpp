@@ -106,9 +106,8 @@ class Distillation {
     report_.n_stages = static_cast<std::int64_t>(stages_.size());
     const double hidden = static_cast<double>(teacher_.architecture().hidden_size());
     rate_ = options.rate > 0 ? options.rate : kRate * std::sqrt(kRateHidden / hidden);
-    const auto& names = student_.names();
-    head_ =
-        std::find(names.begin(), names.end(), teacher_.architecture().head_name()) - names.begin();
+    const auto& ids = student_.ids();
+    head_ = std::find(ids.begin(), ids.end(), teacher_.architecture().head_name()) - ids.begin();
     load_text(n_windows);
   }
 
@@ -215,9 +214,9 @@ class Distillation {
       signals = calibrate::collect(exact_student_, moment_windows(), collect);
     }
     for (std::int64_t block = 0; block < architecture.n_blocks(); ++block) {
-      for (const auto& part : architecture.parts(block)) {
-        for (const auto& names : part.stages)
-          student_.set_free(names, stage(), {signals.matrices[names.front()].h, {}, {}}, fix);
+      for (const model::Stage& readers_of : model::stages_of(architecture, block)) {
+        for (const model::Readers& readers : readers_of)
+          student_.set_free(readers, stage(), {signals.matrices[readers.front()].h, {}, {}}, fix);
       }
     }
     const std::string &head = architecture.head_name(), &embedding = architecture.embedding_name();

@@ -31,10 +31,9 @@ torch::Tensor half_of(const torch::Tensor& base, const torch::Tensor& change) {
   return (base * (1 + change)).clamp_(0, 65504).to(torch::kFloat16).to(torch::kFloat32);
 }
 
-format::GridMatrix solved_matrix(const gguf::Tensor& tensor, const format::Grid& grid) {
-  const auto rows = static_cast<std::int64_t>(tensor.n_rows()),
-             cols = static_cast<std::int64_t>(tensor.n_cols());
-  return format::GridMatrix::from_bytes(grid, tensor.data, rows, cols);
+format::GridMatrix solved_matrix(const gguf::Matrix& matrix, const format::Grid& grid) {
+  const std::byte* data = matrix.tensor->data + matrix.first_row() * matrix.tensor->row_bytes();
+  return format::GridMatrix::from_bytes(grid, data, matrix.rows(), matrix.cols());
 }
 
 double root_mean_square(const torch::Tensor& x) {
@@ -63,26 +62,31 @@ Student::Student(const gguf::File& original, const gguf::File& solved, Start sta
     : device_(device) {
   torch::NoGradGuard no_grad;
   const auto architecture = model::make_architecture(original);
-  const auto names = model::multiplied_weights(*architecture);
-  std::set<std::string> read(names.begin(), names.end());
+  const auto multiplied = model::multiplied_weights(*architecture);
+  std::set<gguf::MatrixId> read(multiplied.begin(), multiplied.end());
   read.insert(architecture->embedding_name());
   for (const gguf::Tensor& tensor : solved.tensors()) {
     const bool matrix = gguf::is_matrix_to_quantize(solved.architecture(), tensor);
     const format::Grid* grid = format::find_grid(tensor.type);
-    if (grid != nullptr && read.contains(tensor.name)) {
-      add_matrix(tensor.name, *grid, model::decode(original.require(tensor.name)).to(device));
-      if (start == Start::kSolved) matrices_.back().grid.stand_on(solved_matrix(tensor, *grid));
+    const auto matrices = gguf::matrices_of(original.require(tensor.name));
+    if (grid != nullptr && read.contains(matrices.front().id())) {
+      const auto solved_matrices = gguf::matrices_of(tensor);
+      for (std::size_t i = 0; i < matrices.size(); ++i) {
+        add_matrix(matrices[i].id(), *grid, model::decode(matrices[i]).to(device));
+        if (start == Start::kSolved)
+          matrices_.back().grid.stand_on(solved_matrix(solved_matrices[i], *grid));
+      }
     } else if (tensor.type == gguf::Type::F32 && !matrix) {
       add_vector(tensor.name, model::decode(original.require(tensor.name)).to(device));
     } else if (gguf::traits(tensor.type).decodable) {
       untouched_.push_back(&tensor);
     }
   }
-  for (const Entry& entry : entries_) names_.push_back(entry.name);
+  for (const Entry& entry : entries_) ids_.push_back(entry.id);
 }
 
-void Student::add_matrix(const std::string& name, const format::Grid& grid, torch::Tensor weight) {
-  entries_.push_back({name, matrices_.size(), true});
+void Student::add_matrix(const gguf::MatrixId& id, const format::Grid& grid, torch::Tensor weight) {
+  entries_.push_back({id, matrices_.size(), true});
   Matrix matrix;
   matrix.root_mean_square = root_mean_square(weight);
   matrix.grid = quantize::PartialMatrix(grid, weight);
@@ -105,24 +109,24 @@ void Student::add_vector(const std::string& name, const torch::Tensor& value) {
 
 void Student::put_into(model::Model& model) const {
   torch::NoGradGuard no_grad;
-  for (std::size_t i = 0; i < entries_.size(); ++i) model.weights().set(names_[i], leaves_[i]);
+  for (std::size_t i = 0; i < entries_.size(); ++i) model.weights().set(ids_[i], leaves_[i]);
   for (const gguf::Tensor* tensor : untouched_)
     model.weights().set(tensor->name, model::decode(*tensor).to(device_));
 }
 
-quantize::PartialMatrix* Student::matrix(const std::string& name) {
+quantize::PartialMatrix* Student::matrix(const gguf::MatrixId& id) {
   for (const Entry& entry : entries_) {
-    if (entry.is_matrix && entry.name == name) return &matrices_[entry.index].grid;
+    if (entry.is_matrix && entry.id == id) return &matrices_[entry.index].grid;
   }
   return nullptr;
 }
 
-void Student::set_free(const std::vector<std::string>& names, const Stage& stage,
+void Student::set_free(const model::Readers& readers, const Stage& stage,
                        const quantize::ColumnMoments& moments,
                        const quantize::FixOptions& options) {
   std::vector<Matrix*> matrices;
   for (const Entry& entry : entries_) {
-    if (entry.is_matrix && std::find(names.begin(), names.end(), entry.name) != names.end())
+    if (entry.is_matrix && std::find(readers.begin(), readers.end(), entry.id) != readers.end())
       matrices.push_back(&matrices_[entry.index]);
   }
   if (matrices.empty()) return;
@@ -221,11 +225,14 @@ TensorBytes Student::pack() const {
   TensorBytes out;
   for (const Entry& entry : entries_) {
     if (entry.is_matrix) {
-      out[entry.name] = matrices_[entry.index].grid.matrix().to_bytes(at::get_num_threads());
+      // slices of a stack follow one another
+      const auto bytes = matrices_[entry.index].grid.matrix().to_bytes(at::get_num_threads());
+      std::vector<std::byte>& tensor = out[entry.id.tensor];
+      tensor.insert(tensor.end(), bytes.begin(), bytes.end());
     } else {
       const torch::Tensor values = vectors_[entry.index].value().to(torch::kCPU).contiguous();
-      out[entry.name] = bytes_of(values.data_ptr<float>(),
-                                 static_cast<std::size_t>(values.numel()) * sizeof(float));
+      out[entry.id.tensor] = bytes_of(values.data_ptr<float>(),
+                                      static_cast<std::size_t>(values.numel()) * sizeof(float));
     }
   }
   return out;
@@ -238,21 +245,22 @@ void Student::visit_state(const std::function<void(const std::string&, torch::Te
     see(name + ":square", parameter.square);
   };
   for (const Entry& entry : entries_) {
+    const std::string name = entry.id.text();
     if (!entry.is_matrix) {
-      see_parameter(entry.name, vectors_[entry.index].parameter);
+      see_parameter(name, vectors_[entry.index].parameter);
       continue;
     }
     Matrix& matrix = matrices_[entry.index];
-    see_parameter(entry.name, matrix.weight);
-    see_parameter(entry.name + ":d_change", matrix.d);
-    see_parameter(entry.name + ":dmin_change", matrix.dmin);
+    see_parameter(name, matrix.weight);
+    see_parameter(name + ":d_change", matrix.d);
+    see_parameter(name + ":dmin_change", matrix.dmin);
     const std::pair<const char*, torch::Tensor*> parts[] = {
         {":code", &matrix.grid.code}, {":scale", &matrix.grid.scale},
         {":min", &matrix.grid.min},   {":d", &matrix.grid.d},
         {":dmin", &matrix.grid.dmin}, {":fixed", &matrix.grid.fixed},
         {":d_start", &matrix.d0},     {":dmin_start", &matrix.dmin0},
         {":order", &matrix.order}};
-    for (const auto& [part, tensor] : parts) see(entry.name + part, *tensor);
+    for (const auto& [part, tensor] : parts) see(name + part, *tensor);
   }
 }
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "spectralquant/gguf/file.h"
+#include "spectralquant/gguf/matrix.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/quantize/fix_columns.h"
 #include "spectralquant/tune/parameter.h"
@@ -38,15 +38,15 @@ class Student {
 
   /// Sets everything in the model: leaves() require gradients, and update() changes them in place.
   void put_into(model::Model& model) const;
-  const std::vector<std::string>& names() const { return names_; }
+  const std::vector<gguf::MatrixId>& ids() const { return ids_; }
   const std::vector<torch::Tensor>& leaves() const { return leaves_; }
 
-  /// The matrix of that name; nullptr if it is none of the student's.
-  quantize::PartialMatrix* matrix(const std::string& name);
+  /// The matrix of that id; nullptr if it is none of the student's.
+  quantize::PartialMatrix* matrix(const gguf::MatrixId& id);
 
-  /// Makes the columns of `stage` free in these matrices, which read the same input, and fixes all
-  /// others. The order is chosen the first time, from the moment there is then.
-  void set_free(const std::vector<std::string>& names, const Stage& stage,
+  /// Makes the columns of `stage` free in matrices that read the same input, and fixes all others.
+  /// The order is chosen the first time, from the moment there is then.
+  void set_free(const model::Readers& readers, const Stage& stage,
                 const quantize::ColumnMoments& moments, const quantize::FixOptions& options);
 
   /// Super-scales learn from where they are now.
@@ -83,19 +83,19 @@ class Student {
     torch::Tensor value() const;
   };
   struct Entry {
-    std::string name;
+    gguf::MatrixId id;
     std::size_t index = 0;  ///< in matrices_ or vectors_
     bool is_matrix = false;
   };
 
-  void add_matrix(const std::string& name, const format::Grid& grid, torch::Tensor weight);
+  void add_matrix(const gguf::MatrixId& id, const format::Grid& grid, torch::Tensor weight);
   void add_vector(const std::string& name, const torch::Tensor& value);
   void update_super_scales(Matrix& matrix, const torch::Tensor& gradient, double rate,
                            std::int64_t stage_step);
 
   torch::Device device_;
-  std::vector<std::string> names_;
-  std::vector<Entry> entries_;  ///< in the order of names_
+  std::vector<gguf::MatrixId> ids_;
+  std::vector<Entry> entries_;  ///< in the order of ids_
   std::vector<Matrix> matrices_;
   std::vector<Vector> vectors_;
   std::vector<const gguf::Tensor*> untouched_;

@@ -18,9 +18,8 @@ struct Graph {
 };
 Graph graph_of(model::Model& model, const torch::Tensor& tokens) {
   Graph graph;
-  const model::Tap tap = [&](std::string_view name, const torch::Tensor&, const torch::Tensor& y) {
-    graph.outputs[std::string(name)] = y;
-  };
+  const model::Tap tap = [&](const model::MatrixId& name, const torch::Tensor&,
+                             const torch::Tensor& y) { graph.outputs[name.text()] = y; };
   graph.embedded = model.embed(tokens).detach().requires_grad_(true);
   torch::Tensor x = graph.embedded;
   for (std::int64_t block = 0; block < 2; ++block) x = model.block(block, x, &tap);
@@ -32,8 +31,9 @@ Graph graph_of(model::Model& model, const torch::Tensor& tokens) {
 Taps inputs_of(model::Model& model, const Windows& windows) {
   torch::NoGradGuard no_grad;
   Taps inputs;
-  const model::Tap tap = [&](std::string_view name, const torch::Tensor& x, const torch::Tensor&) {
-    inputs[std::string(name)] = x.reshape({-1, x.size(-1)}).to(torch::kFloat64);
+  const model::Tap tap = [&](const model::MatrixId& name, const torch::Tensor& x,
+                             const torch::Tensor&) {
+    inputs[name.text()] = x.reshape({-1, x.size(-1)}).to(torch::kFloat64);
   };
   model.forward(model::to_tensor(windows, 0, windows.size(), torch::kCPU), &tap);
   return inputs;

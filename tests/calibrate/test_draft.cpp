@@ -22,10 +22,10 @@ class DraftTest : public TinyModelTest {
   std::map<std::string, torch::Tensor> moments() {
     torch::NoGradGuard no_grad;
     std::map<std::string, torch::Tensor> out;
-    const model::Tap tap = [&](std::string_view name, const torch::Tensor& input,
+    const model::Tap tap = [&](const model::MatrixId& name, const torch::Tensor& input,
                                const torch::Tensor&) {
       const auto x = input.reshape({-1, input.size(-1)}).to(torch::kFloat64);
-      out[std::string(name)] = x.t().mm(x) / static_cast<double>(x.size(0));
+      out[name.text()] = x.t().mm(x) / static_cast<double>(x.size(0));
     };
     const auto tokens = model::to_tensor(windows_, 0, windows_.size(), torch::kCPU);
     torch::Tensor x = model().embed(tokens);
@@ -61,14 +61,16 @@ TEST_F(DraftTest, WindowsOfOneTokenReachNone) {
 TEST_F(DraftTest, IsWalkedBehindTheOthers) {
   const auto expected = moments();
   std::vector<std::string> order;
-  walk(model(), windows_, {}, [&](const StageMoments& stage) {
-    order.push_back(stage.names.front());
+  walk(model(), windows_, {}, [&](const StageMoments& inputs) {
+    const InputMoments& stage = inputs.front();
+    order.push_back(stage.matrices.front().text());
     if (stage.block != 2) return;
     EXPECT_EQ(stage.n_tokens, 5 * 31);
-    for (const auto& name : stage.names) EXPECT_LT(relative(stage.h, expected.at(name)), 1e-5);
+    for (const auto& id : stage.matrices)
+      EXPECT_LT(relative(stage.h, expected.at(id.text())), 1e-5);
     const bool is_output = stage.output_drift.defined();
-    EXPECT_EQ(is_output, stage.names.front().ends_with("attn_output.weight") ||
-                             stage.names.front().ends_with("ffn_down.weight"));
+    EXPECT_EQ(is_output, stage.matrices.front().tensor.ends_with("attn_output.weight") ||
+                             stage.matrices.front().tensor.ends_with("ffn_down.weight"));
     EXPECT_LT((is_output ? stage.output_drift : stage.input_drift).abs().max().item<float>(),
               1e-6f);
   });
@@ -94,12 +96,13 @@ TEST_F(DraftTest, DriftReachesTheDraft) {
   torch::manual_seed(4);
   const std::string disturbed = "blk.1.ffn_down.weight";
   torch::Tensor drift;
-  walk(model(), windows_, {}, [&](const StageMoments& stage) {
-    if (stage.names.front() == disturbed) {
+  walk(model(), windows_, {}, [&](const StageMoments& inputs) {
+    const InputMoments& stage = inputs.front();
+    if (stage.matrices.front() == disturbed) {
       const torch::Tensor w = model().weights().get(disturbed);
       model().weights().set(disturbed, w + 0.2 * w.abs().mean() * torch::randn_like(w));
     }
-    if (stage.names.front() == "blk.2.nextn.eh_proj.weight") drift = stage.input_drift;
+    if (stage.matrices.front() == "blk.2.nextn.eh_proj.weight") drift = stage.input_drift;
   });
   const torch::Tensor x_q = input();
   ASSERT_TRUE(drift.defined());

@@ -108,17 +108,17 @@ TEST_F(ProcessesTest, TheWalkDoesNotDependOnTheNumberOfProcesses) {
   const auto codes = run(2, [](model::Model& model, Group& group) {
     const Windows windows = random_windows(5, 24);
     const auto walk_with = [&](const Group& with) {
-      std::vector<StageMoments> stages;
+      std::vector<InputMoments> stages;
       WalkOptions options;
       options.batch = 2;
       options.group = with;
       walk(model, windows, options, [&](const StageMoments& moments) {
-        stages.push_back(moments);
-        for (const std::string& name : moments.names)
+        stages.push_back(moments.front());
+        for (const model::MatrixId& name : moments.front().matrices)
           model.weights().set(name, (model.weights().get(name) * 16).round() / 16);
       });
       for (const auto& stage : stages) {
-        for (const std::string& name : stage.names) model.weights().reset(name);
+        for (const model::MatrixId& name : stage.matrices) model.weights().reset(name);
       }
       return stages;
     };

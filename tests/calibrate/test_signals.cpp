@@ -1,6 +1,7 @@
 #include <fstream>
 
 #include "calibrate/calibrate_fixture.h"
+#include "spectralquant/calibrate/signal_checks.h"
 #include "spectralquant/calibrate/signal_file.h"
 #include "spectralquant/calibrate/signals.h"
 
@@ -159,9 +160,15 @@ TEST_F(SignalsTest, AnImatrixOfExpertsHasARowForEach) {
   writer.write(0, 0, values, sizeof values);
   writer.write(1, 0, n, sizeof n);
   writer.commit();
-  const torch::Tensor h = load_imatrix(path("im.gguf")).matrices.at("exps.weight").h;
+  const auto matrices = load_imatrix(path("im.gguf")).matrices;
+  ASSERT_EQ(matrices.size(), 2u);
+  const MatrixSignal &first = matrices.at({"exps.weight", 0}),
+                     &second = matrices.at({"exps.weight", 1});
+  EXPECT_TRUE(torch::equal(first.h, torch::tensor({1.f, 2.f, 3.f, 4.f})));
+  EXPECT_EQ(first.n_tokens, 2);
   // no token reached the second
-  EXPECT_TRUE(torch::equal(h, torch::tensor({{1.f, 2.f, 3.f, 4.f}, {1.f, 1.f, 1.f, 1.f}})));
+  EXPECT_TRUE(torch::equal(second.h, torch::ones({4})));
+  EXPECT_EQ(second.n_tokens, 0);
 }
 
 TEST_F(SignalsTest, ADamagedImatrixIsRefused) {
@@ -226,8 +233,8 @@ TEST_F(SignalsTest, ErrorsOfAnImatrixNameFileAndTensor) {
   // what lies in a row that no token reached does not count
   write_imatrix(path("im.gguf"),
                 {{"a.weight.in_sum2", {4, 2, nan, -1}}, {"a.weight.counts", {2, 0.3f}}});
-  EXPECT_TRUE(torch::equal(load_imatrix(path("im.gguf")).matrices.at("a.weight").h,
-                           torch::tensor({{2.f, 1.f}, {1.f, 1.f}})));
+  EXPECT_TRUE(torch::equal(load_imatrix(path("im.gguf")).matrices.at({"a.weight", 0}).h,
+                           torch::tensor({2.f, 1.f})));
 }
 
 TEST_F(SignalsTest, MatricesThatNoInputReachesAreNamed) {
@@ -242,8 +249,8 @@ TEST_F(SignalsTest, MatricesThatNoInputReachesAreNamed) {
               ::testing::ElementsAre("a.weight", "exps.weight (2 of its 3 matrices)"));
   EXPECT_TRUE(torch::equal(importance(signals, "a.weight"), torch::ones({2})));
   EXPECT_TRUE(torch::equal(importance(signals, "b.weight"), torch::tensor({0.f, 1.f})));
-  EXPECT_TRUE(torch::equal(importance(signals, "exps.weight"),
-                           torch::tensor({{1.f, 1.f}, {2.f, 0.f}, {1.f, 1.f}})));
+  EXPECT_TRUE(torch::equal(importance(signals, {"exps.weight", 0}), torch::ones({2})));
+  EXPECT_TRUE(torch::equal(importance(signals, {"exps.weight", 1}), torch::tensor({2.f, 0.f})));
   // llama-quantize must see the same: a count of 0 stands for columns that count alike
   Signals own = example();
   own.matrices["dead.weight"].h = torch::zeros({8, 8});
@@ -285,21 +292,68 @@ TEST_F(SignalsTest, ErrorsOfSignalsNameFileAndTensor) {
                     HasSubstr("spectralquant calibrate")));
 }
 
+/// A file with one tensor of zeros.
+gguf::File file_of(const std::string& path, const std::array<std::uint64_t, 4>& shape) {
+  gguf::TensorPlan plan{"exps.weight", gguf::Type::F32, 3, shape};
+  gguf::WriteOptions options;
+  options.overwrite = true;
+  gguf::Writer writer(path, {}, {plan}, options);
+  writer.write(0, 0, std::vector<float>(plan.size_bytes() / 4).data(), plan.size_bytes());
+  writer.commit();
+  return gguf::File::open(path);
+}
+
 TEST_F(SignalsTest, StacksFitByTheirNumber) {
+  const auto why = [&](const Signals& signals, std::uint64_t n_matrices) {
+    const gguf::File file = file_of(path("model.gguf"), {4, 2, n_matrices, 1});
+    Signals split = signals;
+    split_rows(split, file);
+    return refusal([&] { require_fit(split, gguf::matrices_of(file.tensors()[0]), ""); });
+  };
   Signals signals;
   signals.diagonal_only = true;
-  signals.matrices["exps.weight"].h = torch::ones({3, 4});
-  EXPECT_EQ(refusal([&] { require_fit(signals, {{"exps.weight", {2, 4, 3}}}, ""); }), "");
-  EXPECT_THAT(refusal([&] {
-                require_fit(signals, {{"exps.weight", {2, 4, 5}}}, "");
-              }),
-              HasSubstr("of 3 matrices, the model has 5"));
-  signals.matrices["exps.weight"].h = torch::ones({12});  // all in one row: the older form
-  EXPECT_EQ(refusal([&] { require_fit(signals, {{"exps.weight", {2, 4, 3}}}, ""); }), "");
-  EXPECT_THAT(refusal([&] {
-                require_fit(signals, {{"exps.weight", {2, 4, 2}}}, "");
-              }),
-              HasSubstr("has size 12"));
+  for (std::int64_t i = 0; i < 3; ++i)
+    signals.matrices[{"exps.weight", i}].h = torch::full({4}, static_cast<float>(i));
+  EXPECT_EQ(why(signals, 3), "");
+  EXPECT_THAT(why(signals, 5), HasSubstr("of 3 matrices, the model has 5"));
+  Signals one_row;  // the older form
+  one_row.diagonal_only = true;
+  one_row.matrices["exps.weight"].h = torch::arange(12.f);
+  EXPECT_EQ(why(one_row, 3), "");
+  EXPECT_THAT(why(one_row, 2), HasSubstr("of 1 matrices, the model has 2"));
+  split_rows(one_row, file_of(path("model.gguf"), {4, 2, 3, 1}));
+  EXPECT_TRUE(torch::equal(one_row.matrices.at({"exps.weight", 2}).h,
+                           torch::tensor({8.f, 9.f, 10.f, 11.f})));
+}
+
+TEST_F(SignalsTest, ExpertsAreKeptAndGoIntoOneEntryOfAnImatrix) {
+  Signals signals;
+  signals.n_tokens = 6;
+  for (std::int64_t i = 0; i < 3; ++i) {
+    MatrixSignal& signal = signals.matrices[{"exps.weight", i}];
+    signal.h = torch::eye(4) * static_cast<float>(i + 1);
+    signal.n_tokens = 4 * i;  // the first got none: it has the mean of the others
+  }
+  save_signals(signals, path("s.gguf"), false);
+  const Signals after = load_signals(path("s.gguf"));
+  ASSERT_EQ(after.matrices.size(), 3u);
+  EXPECT_TRUE(torch::equal(after.matrices.at({"exps.weight", 2}).h, 3 * torch::eye(4)));
+  EXPECT_EQ(after.matrices.at({"exps.weight", 2}).n_tokens, 8);
+  const auto idle = find_idle_experts(after);
+  ASSERT_EQ(idle.size(), 1u);
+  EXPECT_EQ(idle[0].name, "exps.weight");
+  EXPECT_EQ(idle[0].n_idle, 1);
+  EXPECT_EQ(idle[0].n_experts, 3);
+
+  save_imatrix(after, path("im.gguf"), 512, false);
+  const gguf::File file = gguf::File::open(path("im.gguf"));
+  const torch::Tensor counts = read_tensor(file.require("exps.weight.counts")),
+                      sums = read_tensor(file.require("exps.weight.in_sum2"));
+  EXPECT_TRUE(torch::equal(counts, torch::tensor({{1.f}, {4.f}, {8.f}})));
+  EXPECT_TRUE(torch::equal(sums[2], torch::full({4}, 24.f)));
+  const Signals loaded = load_imatrix(path("im.gguf"));
+  for (const auto& [id, signal] : loaded.matrices)
+    EXPECT_TRUE(torch::equal(signal.h, importance(after, id))) << id;
 }
 
 TEST_F(SignalsTest, TheOldImatrixFormatIsRefusedByName) {

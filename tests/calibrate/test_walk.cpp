@@ -7,7 +7,7 @@ namespace {
 using ::testing::ElementsAre;
 
 struct Seen {
-  std::map<std::string, StageMoments> stages;  ///< by their first matrix
+  std::map<std::string, InputMoments> stages;  ///< by their first matrix
   std::vector<std::string> order;
 };
 
@@ -15,12 +15,14 @@ class WalkTest : public TinyModelTest {
  protected:
   Seen walk_with(
       const WalkOptions& options,
-      const std::function<void(const StageMoments&)>& solve = [](const StageMoments&) {}) {
+      const std::function<void(const InputMoments&)>& solve = [](const InputMoments&) {}) {
     Seen seen;
-    walk(model(), windows_, options, [&](const StageMoments& moments) {
-      seen.order.push_back(moments.names.front());
-      seen.stages[moments.names.front()] = moments;
-      solve(moments);
+    walk(model(), windows_, options, [&](const StageMoments& stage) {
+      for (const InputMoments& moments : stage) {
+        seen.order.push_back(moments.matrices.front().text());
+        seen.stages[moments.matrices.front().text()] = moments;
+        solve(moments);
+      }
     });
     return seen;
   }
@@ -29,7 +31,7 @@ class WalkTest : public TinyModelTest {
   torch::Tensor tapped(const std::string& wanted, bool output) {
     torch::NoGradGuard no_grad;
     torch::Tensor out;
-    const model::Tap tap = [&](std::string_view name, const torch::Tensor& x,
+    const model::Tap tap = [&](const model::MatrixId& name, const torch::Tensor& x,
                                const torch::Tensor& y) {
       if (name == wanted)
         out = (output ? y : x).reshape({-1, (output ? y : x).size(-1)}).to(torch::kFloat64);
@@ -97,8 +99,9 @@ TEST_F(WalkTest, MomentsAreThoseOfTheDisturbedModelAgainstTheOriginal) {
   torch::manual_seed(4);
   std::map<std::string, torch::Tensor> disturbed;
   model().weights().set("token_embd.weight", model().weights().get("token_embd.weight") * 1.05);
-  const auto disturb = [&](const StageMoments& moments) {
-    for (const auto& name : moments.names) {
+  const auto disturb = [&](const InputMoments& moments) {
+    for (const auto& id : moments.matrices) {
+      const std::string name = id.text();
       if (name == last || name == "token_embd.weight") continue;
       const torch::Tensor w = model().weights().get(name);
       model().weights().set(
@@ -112,7 +115,7 @@ TEST_F(WalkTest, MomentsAreThoseOfTheDisturbedModelAgainstTheOriginal) {
   const torch::Tensor x_q = tapped(last, false), r_q = residual(1) + tapped(output, true),
                       a_q = tapped(output, false), block_q = residual(1);
   const double n = 160;
-  const StageMoments& down = seen.stages.at(last);
+  const InputMoments& down = seen.stages.at(last);
   EXPECT_LT(relative(down.h, x_q.t().mm(x_q) / n), 1e-5);
   const auto original = [&](const std::string& name) {
     return model().weights().get(name).to(torch::kFloat64);
@@ -120,7 +123,7 @@ TEST_F(WalkTest, MomentsAreThoseOfTheDisturbedModelAgainstTheOriginal) {
   EXPECT_LT(
       relative(down.output_drift, (r_f - r_q + (x_f - x_q).mm(original(last).t())).t().mm(x_q) / n),
       1e-4);
-  const StageMoments& out = seen.stages.at(output);
+  const InputMoments& out = seen.stages.at(output);
 
   for (const auto& [name, w] : disturbed) model().weights().reset(name);
   EXPECT_LT(relative(out.output_drift,
@@ -130,19 +133,19 @@ TEST_F(WalkTest, MomentsAreThoseOfTheDisturbedModelAgainstTheOriginal) {
 
 TEST_F(WalkTest, WhatLiesInFilesIsWhatLiesInMemory) {
   open();
-  const auto disturb = [&](const StageMoments& moments) {
-    for (const auto& name : moments.names)
+  const auto disturb = [&](const InputMoments& moments) {
+    for (const auto& name : moments.matrices)
       model().weights().set(name, (model().weights().get(name) * 16).round() / 16);
   };
   WalkOptions options;
   options.batch = 2;
   const Seen in_memory = walk_with(options, disturb);
   for (const auto& [name, moments] : in_memory.stages)
-    for (const auto& matrix : moments.names) model().weights().reset(matrix);
+    for (const auto& matrix : moments.matrices) model().weights().reset(matrix);
   options.spill = {.folder = path("."), .memory_bytes = 0};
   const Seen in_files = walk_with(options, disturb);
   for (const auto& [name, moments] : in_memory.stages) {
-    const StageMoments& other = in_files.stages.at(name);
+    const InputMoments& other = in_files.stages.at(name);
     EXPECT_TRUE(torch::equal(other.h, moments.h)) << name;
     EXPECT_TRUE(moments.output_drift.defined()
                     ? torch::equal(other.output_drift, moments.output_drift)

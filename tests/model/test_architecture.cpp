@@ -176,9 +176,9 @@ TEST_F(ArchitectureTest, StagesAndHeadAreKnown) {
   EXPECT_EQ(architecture->hidden_size(), 32);
   EXPECT_FALSE(architecture->tied());
   EXPECT_EQ(architecture->head_name(), "output.weight");
-  EXPECT_EQ(architecture->parts(0)[0].stages[0][0], "blk.0.attn_qkv.weight");
+  EXPECT_EQ(architecture->parts(0)[0].stages[0][0][0], "blk.0.attn_qkv.weight");
   EXPECT_EQ(architecture->parts(1)[0].stages[0],
-            (Stage{"blk.1.attn_q.weight", "blk.1.attn_k.weight", "blk.1.attn_v.weight"}));
+            (Stage{Readers{"blk.1.attn_q.weight", "blk.1.attn_k.weight", "blk.1.attn_v.weight"}}));
   for (const Part& part : architecture->parts(1)) {
     EXPECT_TRUE(part.adds_last_product);
     EXPECT_EQ(part.stages.back().size(), 1u);
@@ -202,9 +202,9 @@ TEST_F(ArchitectureTest, ABlockThatDraftsFollowsTheOthers) {
   ASSERT_EQ(architecture->n_draft_blocks(), 1);
   const auto parts = architecture->parts(2);
   ASSERT_EQ(parts.size(), 3u);
-  EXPECT_EQ(parts[0].stages, (std::vector<Stage>{{"blk.2.nextn.eh_proj.weight"}}));
+  EXPECT_EQ(parts[0].stages, (std::vector<Stage>{Stage{Readers{"blk.2.nextn.eh_proj.weight"}}}));
   EXPECT_FALSE(parts[0].adds_last_product);
-  EXPECT_EQ(parts[1].stages[1], Stage{"blk.2.attn_output.weight"});
+  EXPECT_EQ(parts[1].stages[1], Stage{Readers{"blk.2.attn_output.weight"}});
   const auto multiplied = multiplied_weights(*architecture);
   EXPECT_EQ(std::count(multiplied.begin(), multiplied.end(), "blk.2.ffn_up.weight"), 0);
   EXPECT_TRUE(gathered_weights(*architecture).contains("blk.2.ffn_up.weight"));

@@ -94,9 +94,10 @@ TEST_P(DenseTest, PartsDoWhatTheySay) {
     const auto parts = model_->architecture().parts(i);
     for (std::size_t p = 0; p < parts.size(); ++p) {
       const auto y = model_->part(i, p, x);
-      const auto& last = parts[p].stages.back().front();
+      const auto& stage = parts[p].stages.back();
+      const auto& last = stage[0][0];
       const double apart = difference(
-          y, x + torch::linear(model_->input_of(last, i, p, x), model_->weights().get(last)));
+          y, x + torch::linear(model_->inputs_of(stage, i, p, x)[0], model_->weights().get(last)));
       EXPECT_EQ(parts[p].adds_last_product, apart == 0) << last;
       EXPECT_EQ(parts[p].mixes_tokens, p == 0);
       x = y;
@@ -105,8 +106,8 @@ TEST_P(DenseTest, PartsDoWhatTheySay) {
 }
 
 TEST_P(DenseTest, TapsSeeEveryMatrix) {
-  std::set<std::string> seen;
-  const Tap tap = [&](std::string_view name, const Tensor&, const Tensor&) { seen.emplace(name); };
+  std::set<MatrixId> seen;
+  const Tap tap = [&](const MatrixId& id, const Tensor&, const Tensor&) { seen.insert(id); };
   torch::NoGradGuard no_grad;
   model_->forward(tokens(3), &tap);
   EXPECT_EQ(seen, gathered_weights(model_->architecture()));

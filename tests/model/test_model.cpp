@@ -134,10 +134,10 @@ TEST_F(ModelTest, TapsSeeEveryMatrixOnceInTheOrderOfTheStages) {
     const std::string path = path_ + ".tap";
     const auto file = gguf::File::open(write_tiny_qwen35(path, options));
     Model model(file);
-    std::vector<std::string> seen, expected;
-    std::map<std::string, Tensor> inputs;
-    const Tap tap = [&](std::string_view name, const Tensor& input, const Tensor& output) {
-      seen.emplace_back(name);
+    std::vector<MatrixId> seen, expected;
+    std::map<MatrixId, Tensor> inputs;
+    const Tap tap = [&](const MatrixId& name, const Tensor& input, const Tensor& output) {
+      seen.push_back(name);
       inputs[seen.back()] = input;
       EXPECT_EQ(difference(output, torch::linear(input, model.weights().get(seen.back()))), 0)
           << name;
@@ -147,9 +147,10 @@ TEST_F(ModelTest, TapsSeeEveryMatrixOnceInTheOrderOfTheStages) {
     for (std::int64_t i = 0; i < model.architecture().n_blocks(); ++i) {
       for (const auto& part : model.architecture().parts(i)) {
         for (const auto& stage : part.stages) {
-          for (const auto& name : stage) {
+          ASSERT_EQ(stage.size(), 1u);
+          for (const auto& name : stage[0]) {
             expected.push_back(name);
-            EXPECT_TRUE(inputs[name].is_same(inputs[stage.front()])) << name << " shares its input";
+            EXPECT_TRUE(inputs[name].is_same(inputs[stage[0][0]])) << name << " shares its input";
           }
         }
       }
@@ -175,9 +176,10 @@ TEST_F(ModelTest, PartsDoWhatTheySay) {
     const auto parts = model_.architecture().parts(i);
     for (std::size_t p = 0; p < parts.size(); ++p) {
       const auto y = model_.part(i, p, x);
-      const auto& last = parts[p].stages.back().front();
+      const auto& stage = parts[p].stages.back();
+      const auto& last = stage[0][0];
       const auto product =
-          torch::linear(model_.input_of(last, i, p, x), model_.weights().get(last));
+          torch::linear(model_.inputs_of(stage, i, p, x)[0], model_.weights().get(last));
       EXPECT_TRUE(parts[p].adds_last_product);
       EXPECT_EQ(difference(y, x + product), 0) << last;
       const auto alone = model_.part(i, p, x.narrow(1, 5, 1));

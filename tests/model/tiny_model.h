@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "matrix_text.h"
 #include "spectralquant/gguf/codec/half.h"
 #include "spectralquant/gguf/metadata.h"
 #include "spectralquant/gguf/writer.h"

@@ -44,9 +44,9 @@ TEST_F(QuantizeFileTest, PlainNeedsNoCalibration) {
   const QuantizeReport report = check(options(Method::kPlain));
   EXPECT_EQ(report.calibration_tokens, 0);
   for (const auto& matrix : report.matrices) {
-    EXPECT_EQ(matrix.objective, matrix.plain_objective) << matrix.name;
-    EXPECT_GT(matrix.relative_error, 0.0005) << matrix.name;
-    EXPECT_LT(matrix.relative_error, 0.02) << matrix.name;
+    EXPECT_EQ(matrix.objective, matrix.plain_objective) << matrix.id;
+    EXPECT_GT(matrix.relative_error, 0.0005) << matrix.id;
+    EXPECT_LT(matrix.relative_error, 0.02) << matrix.id;
   }
 }
 
@@ -64,7 +64,7 @@ TEST_F(QuantizeFileTest, EveryFormatIsWrittenStrictly) {
     EXPECT_EQ(out.metadata().int_or("general.file_type", 0), file_type);
     EXPECT_EQ(out.metadata().int_or("general.quantization_version", 0), 2);
     for (const auto& matrix : report.matrices)
-      EXPECT_LE(matrix.objective, matrix.plain_objective) << matrix.name;
+      EXPECT_LE(matrix.objective, matrix.plain_objective) << matrix.id;
     if (method != Method::kSpectral) continue;
     o.tune.tokens = 256;
     ASSERT_TRUE(quantize_file(o).tuning.has_value());
@@ -86,8 +86,8 @@ TEST_F(QuantizeFileTest, TheSolverBeatsBothRoundings) {
     o.moments = sequential ? Moments::kSequential : Moments::kStatic;
     const QuantizeReport report = check(o);
     for (const auto& matrix : report.matrices) {
-      EXPECT_LE(matrix.objective, matrix.plain_objective * (1 + 1e-9)) << matrix.name;
-      EXPECT_LE(matrix.objective, matrix.imatrix_objective * (1 + 1e-9)) << matrix.name;
+      EXPECT_LE(matrix.objective, matrix.plain_objective * (1 + 1e-9)) << matrix.id;
+      EXPECT_LE(matrix.objective, matrix.imatrix_objective * (1 + 1e-9)) << matrix.id;
     }
     EXPECT_LT(total(report, &MatrixReport::objective),
               0.9 * total(report, &MatrixReport::plain_objective));
@@ -235,16 +235,25 @@ TEST_F(QuantizeFileTest, AFallbackTypeIsWrittenAndReported) {
   }
 }
 
-TEST_F(QuantizeFileTest, StacksOfMatricesAreRoundedButNotSolved) {
+TEST_F(QuantizeFileTest, EverySliceOfAStackIsAMatrix) {
   tiny_.edit = [](gguf::Metadata&, std::vector<model::TinyTensor>& tensors) {
     std::vector<float> values(256 * 3 * 2);
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i));
     tensors.push_back({"blk.0.ffn_up_exps.weight", {256, 3, 2}, values});
   };
   model::write_tiny_qwen35(path("in.gguf"), tiny_);
-  check(options(Method::kPlain));
-  EXPECT_THAT(refusal([&] { quantize_file(options()); }),
-              AllOf(HasSubstr("blk.0.ffn_up_exps.weight [256, 3, 2]"), HasSubstr("experts")));
+  for (const Method method : {Method::kPlain, Method::kSpectral}) {
+    const QuantizeReport report = quantize_file(options(method));
+    EXPECT_TRUE(gguf::take_inventory(gguf::File::open(options().output)).strict);
+    std::vector<std::string> slices;
+    for (const auto& matrix : report.matrices) {
+      if (matrix.id.slice == gguf::MatrixId::kWhole) continue;
+      slices.push_back(matrix.id.text());
+      EXPECT_EQ(matrix.rows, 3);
+      EXPECT_LE(matrix.objective, matrix.plain_objective);
+    }
+    EXPECT_THAT(slices, ElementsAre("blk.0.ffn_up_exps.weight[0]", "blk.0.ffn_up_exps.weight[1]"));
+  }
 }
 
 TEST_F(QuantizeFileTest, RefusesWrongOptions) {

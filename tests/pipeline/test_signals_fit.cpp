@@ -28,7 +28,7 @@ class SignalsFitTest : public PipelineTest {
     model::Model model(file);
     const CalibrationText text = load_calibration(model, options().calibration, 0);
     calibrate::Signals signals = calibrate::collect(model, text.windows);
-    std::erase_if(signals.matrices, [&](const auto& entry) { return !keep(entry.first); });
+    std::erase_if(signals.matrices, [&](const auto& entry) { return !keep(entry.first.text()); });
     signals.model_hash = file.hash();
     calibrate::save_signals(signals, path(name), true);
     calibrate::save_imatrix(signals, path("im-" + name), 64, true);
@@ -76,9 +76,9 @@ TEST_F(SignalsFitTest, TextReachesTheDraftBlock) {
     EXPECT_THAT(report.without_signal, ElementsAre(kVision));
     int n = 0;
     for (const auto& matrix : report.matrices) {
-      if (model::block_of(matrix.name) != 2) continue;
+      if (model::block_of(matrix.id.tensor) != 2) continue;
       ++n;
-      EXPECT_LT(matrix.objective, matrix.plain_objective) << matrix.name;
+      EXPECT_LT(matrix.objective, matrix.plain_objective) << matrix.id;
     }
     EXPECT_EQ(n, 8);
   }

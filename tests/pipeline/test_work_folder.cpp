@@ -61,6 +61,7 @@ TEST(SolvedMatrixTest, SurvivesTheTripAndKnowsItsOwn) {
   const format::Grid& grid = format::Q4_K::kGrid;
   SolvedMatrix m;
   m.report = {"blk.0.x", 2, 256, 0.1, 3, 2, 1.0 / 3, 0.5};
+  m.report.token_share = 0.25;
   m.matrix = format::GridMatrix(format::Q4_K::kGrid, 2, 256);
   for (std::size_t i = 0; i < m.matrix.codes.size(); ++i)
     m.matrix.codes[i] = static_cast<std::int8_t>(i * 7 % 16);
@@ -71,11 +72,13 @@ TEST(SolvedMatrixTest, SurvivesTheTripAndKnowsItsOwn) {
   const auto back = SolvedMatrix::from_bytes(bytes, grid, "blk.0.x", 2, 256);
   ASSERT_TRUE(back);
   EXPECT_EQ(back->report.objective, 1.0 / 3);
+  EXPECT_EQ(back->report.token_share, 0.25);
   EXPECT_EQ(back->matrix.codes, m.matrix.codes);
   EXPECT_EQ(back->matrix.scales, m.matrix.scales);
   EXPECT_EQ(back->matrix.d, m.matrix.d);
 
   EXPECT_FALSE(SolvedMatrix::from_bytes(bytes, grid, "blk.1.x", 2, 256));
+  EXPECT_FALSE(SolvedMatrix::from_bytes(bytes, grid, {"blk.0.x", 0}, 2, 256));
   EXPECT_FALSE(SolvedMatrix::from_bytes(bytes, grid, "blk.0.x", 1, 512));
   EXPECT_FALSE(
       SolvedMatrix::from_bytes(bytes.substr(0, bytes.size() - 1), grid, "blk.0.x", 2, 256));
@@ -92,7 +95,7 @@ class ResumeTest : public PipelineTest {
 
   static std::map<std::string, double> objectives(const QuantizeReport& report) {
     std::map<std::string, double> out;
-    for (const auto& matrix : report.matrices) out[matrix.name] = matrix.objective;
+    for (const auto& matrix : report.matrices) out[matrix.id.text()] = matrix.objective;
     return out;
   }
 

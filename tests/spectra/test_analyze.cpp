@@ -59,12 +59,12 @@ TEST_F(AnalyzeTest, WithoutAReferenceItShowsSpectra) {
   const Report report = analyze(signals_, nullptr, {});
   ASSERT_EQ(report.matrices.size(), signals_.matrices.size());
   EXPECT_EQ(report.matrices.front().block, 0);
-  EXPECT_EQ(report.matrices.back().name, "token_embd.weight");
+  EXPECT_EQ(report.matrices.back().id, "token_embd.weight");
   EXPECT_TRUE(report.matrices.back().spectra.lookup);
   for (const MatrixReport& m : report.matrices) {
-    EXPECT_TRUE(m.spectra.input && m.spectra.output) << m.name;
-    EXPECT_GE(m.spectra.input->effective_rank, m.spectra.input->participation_ratio) << m.name;
-    EXPECT_LE(m.spectra.input->effective_rank, 1.0001 * static_cast<double>(m.cols)) << m.name;
+    EXPECT_TRUE(m.spectra.input && m.spectra.output) << m.id;
+    EXPECT_GE(m.spectra.input->effective_rank, m.spectra.input->participation_ratio) << m.id;
+    EXPECT_LE(m.spectra.input->effective_rank, 1.0001 * static_cast<double>(m.cols)) << m.id;
     EXPECT_TRUE(m.errors.empty());
   }
   EXPECT_THAT(to_terminal(report, 3, false),
@@ -93,14 +93,14 @@ TEST_F(AnalyzeTest, SmallNoiseCostsWhatIsPredicted) {
   EXPECT_EQ(report.measured_tokens, 4 * 63);
   for (const MatrixReport& m : report.matrices) {
     const ErrorSplit& error = m.errors[0];
-    EXPECT_NEAR(error.relative_energy, 1e-4, 1e-5) << m.name;
+    EXPECT_NEAR(error.relative_energy, 1e-4, 1e-5) << m.id;
     // noise is white; small matrices scatter
-    EXPECT_NEAR(error.predicted_kl / error.white_kl, 1, 0.25) << m.name;
+    EXPECT_NEAR(error.predicted_kl / error.white_kl, 1, 0.25) << m.id;
     // 256 tokens, and moments of single tokens that are taken as independent: single matrices
     // scatter by a third, those of four rows by more.
     if (m.rows < 64) continue;
-    EXPECT_GT(m.measured_kl[0], 0.6 * error.predicted_kl) << m.name;
-    EXPECT_LT(m.measured_kl[0], 1.6 * error.predicted_kl) << m.name;
+    EXPECT_GT(m.measured_kl[0], 0.6 * error.predicted_kl) << m.id;
+    EXPECT_LT(m.measured_kl[0], 1.6 * error.predicted_kl) << m.id;
   }
   const VariantReport& whole = report.variants[0];
   EXPECT_NEAR(whole.measured_sum_kl / whole.predicted_kl, 1, 0.2);
@@ -144,7 +144,7 @@ TEST_F(AnalyzeTest, AHeadOfItsOwnLeavesTheEmbeddingALookup) {
   Report report = analyze(signals_, file_.get(), variants);
   measure(report, model(), variants, windows_, "random");
   const MatrixReport& embedding = report.matrices.back();
-  EXPECT_EQ(embedding.name, "token_embd.weight");
+  EXPECT_EQ(embedding.id, "token_embd.weight");
   EXPECT_TRUE(embedding.spectra.lookup_only);
   EXPECT_GT(embedding.errors[0].predicted_kl, 0);
   EXPECT_GT(embedding.measured_kl[0], 0);

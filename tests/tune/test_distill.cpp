@@ -24,7 +24,7 @@ class DistillTest : public ShortRunTest {
 TEST_F(DistillTest, TheStudentStartsAsTheOriginal) {
   open();
   Student student(*original_, *solved_, Start::kOriginal, torch::kCPU);
-  EXPECT_EQ(student.names().size(), solved_->tensors().size());
+  EXPECT_EQ(student.ids().size(), solved_->tensors().size());
   model::Model model(*original_);
   student.put_into(model);
   for (const gguf::Tensor& tensor : original_->tensors())
@@ -121,10 +121,10 @@ TEST_F(DistillTest, FixedColumnsStandAndTheRestMoves) {
   student.set_free({name}, {0.5, 1}, {h, {}, {}}, {});
   student.begin_stage();
   const torch::Tensor before = matrix.weight.detach().clone(), code = matrix.code.clone();
-  std::vector<torch::Tensor> gradients(student.names().size());
+  std::vector<torch::Tensor> gradients(student.ids().size());
   torch::manual_seed(1);
   for (std::size_t i = 0; i < gradients.size(); ++i) {
-    if (student.names()[i] == name) gradients[i] = torch::randn_like(student.leaves()[i]);
+    if (student.ids()[i] == name) gradients[i] = torch::randn_like(student.leaves()[i]);
   }
   student.update(gradients, {1e-2, 0, 1e-2}, 0, 0);
   const torch::Tensor fixed = matrix.fixed > 0, moved = (matrix.weight.detach() != before).any(0);

@@ -58,12 +58,13 @@ class Dense final : public Architecture {
 
   std::vector<Part> parts(std::int64_t block) const override {
     const auto full = [block](const char* part) { return weight_name(block, part); };
-    return {{{{full("attn_q"), full("attn_k"), full("attn_v")}, {full("attn_output")}},
-             plain_outputs_[block].attention,
-             /*mixes_tokens=*/true},
-            {{{full("ffn_gate"), full("ffn_up")}, {full("ffn_down")}},
-             plain_outputs_[block].feed_forward,
-             false}};
+    const Readers reading{full("attn_q"), full("attn_k"), full("attn_v")},
+        output{full("attn_output")}, inner{full("ffn_gate"), full("ffn_up")},
+        down{full("ffn_down")};
+    return {
+        {{{reading}, {output}}, plain_outputs_[block].attention, /*mixes_tokens=*/true},
+        {{{inner}, {down}}, plain_outputs_[block].feed_forward, false},
+    };
   }
 
   torch::Tensor embed(const torch::Tensor& tokens, const Pass& pass) const override {

@@ -53,17 +53,20 @@ class Qwen35 final : public Architecture {
     const auto full = [block](const char* part) { return weight_name(block, part); };
     std::vector<Part> parts;
     if (is_draft(block)) {
-      parts.push_back({{{full("nextn.eh_proj")}}, /*adds_last_product=*/false, false});
+      parts.push_back({{{Readers{full("nextn.eh_proj")}}}, /*adds_last_product=*/false, false});
     }
-    Stage reading{full("attn_q"), full("attn_k"), full("attn_v")}, output{full("attn_output")};
+    Readers reading{full("attn_q"), full("attn_k"), full("attn_v")}, output{full("attn_output")};
     if (is_linear(block)) {
       reading = {full("attn_qkv"), full("attn_gate"), full("ssm_beta"), full("ssm_alpha")};
       output = {full("ssm_out")};
     }
-    parts.push_back({{reading, output}, true, /*mixes_tokens=*/true});
-    parts.push_back({{{full("ffn_gate"), full("ffn_up")}, {full("ffn_down")}}, true, false});
-    if (is_draft(block) && draft_.own_head)
-      parts.push_back({{{full("nextn.shared_head_head")}}, /*adds_last_product=*/false, false});
+    parts.push_back({{{reading}, {output}}, true, /*mixes_tokens=*/true});
+    const Readers inner{full("ffn_gate"), full("ffn_up")}, down{full("ffn_down")};
+    parts.push_back({{{inner}, {down}}, true, false});
+    if (is_draft(block) && draft_.own_head) {
+      const Readers head{full("nextn.shared_head_head")};
+      parts.push_back({{{head}}, /*adds_last_product=*/false, false});
+    }
     return parts;
   }
 
