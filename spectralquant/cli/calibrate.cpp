@@ -77,6 +77,7 @@ void gather(const CalibrateArguments& arguments, const distribute::Group& group)
   const auto use =
       arguments.imatrix.empty() ? pipeline::Method::kSpectral : pipeline::Method::kImatrix;
   pipeline::warn_about_importance(signals, use, gguf::Type::Q4_K, console.progress());
+  pipeline::warn_about_idle_experts(calibrate::find_idle_experts(signals), console.progress());
   signals.text_hash = text.hash;
   signals.model_hash = file.hash();
   signals.description = text.description;

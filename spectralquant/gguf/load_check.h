@@ -54,6 +54,6 @@ void check_vocabulary(LoadCheck& check);
 
 // The tensors of an architecture; empty if the hyper-parameters do not tell.
 ExpectedTensors expect_qwen35(LoadCheck& check);
-ExpectedTensors expect_dense(LoadCheck& check);  ///< llama, qwen2, qwen3
+ExpectedTensors expect_dense(LoadCheck& check);  ///< llama, qwen2, qwen3, qwen3moe
 
 }  // namespace spectralquant::gguf

@@ -100,7 +100,8 @@ bool same_shape(const Tensor& tensor, const std::vector<std::uint64_t>& shape) {
 ExpectedTensors expected_tensors(LoadCheck& check) {
   const std::string_view architecture = check.file().architecture();
   if (architecture == "qwen35") return expect_qwen35(check);
-  if (architecture == "llama" || architecture == "qwen2" || architecture == "qwen3")
+  if (architecture == "llama" || architecture == "qwen2" || architecture == "qwen3" ||
+      architecture == "qwen3moe")
     return expect_dense(check);
   return {};
 }

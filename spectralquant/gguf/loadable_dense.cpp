@@ -11,7 +11,7 @@ using Shape = std::vector<std::uint64_t>;
 using Counts = std::vector<std::int64_t>;  ///< one for each block
 
 /// The tensors that llama.cpp makes for a dense file of the architectures below.
-/// Source  llama.cpp, src/models/llama.cpp, qwen2.cpp, qwen3.cpp (load_arch_tensors),
+/// Source  llama.cpp, src/models/llama.cpp, qwen2.cpp, qwen3.cpp, qwen3moe.cpp (load_arch_tensors),
 ///         create_tensor_qkv; each tried on the program itself.
 class DenseTensors {
  public:
@@ -31,13 +31,16 @@ class DenseTensors {
       key_size_ = count("attention.key_length", hidden_ / heads);
       value_size_ = count("attention.value_length", hidden_ / heads);
     }
+    n_experts_ = count("expert_count", 0);
+    if (architecture_ == "qwen3moe") check_experts();
     rope_dims_ = count("rope.dimension_count", key_size_);
     check_rope();
     if (architecture_ == "llama") check.scalar(name("vocab_size"), ValueType::kUint32);
   }
 
   ExpectedTensors list() {
-    if (!check_.problems().empty() || check_.u32(name("expert_count"), 0) > 0) return {};
+    if (!check_.problems().empty()) return {};
+    if (n_experts_ > 0 && architecture_ != "llama" && architecture_ != "qwen3moe") return {};
     const Tensor* embedding = check_.file().find("token_embd.weight");
     const std::uint64_t n_vocab = embedding ? embedding->n_rows() : 0;
     out_["token_embd.weight"] = {{hidden_, n_vocab}};
@@ -63,6 +66,15 @@ class DenseTensors {
 
   std::uint64_t count(std::string_view key, std::uint64_t fallback) {
     return static_cast<std::uint64_t>(check_.u32(name(key), static_cast<std::int64_t>(fallback)));
+  }
+
+  void check_experts() {
+    if (n_experts_ == 0)
+      check_.fail(fmt::format("metadata key {} is missing or 0", name("expert_count")));
+    const std::uint64_t n_used = count("expert_used_count", 0);
+    expert_size_ = count("expert_feed_forward_length", 0);
+    if (expert_size_ == 0 && n_used > 0 && !feed_forward_.empty())
+      expert_size_ = static_cast<std::uint64_t>(feed_forward_[0]) / n_used;
   }
 
   void check_rope() {
@@ -94,18 +106,26 @@ class DenseTensors {
       add(i, "attn_v.bias", {v}, false);
     }
     add(i, "attn_output.weight", {q, hidden_});
-    if (architecture_ == "qwen3") {
+    if (architecture_.starts_with("qwen3")) {
       add(i, "attn_q_norm.weight", {key_size_});
       add(i, "attn_k_norm.weight", {key_size_});
     }
+    if (architecture_ == "llama") add(i, "attn_output.bias", {hidden_}, false);
+    if (n_experts_ > 0) return add_experts(i, expert_size_ > 0 ? expert_size_ : ffn);
     add(i, "ffn_gate.weight", {hidden_, ffn});
     add(i, "ffn_up.weight", {hidden_, ffn});
     add(i, "ffn_down.weight", {ffn, hidden_});
     if (architecture_ != "llama") return;
-    add(i, "attn_output.bias", {hidden_}, false);
     add(i, "ffn_gate.bias", {ffn}, false);
     add(i, "ffn_up.bias", {ffn}, false);
     add(i, "ffn_down.bias", {hidden_}, false);
+  }
+
+  void add_experts(std::int64_t i, std::uint64_t size) {
+    add(i, "ffn_gate_inp.weight", {hidden_, n_experts_});
+    add(i, "ffn_gate_exps.weight", {hidden_, size, n_experts_}, architecture_ == "qwen3moe");
+    add(i, "ffn_up_exps.weight", {hidden_, size, n_experts_});
+    add(i, "ffn_down_exps.weight", {size, hidden_, n_experts_});
   }
 
   LoadCheck& check_;
@@ -113,6 +133,7 @@ class DenseTensors {
   ExpectedTensors out_;
   std::int64_t n_blocks_ = 0;
   std::uint64_t hidden_ = 0, key_size_ = 0, value_size_ = 0, rope_dims_ = 0;
+  std::uint64_t n_experts_ = 0, expert_size_ = 0;  ///< expert_size_: 0, as feed_forward_
   Counts feed_forward_, n_heads_, n_kv_heads_;
 };
 

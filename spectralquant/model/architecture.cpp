@@ -21,10 +21,8 @@ struct Entry {
 
 // One line per architecture.
 constexpr std::array kArchitectures{
-    Entry{"llama", make_dense},
-    Entry{"qwen2", make_dense},
-    Entry{"qwen3", make_dense},
-    Entry{"qwen35", make_qwen35},
+    Entry{"llama", make_dense},    Entry{"qwen2", make_dense},   Entry{"qwen3", make_dense},
+    Entry{"qwen3moe", make_dense}, Entry{"qwen35", make_qwen35},
 };
 
 /// What can be done for a model that llama.cpp runs and this program does not.

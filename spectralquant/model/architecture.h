@@ -64,7 +64,8 @@ void check_bias(const gguf::File& file, std::int64_t block, std::string_view par
 torch::Tensor cached_attention(const torch::Tensor& q, const torch::Tensor& k,
                                const torch::Tensor& v, BlockState* state);
 
-std::unique_ptr<Architecture> make_dense(const gguf::File& file);  ///< llama, qwen2, qwen3
+std::unique_ptr<Architecture> make_dense(
+    const gguf::File& file);  ///< llama, qwen2, qwen3, qwen3moe
 std::unique_ptr<Architecture> make_qwen35(const gguf::File& file);
 
 }  // namespace spectralquant::model

@@ -64,7 +64,12 @@ void Weights::set(const MatrixId& id, const torch::Tensor& value) {
 
 void Weights::reset(const MatrixId& id) {
   const std::lock_guard lock(mutex_);
-  overrides_.erase(id);
+  if (id.slice != MatrixId::kWhole) {
+    overrides_.erase(id);
+    return;
+  }
+  auto it = overrides_.lower_bound(id);  // a stack: all its slices
+  while (it != overrides_.end() && it->first.tensor == id.tensor) it = overrides_.erase(it);
 }
 
 void Weights::release(std::string_view prefix) {

@@ -103,11 +103,6 @@ void warn_about_importance(const calibrate::Signals& signals, Method method, ggu
          fmt::format("{} has no importance: no input of the calibration reaches it; {}", name,
                      method == Method::kImatrix ? "its columns all count alike"
                                                 : "its errors have no measured cost"));
-  for (const auto& [name, n_idle, n_experts] : calibrate::find_idle_experts(signals))
-    warn(progress, fmt::format("{} of the {} experts of {} see no token of the calibration: {}",
-                               n_idle, n_experts, name,
-                               signals.diagonal_only ? "their columns all count alike"
-                                                     : "they get the mean moments of the others"));
   // Seen in llama.cpp's rounding: without mins each scale is fitted by importance alone; with
   // them only d and dmin of a super-block are. The solver begins with that rounding.
   const format::Grid& grid = format::grid_of(type);
@@ -118,6 +113,15 @@ void warn_about_importance(const calibrate::Signals& signals, Method method, ggu
                                "no importance, in whole runs of {}",
                                name, method == Method::kImatrix ? "becomes" : "may become",
                                n_columns, n_cols, first, run));
+}
+
+void warn_about_idle_experts(const std::vector<calibrate::IdleExperts>& stacks,
+                             const Progress& progress) {
+  for (const auto& [name, n_idle, n_experts] : stacks)
+    warn(progress,
+         fmt::format("{} of the {} experts of {} get no token of the calibration: what is "
+                     "known of the others has to do for them",
+                     n_idle, n_experts, name));
 }
 
 void require_all_finite(const gguf::File& written) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "spectralquant/calibrate/signal_checks.h"
 #include "spectralquant/calibrate/signals.h"
 #include "spectralquant/core/progress.h"
 #include "spectralquant/gguf/file.h"
@@ -38,11 +39,14 @@ std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOpti
 void check_values(const gguf::File& file, const quantize::Plan& plan, int n_threads,
                   const Progress& progress);
 
-/// Warns about matrices that no input reached, and experts that no token was routed to: errors in
-/// them have no measured cost. Columns may
+/// Warns about matrices that no input reached: errors in them have no measured cost. Columns may
 /// become zero where a whole scale has no importance: they are warned about too.
 void warn_about_importance(const calibrate::Signals& signals, Method method, gguf::Type type,
                            const Progress& progress);
+
+/// Warns about experts that no token was routed to.
+void warn_about_idle_experts(const std::vector<calibrate::IdleExperts>& stacks,
+                             const Progress& progress);
 
 /// The last look at a written file before it gets its name: every tensor decodes to finite numbers.
 /// Error(kFailed) with the place.

@@ -7,6 +7,7 @@
 #include "spectralquant/calibrate/streams.h"
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/core/warning.h"
+#include "spectralquant/model/experts.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/device.h"
 #include "spectralquant/pipeline/memory.h"
@@ -61,23 +62,27 @@ constexpr double kMostKeptBytes = 4.0 * (std::uint64_t{1} << 30);
 
 /// Sums over the matrices that become Q4_K; gradient_bytes: of the block that has most.
 struct Sizes {
-  double weights = 0, solver_work = 0, moment_work = 0, moment_bytes = 0, gradient_bytes = 0,
-         largest = 0, largest_cols = 0, hidden = 0, n_matrices = 0;
+  double weights = 0;
+  double used_weights = 0;  ///< by one token: of experts only some
+  double solver_work = 0, moment_work = 0, moment_bytes = 0, gradient_bytes = 0, largest = 0,
+         largest_cols = 0, hidden = 0, n_matrices = 0;
 };
 
-Sizes sizes_of(const quantize::Plan& plan) {
+Sizes sizes_of(const quantize::Plan& plan, double expert_share) {
   Sizes out;
   std::map<std::int64_t, double> of_block;  // G
   for (const auto& planned : plan.tensors) {
     if (planned.action != quantize::Action::kSolve) continue;
     const std::int64_t block = model::block_of(planned.source->name);
     for (const gguf::Matrix& source : gguf::matrices_of(*planned.source)) {
+      const double used = source.slice == gguf::MatrixId::kWhole ? 1 : expert_share;
       const double rows = static_cast<double>(source.rows()),
                    cols = static_cast<double>(source.cols()), n = rows * cols;
       ++out.n_matrices;
       out.weights += n;
+      out.used_weights += used * n;
       out.solver_work += n * cols;
-      out.moment_work += cols * cols;
+      out.moment_work += used * cols * cols;
       out.moment_bytes += 4 * cols * cols;
       // float64 sum and float32 mean; of the head, the diagonal
       if (block >= 0)
@@ -121,21 +126,22 @@ struct Work {
                  moments = two_sided    ? 2 * costs.backward
                            : sequential ? 0
                                         : costs.forward;
-    return static_tokens * 2 * (sizes.weights * passes + sizes.moment_work * moments) / flops;
+    return static_tokens * 2 * (sizes.used_weights * passes + sizes.moment_work * moments) / flops;
   }
   double walk_seconds() const {
     if (!sequential) return 0;
     return tokens * costs.forward *
-           (2 * sizes.weights * (kWalkPasses + (drift ? 1 : 0)) +
+           (2 * sizes.used_weights * (kWalkPasses + (drift ? 1 : 0)) +
             sizes.moment_work * (drift ? 2 : 1)) /
            flops;
   }
   double sampling_seconds() const {
     return static_cast<double>(n_samples(options.calibration) * options.calibration.window_tokens) *
-           2 * sizes.weights * costs.sampling / flops;
+           2 * sizes.used_weights * costs.sampling / flops;
   }
   double tuning_seconds() const {
-    return static_cast<double>(options.tune.tokens) * 2 * sizes.weights * kTuningPasses / flops;
+    return static_cast<double>(options.tune.tokens) * 2 * sizes.used_weights * kTuningPasses /
+           flops;
   }
 
   /// Of the calibration, where the streams lie.
@@ -215,7 +221,8 @@ QuantizeEstimate estimate(const QuantizeOptions& options, const Progress& caller
       for (const gguf::Matrix& matrix : gguf::matrices_of(*planned.source))
         out.matrices.push_back(matrix.id().text());
 
-  Sizes sizes = sizes_of(job.plan);
+  Sizes sizes =
+      sizes_of(job.plan, model::is_supported(job.file) ? model::expert_share(job.file) : 1);
   const torch::Device device = options.method == Method::kPlain
                                    ? torch::Device(torch::kCPU)
                                    : device_of(options.device, options.group.local_rank());

@@ -5,6 +5,7 @@
 
 #include "spectralquant/calibrate/output_moments.h"
 #include "spectralquant/core/parallel.h"
+#include "spectralquant/model/experts.h"
 #include "spectralquant/model/model.h"
 #include "spectralquant/pipeline/solve_tasks.h"
 
@@ -36,6 +37,7 @@ struct Block {
 /// The block that holds most, number by number.
 Block largest_block(const gguf::File& file, const model::Architecture& architecture) {
   Block most;
+  const double expert_share = model::expert_share(file);
   const auto raise = [](double& a, double b) { a = std::max(a, b); };
   for (std::int64_t i = 0; i < architecture.n_blocks() + architecture.n_draft_blocks(); ++i) {
     Block block;
@@ -46,7 +48,7 @@ Block largest_block(const gguf::File& file, const model::Architecture& architect
           const double rows = static_cast<double>(matrix.rows()),
                        cols = static_cast<double>(matrix.cols());
           block.weights += rows * cols;
-          block.outputs += rows;
+          block.outputs += rows * (stage.size() > 1 ? expert_share : 1);
           block.rows2 += square(rows);
           if (id == readers.front()) block.cols2 += square(cols);
           raise(most.most_rows, rows);

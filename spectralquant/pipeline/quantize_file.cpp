@@ -74,6 +74,14 @@ calibrate::Spill spill_of(WorkFolder* work, const QuantizeOptions& options) {
   return {.folder = usable ? beside : fs::temp_directory_path().string()};
 }
 
+/// As far as the reports of matrices tell.
+std::vector<calibrate::IdleExperts> idle_experts(const std::vector<MatrixReport>& reports) {
+  calibrate::Signals counts;
+  for (const MatrixReport& report : reports)
+    if (report.token_share) counts.matrices[report.id].n_tokens = *report.token_share > 0 ? 1 : 0;
+  return calibrate::find_idle_experts(counts);
+}
+
 /// Rounds or solves every matrix, and writes the file.
 void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& calibration,
                       WorkFolder* work, const calibrate::Spill& spill) {
@@ -107,6 +115,7 @@ void solve_and_commit(const Run& run, const quantize::Plan& plan, Calibration& c
   } else {
     solve_static(job, calibration.signals.value_or(calibrate::Signals{}));
   }
+  warn_about_idle_experts(idle_experts(run.report.matrices), run.progress);
   run.times.enter("write");
   output.commit();
 }

@@ -136,7 +136,7 @@ TEST_F(DraftTest, IsWhatStockGathers) {
   for (const auto& [name, signal] : stock.matrices) {
     if (!ours.matrices.contains(name)) continue;
     EXPECT_LT(relative(ours.matrices.at(name).h.diagonal(), signal.h), 2e-3) << name;
-    compared += model::block_of(name) == 2;
+    compared += model::block_of(name.tensor) == 2;
   }
   EXPECT_EQ(compared, 8);
 }

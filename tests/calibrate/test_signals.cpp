@@ -106,30 +106,18 @@ TEST_F(SignalsTest, DamagedFilesAreRefused) {
 
 TEST_F(SignalsTest, OfAnotherModelDoNotFit) {
   const Signals signals = example();
-  using Sizes = std::map<std::string, MatrixSize>;
-  EXPECT_EQ(refusal([&] {
-              require_fit(signals,
-                          Sizes{{"blk.0.attn_q.weight", {4, 8}}, {"token_embd.weight", {5, 8}}},
-                          "s.gguf");
-            }),
-            "");
-  EXPECT_THAT(refusal([&] {
-                require_fit(signals, Sizes{{"blk.1.attn_q.weight", {4, 8}}}, "s.gguf");
-              }),
+  const auto why = [&](const char* name, std::uint64_t rows, std::uint64_t cols) {
+    const gguf::Tensor tensor{name, gguf::Type::F32, 2, {cols, rows, 1, 1}, nullptr, 0};
+    return refusal([&] { require_fit(signals, gguf::matrices_of(tensor), "s.gguf"); });
+  };
+  EXPECT_EQ(why("blk.0.attn_q.weight", 4, 8), "");
+  EXPECT_EQ(why("token_embd.weight", 5, 8), "");
+  EXPECT_THAT(why("blk.1.attn_q.weight", 4, 8),
               AllOf(HasSubstr("no signal for blk.1.attn_q.weight"),
                     HasSubstr("gathered on this model"), HasSubstr("s.gguf")));
-  EXPECT_THAT(refusal([&] {
-                require_fit(signals, Sizes{{"blk.0.attn_q.weight", {4, 16}}}, "");
-              }),
-              HasSubstr("has size 8, the model needs 16"));
-  EXPECT_THAT(refusal([&] {
-                require_fit(signals, Sizes{{"blk.0.attn_q.weight", {5, 8}}}, "");
-              }),
-              HasSubstr("G of blk.0.attn_q.weight"));
-  EXPECT_THAT(refusal([&] {
-                require_fit(signals, Sizes{{"token_embd.weight", {6, 8}}}, "");
-              }),
-              HasSubstr("token frequency"));
+  EXPECT_THAT(why("blk.0.attn_q.weight", 4, 16), HasSubstr("has size 8, the model needs 16"));
+  EXPECT_THAT(why("blk.0.attn_q.weight", 5, 8), HasSubstr("G of blk.0.attn_q.weight"));
+  EXPECT_THAT(why("token_embd.weight", 6, 8), HasSubstr("token frequency"));
 }
 
 TEST_F(SignalsTest, AnImatrixKeepsTheDiagonal) {

@@ -92,7 +92,7 @@ TEST_F(ArchitectureTest, KeysHaveLlamaCppsDefaults) {
   options.edit = plain;
   const auto file = gguf::File::open(write_tiny_qwen35(path(), options));
   const auto architecture = make_architecture(file);
-  EXPECT_EQ(architecture->parts(3)[0].stages[0][0], "blk.3.attn_q.weight");
+  EXPECT_EQ(architecture->parts(3)[0].stages[0][0][0], "blk.3.attn_q.weight");
   EXPECT_EQ(architecture->cache_values(), 2 * 4 * 8);
   const HyperParameters get(file);
   EXPECT_EQ(read_rope(get, 8).n_dims, 8);

@@ -9,6 +9,7 @@
 #include "model/stock_logits.h"
 #include "model/tiny_dense.h"
 #include "spectralquant/core/error.h"
+#include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/model.h"
 
 namespace spectralquant::model {
@@ -20,6 +21,29 @@ using torch::Tensor;
 
 /// Odd numbers of heads; every optional tensor there and not there; tied and not; one head size
 /// that is no share of the hidden size.
+/// Experts, an odd number of them too; q, k and v in one matrix.
+void add_variants(std::vector<TinyDenseOptions>& all) {
+  const auto like = [&](std::size_t i, const char* architecture) {
+    TinyDenseOptions options = all[i];
+    options.architecture = architecture;
+    return options;
+  };
+  TinyDenseOptions bare = like(4, "qwen3moe"), full = like(5, "qwen3moe"),
+                   mixtral = like(1, "llama");
+  for (TinyDenseOptions* options : {&bare, &full, &mixtral}) {
+    options->feed_forward = 96;
+    options->n_experts = 5;
+  }
+  full.n_experts = 8;
+  full.n_experts_used = 3;
+  all.insert(all.end(), {bare, full, mixtral});
+  for (const auto& [i, architecture] :
+       {std::pair{std::size_t{0}, "llama"}, {std::size_t{3}, "qwen2"}, {std::size_t{5}, "qwen3"}}) {
+    all.push_back(like(i, architecture));
+    all.back().fused_qkv = true;
+  }
+}
+
 std::vector<TinyDenseOptions> variants() {
   std::vector<TinyDenseOptions> all;
   for (const char* name : {"llama", "qwen2", "qwen3"}) {
@@ -43,7 +67,13 @@ std::vector<TinyDenseOptions> variants() {
     }
     all.push_back(options);
   }
+  add_variants(all);
   return all;
+}
+
+std::string name_of(const TinyDenseOptions& options) {
+  return options.architecture + (options.n_experts > 0 ? "_experts" : "") +
+         (options.fused_qkv ? "_fused" : "") + (options.optional_tensors ? "_full" : "_bare");
 }
 
 class DenseTest : public ::testing::TestWithParam<int> {
@@ -67,9 +97,8 @@ class DenseTest : public ::testing::TestWithParam<int> {
   std::unique_ptr<Model> model_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Variants, DenseTest, ::testing::Range(0, 6), [](const auto& info) {
-  const auto options = variants()[static_cast<std::size_t>(info.param)];
-  return options.architecture + (options.optional_tensors ? "_full" : "_bare");
+INSTANTIATE_TEST_SUITE_P(Variants, DenseTest, ::testing::Range(0, 12), [](const auto& info) {
+  return name_of(variants()[static_cast<std::size_t>(info.param)]);
 });
 
 TEST_P(DenseTest, StatesGiveTheLogitsOfTheWholeSequence) {
@@ -96,10 +125,15 @@ TEST_P(DenseTest, PartsDoWhatTheySay) {
       const auto y = model_->part(i, p, x);
       const auto& stage = parts[p].stages.back();
       const auto& last = stage[0][0];
+      EXPECT_EQ(parts[p].mixes_tokens, p == 0);
+      if (stage.size() > 1) {  // experts: their products are weighed
+        EXPECT_FALSE(parts[p].adds_last_product) << last;
+        x = y;
+        continue;
+      }
       const double apart = difference(
           y, x + torch::linear(model_->inputs_of(stage, i, p, x)[0], model_->weights().get(last)));
       EXPECT_EQ(parts[p].adds_last_product, apart == 0) << last;
-      EXPECT_EQ(parts[p].mixes_tokens, p == 0);
       x = y;
     }
   }
@@ -109,11 +143,14 @@ TEST_P(DenseTest, TapsSeeEveryMatrix) {
   std::set<MatrixId> seen;
   const Tap tap = [&](const MatrixId& id, const Tensor&, const Tensor&) { seen.insert(id); };
   torch::NoGradGuard no_grad;
-  model_->forward(tokens(3), &tap);
+  model_->forward(tokens(48), &tap);
   EXPECT_EQ(seen, gathered_weights(model_->architecture()));
   for (const auto& tensor : file_->tensors()) {
-    if (tensor.n_dims != 2 || tensor.name == "token_embd.weight") continue;
-    EXPECT_TRUE(seen.contains(tensor.name)) << tensor.name;
+    if (!gguf::is_matrix_to_quantize(file_->architecture(), tensor) ||
+        tensor.name == "token_embd.weight")
+      continue;
+    for (const auto& matrix : gguf::matrices_of(tensor))
+      EXPECT_TRUE(seen.contains(matrix.id())) << matrix.id();
   }
 }
 
@@ -241,8 +278,8 @@ std::string refusal_of(const std::string& architecture, const char* key, gguf::V
 }
 
 TEST(DenseRefusalTest, NamesWhatItDoesNotRun) {
-  EXPECT_THAT(refusal_of("llama", "expert_count", gguf::Value::of_u32(8)),
-              AllOf(HasSubstr("llama.expert_count is 8"), HasSubstr("this program cannot run")));
+  EXPECT_THAT(refusal_of("qwen2", "expert_count", gguf::Value::of_u32(8)),
+              AllOf(HasSubstr("qwen2.expert_count is 8"), HasSubstr("this program cannot run")));
   EXPECT_THAT(refusal_of("qwen2", "rope.dimension_count", gguf::Value::of_u32(32)),
               HasSubstr("but all 64 dimensions of a head turn"));
   EXPECT_THAT(refusal_of("qwen3", "rope.scaling.type", gguf::Value::of_string("su")),
@@ -252,6 +289,63 @@ TEST(DenseRefusalTest, NamesWhatItDoesNotRun) {
     tensors.push_back({"output.bias", {kTinyVocab}, std::vector<float>(kTinyVocab)});
   };
   EXPECT_THAT(refusal(options), HasSubstr("output.bias changes what a product gives"));
+}
+
+/// What the refusal is with this key of the experts.
+std::string expert_refusal(const char* key, std::uint32_t value) {
+  TinyDenseOptions options = variants()[6];
+  options.edit = [&](gguf::Metadata& m, std::vector<TinyTensor>&) {
+    m.set(std::string("qwen3moe.") + key, gguf::Value::of_u32(value));
+  };
+  return refusal(options);
+}
+
+TEST(DenseRefusalTest, CountsOfExpertsAreChecked) {
+  EXPECT_THAT(expert_refusal("expert_used_count", 6), HasSubstr("expert_used_count is 6, of 5"));
+  EXPECT_THAT(expert_refusal("expert_count", 1), HasSubstr("expert_used_count is 2, of 1 experts"));
+  EXPECT_THAT(expert_refusal("expert_count", 4), HasSubstr("ffn_gate_inp.weight has shape"));
+  EXPECT_THAT(expert_refusal("expert_group_count", 2), HasSubstr("groups of experts are not run"));
+  EXPECT_THAT(expert_refusal("expert_feed_forward_length", 64),
+              HasSubstr("ffn_gate_exps.weight has shape"));
+}
+
+// Each token by itself, expert by expert, in double.
+TEST(ExpertsTest, AreTheSumOfTheChosenExperts) {
+  const std::string path =
+      ::testing::TempDir() + "/sq_experts_" + std::to_string(::getpid()) + ".gguf";
+  const auto file = gguf::File::open(write_tiny_dense(path, variants()[7]));
+  Model model(file);
+  torch::NoGradGuard no_grad;
+  torch::manual_seed(1);
+  const Tensor x = torch::randn({1, 6, 192});
+  Routing routing;
+  const Tensor y = model.part(0, 1, x, nullptr, &routing);
+  ASSERT_EQ(routing.experts.sizes(), torch::IntArrayRef({6, 3}));
+  const auto weight = [&](const char* part, std::int64_t expert) {
+    return model.weights()
+        .get({std::string("blk.0.") + part + ".weight", expert})
+        .to(torch::kFloat64);
+  };
+  for (std::int64_t t = 0; t < 6; ++t) {
+    const Tensor row = x[0][t].to(torch::kFloat64),
+                 inner = row / (row.square().mean() + 1e-6).sqrt() *
+                         model.weights().get("blk.0.ffn_norm.weight").to(torch::kFloat64),
+                 p = weight("ffn_gate_inp", MatrixId::kWhole).mv(inner).softmax(0);
+    const auto [values, indices] = p.topk(3);
+    EXPECT_TRUE(torch::equal(std::get<0>(indices.sort()), std::get<0>(routing.experts[t].sort())));
+    Tensor sum = row.clone();
+    for (std::int64_t k = 0; k < 3; ++k) {
+      const auto e = indices[k].item<std::int64_t>();
+      const Tensor product =
+          torch::silu(weight("ffn_gate_exps", e).mv(inner)) * weight("ffn_up_exps", e).mv(inner);
+      sum += values[k] / values.sum() * weight("ffn_down_exps", e).mv(product);
+    }
+    EXPECT_LT(difference(y[0][t].to(torch::kFloat64), sum), 1e-4) << t;
+  }
+  // What is imposed is obeyed, and differs.
+  routing.experts = (routing.experts + 1) % 8;
+  EXPECT_GT(difference(model.part(0, 1, x, nullptr, &routing), y), 1e-2);
+  std::remove(path.c_str());
 }
 
 TEST(DenseRefusalTest, EveryTensorsShapeIsChecked) {

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <map>
 
 #include "distribute/processes.h"
 #include "model/tiny_dense.h"
@@ -18,8 +19,14 @@ class DenseRunTest : public PipelineTest, public ::testing::WithParamInterface<c
     PipelineTest::SetUp();
     model::TinyDenseOptions dense;
     dense.architecture = GetParam();
-    dense.optional_tensors = dense.architecture != "qwen3";
-    dense.tied = dense.architecture == "qwen3";
+    const bool qwen3 = dense.architecture.starts_with("qwen3");
+    dense.optional_tensors = !qwen3;
+    dense.tied = qwen3;
+    dense.fused_qkv = dense.architecture == "qwen2";
+    if (dense.architecture == "qwen3moe") {
+      dense.n_experts = 4;
+      dense.feed_forward = 256;
+    }
     model::write_tiny_dense(path("in.gguf"), dense);
   }
   QuantizeReport run(const QuantizeOptions& options) {
@@ -34,7 +41,8 @@ class DenseRunTest : public PipelineTest, public ::testing::WithParamInterface<c
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Architectures, DenseRunTest, ::testing::Values("llama", "qwen2", "qwen3"),
+INSTANTIATE_TEST_SUITE_P(Architectures, DenseRunTest,
+                         ::testing::Values("llama", "qwen2", "qwen3", "qwen3moe"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_P(DenseRunTest, IsSolvedInEveryWay) {
@@ -71,7 +79,9 @@ TEST_P(DenseRunTest, IsTuned) {
 
 TEST_P(DenseRunTest, IsPlanned) {
   const QuantizeEstimate plan = estimate(options());
-  EXPECT_EQ(plan.matrices.size(), std::string(GetParam()) == "qwen3" ? 15u : 16u);
+  const std::map<std::string, std::size_t> expected = {
+      {"llama", 16}, {"qwen2", 12}, {"qwen3", 15}, {"qwen3moe", 33}};
+  EXPECT_EQ(plan.matrices.size(), expected.at(GetParam()));
   EXPECT_GT(plan.peak_memory_bytes, 0u);
 }
 

@@ -252,7 +252,8 @@ TEST_F(QuantizeFileTest, EverySliceOfAStackIsAMatrix) {
       EXPECT_EQ(matrix.rows, 3);
       EXPECT_LE(matrix.objective, matrix.plain_objective);
     }
-    EXPECT_THAT(slices, ElementsAre("blk.0.ffn_up_exps.weight[0]", "blk.0.ffn_up_exps.weight[1]"));
+    EXPECT_THAT(slices, ::testing::ElementsAre("blk.0.ffn_up_exps.weight[0]",
+                                               "blk.0.ffn_up_exps.weight[1]"));
   }
 }
 

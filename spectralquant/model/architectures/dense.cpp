@@ -5,44 +5,52 @@
 #include <vector>
 
 #include "spectralquant/model/architecture.h"
+#include "spectralquant/model/experts.h"
 #include "spectralquant/model/layers.h"
 #include "spectralquant/model/rope.h"
 
 namespace spectralquant::model {
 namespace {
 
-/// What one dense architecture has that another has not. All may have biases of q, k and v.
+enum class ExpertUse { kNever, kIfCounted, kAlways };
+
+/// What one dense architecture has that another has not. All may have biases of q, k and v, and the
+/// three of them in one matrix.
 struct Spec {
   std::string_view name;        ///< general.architecture
   bool adjacent_pairs = false;  ///< which values of a head rotary embedding turns together
   bool rope_factors = false;    ///< rope_freqs.weight divides frequencies, if it is there
   bool head_norms = false;      ///< every head of q and k has a norm
   bool all_biases = false;      ///< the other products may have biases too
+  ExpertUse experts = ExpertUse::kNever;
 };
 
 // Source: llama.cpp, src/models/NAME.cpp and llama_model_rope_type().
 constexpr std::array kSpecs{
-    Spec{.name = "llama", .adjacent_pairs = true, .rope_factors = true, .all_biases = true},
+    Spec{.name = "llama",
+         .adjacent_pairs = true,
+         .rope_factors = true,
+         .all_biases = true,
+         .experts = ExpertUse::kIfCounted},
     Spec{.name = "qwen2"},
     Spec{.name = "qwen3", .head_norms = true},
+    Spec{.name = "qwen3moe", .head_norms = true, .experts = ExpertUse::kAlways},
 };
 
-/// Blocks of attention and a gated feed-forward part, each behind a norm: Llama and Mistral, Qwen2,
-/// Qwen3.
+/// Blocks of attention and a gated feed-forward part, or experts, each behind a norm: Llama, Mistral
+/// and Mixtral, Qwen2, Qwen3.
 class Dense final : public Architecture {
  public:
   Dense(const gguf::File& file, const Spec& spec) : spec_(spec) {
     const HyperParameters get(file);
     n_blocks_ = get.count("block_count");
     hidden_ = get.count("embedding_length");
-    feed_forward_ = get.count_of_blocks("feed_forward_length");
     eps_ = get.number("attention.layer_norm_rms_epsilon");
     get.require(eps_ >= 0, "attention.layer_norm_rms_epsilon", "which must not be negative");
     const auto* causal = get.find("attention.causal");
     get.require_supported(!causal || causal->as_bool().value_or(true), "attention.causal",
                           "and every token sees those after it");
-    get.require_supported(get.count_or("expert_count", 0) == 0, "expert_count",
-                          "and experts are not run");
+    read_feed_forward(get);
     read_attention(get);
     read_vocabulary(file);
     require_known_tensors(file, {"output.bias"});
@@ -58,13 +66,14 @@ class Dense final : public Architecture {
 
   std::vector<Part> parts(std::int64_t block) const override {
     const auto full = [block](const char* part) { return weight_name(block, part); };
-    const Readers reading{full("attn_q"), full("attn_k"), full("attn_v")},
-        output{full("attn_output")}, inner{full("ffn_gate"), full("ffn_up")},
-        down{full("ffn_down")};
-    return {
-        {{{reading}, {output}}, plain_outputs_[block].attention, /*mixes_tokens=*/true},
-        {{{inner}, {down}}, plain_outputs_[block].feed_forward, false},
-    };
+    const auto& facts = blocks_[static_cast<std::size_t>(block)];
+    Readers reading{full("attn_q"), full("attn_k"), full("attn_v")};
+    if (facts.fused_qkv) reading = {full("attn_qkv")};
+    const Readers output{full("attn_output")};
+    const Part attention{{{reading}, {output}}, facts.plain_attention, /*mixes_tokens=*/true};
+    if (experts_.any()) return {attention, {experts_.stages(block), false, false}};
+    const Readers inner{full("ffn_gate"), full("ffn_up")}, down{full("ffn_down")};
+    return {attention, {{{inner}, {down}}, facts.plain_feed_forward, false}};
   }
 
   torch::Tensor embed(const torch::Tensor& tokens, const Pass& pass) const override {
@@ -80,16 +89,37 @@ class Dense final : public Architecture {
     const auto inner = rms_norm(
         x, pass.weights.get(weight_name(block, index == 0 ? "attn_norm" : "ffn_norm")), eps_);
     if (index == 0) return x + attention(block, inner, pass);
+    if (experts_.any()) return x + experts_.forward(block, inner, pass);
     const auto gate = biased_product(pass, block, "ffn_gate", inner),
                up = biased_product(pass, block, "ffn_up", inner);
     return x + biased_product(pass, block, "ffn_down", swiglu(gate, up));
   }
 
  private:
-  /// Whether no bias follows the output projections of a block.
-  struct PlainOutputs {
-    bool attention = true, feed_forward = true;
+  struct BlockFacts {
+    bool fused_qkv = false;  ///< q, k and v are rows of one matrix
+    /// no bias follows the output projection
+    bool plain_attention = true, plain_feed_forward = true;
   };
+
+  void read_feed_forward(const HyperParameters& get) {
+    const bool counted = get.count_or("expert_count", 0) > 0;
+    get.require_supported(!counted || spec_.experts != ExpertUse::kNever, "expert_count",
+                          "and experts are not run");
+    if (spec_.experts == ExpertUse::kNever || (!counted && spec_.experts != ExpertUse::kAlways)) {
+      feed_forward_ = get.count_of_blocks("feed_forward_length");
+      return;
+    }
+    // llama.cpp: where it is not given, each of those used has its share; llama has no such key
+    std::int64_t of_expert = 0;
+    if (spec_.experts == ExpertUse::kAlways)
+      of_expert = get.count_or("expert_feed_forward_length", 0);
+    if (of_expert == 0) {
+      of_expert = get.count_of_blocks("feed_forward_length");
+      if (spec_.experts == ExpertUse::kAlways) of_expert /= get.count("expert_used_count");
+    }
+    experts_ = Experts(get, hidden_, of_expert);
+  }
 
   void read_attention(const HyperParameters& get) {
     n_heads_ = get.count_of_blocks("attention.head_count");
@@ -133,31 +163,53 @@ class Dense final : public Architecture {
       check("attn_q_norm", {head_size_});
       check("attn_k_norm", {head_size_});
     }
-    check("attn_q", {hidden_, query});
-    check("attn_k", {hidden_, key});
-    check("attn_v", {hidden_, key});
-    check_bias(file, i, "attn_q", query);
-    check_bias(file, i, "attn_k", key);
-    check_bias(file, i, "attn_v", key);
+    const bool fused = file.find(weight_name(i, "attn_qkv")) != nullptr;
+    const auto check_reader = [&](const char* part, std::int64_t rows) {
+      check(part, {hidden_, rows});
+      check_bias(file, i, part, rows);
+    };
+    if (fused) {
+      check_reader("attn_qkv", query + 2 * key);
+    } else {
+      check_reader("attn_q", query);
+      check_reader("attn_k", key);
+      check_reader("attn_v", key);
+    }
     check("attn_output", {query, hidden_});
-    check("ffn_gate", {hidden_, feed_forward_});
-    check("ffn_up", {hidden_, feed_forward_});
-    check("ffn_down", {feed_forward_, hidden_});
+    if (experts_.any()) {
+      experts_.check_block(file, i);
+    } else {
+      check("ffn_gate", {hidden_, feed_forward_});
+      check("ffn_up", {hidden_, feed_forward_});
+      check("ffn_down", {feed_forward_, hidden_});
+    }
     const auto plain = [&](const char* part) {
       return file.find(fmt::format("blk.{}.{}.bias", i, part)) == nullptr;
     };
-    plain_outputs_.push_back({plain("attn_output"), plain("ffn_down")});
+    blocks_.push_back({fused, plain("attn_output"), plain("ffn_down")});
+  }
+
+  /// x: [B, T, D], normed → heads [B, T, H, head size] of each.
+  std::array<torch::Tensor, 3> queries_keys_values(std::int64_t block, const torch::Tensor& x,
+                                                   const Pass& pass) const {
+    const auto heads = [&](const torch::Tensor& y) {
+      return y.reshape({x.size(0), x.size(1), -1, head_size_});
+    };
+    if (!blocks_[static_cast<std::size_t>(block)].fused_qkv)
+      return {heads(biased_product(pass, block, "attn_q", x)),
+              heads(biased_product(pass, block, "attn_k", x)),
+              heads(biased_product(pass, block, "attn_v", x))};
+    const std::int64_t query = n_heads_ * head_size_, key = n_kv_heads_ * head_size_;
+    const auto parts =
+        biased_product(pass, block, "attn_qkv", x).split_with_sizes({query, key, key}, -1);
+    return {heads(parts[0]), heads(parts[1]), heads(parts[2])};
   }
 
   /// x: [B, T, D], normed → [B, T, D].
   torch::Tensor attention(std::int64_t block, const torch::Tensor& x, const Pass& pass) const {
     const auto n_sequences = x.size(0), n_tokens = x.size(1);
     const auto first = pass.state ? pass.state->n_past : 0;
-    const auto heads = [&](const char* part, std::int64_t n) {
-      return biased_product(pass, block, part, x).view({n_sequences, n_tokens, n, head_size_});
-    };
-    auto q = heads("attn_q", n_heads_), k = heads("attn_k", n_kv_heads_);
-    const auto v = heads("attn_v", n_kv_heads_);
+    auto [q, k, v] = queries_keys_values(block, x, pass);
     if (spec_.head_norms) {
       q = rms_norm(q, pass.weights.get(weight_name(block, "attn_q_norm")), eps_);
       k = rms_norm(k, pass.weights.get(weight_name(block, "attn_k_norm")), eps_);
@@ -174,7 +226,8 @@ class Dense final : public Architecture {
   double eps_ = 0;
   Rope rope_;
   std::string head_name_;
-  std::vector<PlainOutputs> plain_outputs_;
+  Experts experts_;
+  std::vector<BlockFacts> blocks_;
 };
 
 }  // namespace
