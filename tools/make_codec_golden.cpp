@@ -110,7 +110,9 @@ void make_rounding_golden(const std::string& folder) {
                     : std::ldexp(random.uniform() + 0.5f, static_cast<int>(random.next() % 12) - 6);
   write(folder + "/round_input.f32", x.data(), x.size() * sizeof(float));
   write(folder + "/round_importance.f32", importance.data(), importance.size() * sizeof(float));
-  for (const ggml_type type : {GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K}) {
+  for (const ggml_type type :
+       {GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K,
+        GGML_TYPE_IQ4_XS, GGML_TYPE_IQ4_NL, GGML_TYPE_Q4_0, GGML_TYPE_Q5_0, GGML_TYPE_Q8_0}) {
     std::string name = ggml_type_name(type);
     for (char& c : name) c = std::tolower(c);
     std::vector<std::uint8_t> blocks(ggml_row_size(type, kCols) * rows);

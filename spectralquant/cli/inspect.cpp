@@ -14,6 +14,7 @@
 #include "spectralquant/gguf/diff.h"
 #include "spectralquant/gguf/file.h"
 #include "spectralquant/gguf/loadable.h"
+#include "spectralquant/gguf/recipe.h"
 #include "spectralquant/gguf/scan.h"
 #include "spectralquant/gguf/strict.h"
 
@@ -71,6 +72,7 @@ Values look_at_values(const gguf::File& file, const CommonOptions& common) {
 }
 
 json to_json(const gguf::File& file, const gguf::Inventory& inventory, const Values& values) {
+  const gguf::Recipe* recipe = gguf::matching_recipe(file);
   json out = {{"path", file.path()},
               {"gguf_version", file.version()},
               {"architecture", file.architecture()},
@@ -81,6 +83,7 @@ json to_json(const gguf::File& file, const gguf::Inventory& inventory, const Val
               {"file_bpw", inventory.file_bpw},
               {"matrix_bpw", inventory.matrix_bpw},
               {"strict", inventory.strict},
+              {"recipe", recipe ? recipe->name : std::string_view()},
               {"matrix_type", gguf::traits(inventory.matrix_type).name},
               {"violations", inventory.violations},
               {"kept", inventory.kept},
@@ -109,13 +112,17 @@ void print_values(const Values& values) {
   for (const std::string& text : values.zeros) print("zeros: {}\n", text);
 }
 
-void print_verdict(const gguf::Inventory& inventory) {
+void print_verdict(const gguf::Inventory& inventory, const gguf::Recipe* recipe) {
   const auto type = gguf::traits(inventory.matrix_type).name;
   if (inventory.strict) {
     print(
         "strict {}: yes, every matrix; {} tensors stay in floating point by rule (norms, conv1d, "
         "biases)\n",
         type, inventory.kept.size());
+    return;
+  }
+  if (recipe) {
+    print("recipe {}: yes, every matrix has the type that llama-quantize gives it\n", recipe->name);
     return;
   }
   print("strict {}: no\n", type);
@@ -151,7 +158,7 @@ void print_file(const gguf::File& file, const gguf::Inventory& inventory, const 
   }
   print_values(values);
   for (const std::string& text : load_problems(file)) print("llama.cpp refuses it: {}\n", text);
-  print_verdict(inventory);
+  print_verdict(inventory, gguf::matching_recipe(file));
 }
 
 json to_json(const gguf::Difference& difference) {
@@ -220,8 +227,8 @@ void run(const InspectArguments& arguments) {
     print_document(json_text(to_json(first, inventory, values), 2) + "\n");
   else
     print_file(first, inventory, values, arguments);
-  if (arguments.strict && (!inventory.strict || values.n_not_finite > 0))
-    throw CLI::RuntimeError(1);
+  const bool as_named = inventory.strict || gguf::matching_recipe(first) != nullptr;
+  if (arguments.strict && (!as_named || values.n_not_finite > 0)) throw CLI::RuntimeError(1);
 }
 
 }  // namespace

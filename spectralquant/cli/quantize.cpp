@@ -175,9 +175,9 @@ void run(const CLI::App& verb, QuantizeArguments& arguments) {
 void add_quantize(CLI::App& app) {
   auto arguments = std::make_shared<QuantizeArguments>();
   auto& options = arguments->options;
-  auto* verb = app.add_subcommand(
-      "quantize",
-      "Turn a BF16/F16/F32 GGUF into a strict Q4_K_M, Q5_K_M or Q6_K GGUF that behaves like it");
+  auto* verb = app.add_subcommand("quantize",
+                                  "Turn a BF16/F16/F32 GGUF into a strict Q4_K_M GGUF, or one of "
+                                  "another type, that behaves like it");
   verb->add_option("input", options.input, "GGUF to quantize; of a split set, the first file")
       ->required()
       ->type_name("FILE");

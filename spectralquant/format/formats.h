@@ -6,13 +6,22 @@
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/format/grid.h"
+#include "spectralquant/gguf/codec/iq4_blocks.h"
 
-/// The formats, one a line: type, block, super-block, codes, scales, mins, general.file_type.
-/// Each has a file of its own here; the solvers are built for all of them from this list.
-#define SPECTRALQUANT_FORMATS(LINE)                  \
-  LINE(Q4_K, 32, 256, {0, 15}, {0, 63}, {0, 63}, 15) \
-  LINE(Q5_K, 32, 256, {0, 31}, {0, 63}, {0, 63}, 17) \
-  LINE(Q6_K, 16, 256, {-32, 31}, {-128, 127}, {0, 0}, 18)
+/// The formats, one a line: type, block, super-block, codes, scales, mins, general.file_type, and
+/// the levels where they are not evenly spaced. Each has a file of its own here; solver, command
+/// line and tests go over this list.
+#define SPECTRALQUANT_FORMATS(LINE)                                       \
+  LINE(Q4_K, 32, 256, {0, 15}, {0, 63}, {0, 63}, 15)                      \
+  LINE(Q5_K, 32, 256, {0, 31}, {0, 63}, {0, 63}, 17)                      \
+  LINE(Q6_K, 16, 256, {-32, 31}, {-128, 127}, {0, 0}, 18)                 \
+  LINE(Q2_K, 16, 256, {0, 3}, {0, 15}, {0, 15}, 10)                       \
+  LINE(Q3_K, 16, 256, {-4, 3}, {-32, 31}, {0, 0}, 12)                     \
+  LINE(IQ4_XS, 32, 256, {0, 15}, {-32, 31}, {0, 0}, 30, gguf::kIq4Levels) \
+  LINE(IQ4_NL, 32, 32, {0, 15}, {1, 1}, {0, 0}, 25, gguf::kIq4Levels)     \
+  LINE(Q4_0, 32, 32, {-8, 7}, {1, 1}, {0, 0}, 2)                          \
+  LINE(Q5_0, 32, 32, {-16, 15}, {1, 1}, {0, 0}, 8)                        \
+  LINE(Q8_0, 32, 32, {-127, 127}, {1, 1}, {0, 0}, 7)
 
 namespace spectralquant::format {
 
@@ -24,28 +33,26 @@ struct SuperBlock {
   std::int8_t codes[256] = {};
 };
 
-// struct NAME for each line: the format at compile time, what kernels are templates over.
+// struct NAME for each line: the format at compile time.
 //   kGrid, kBlock, …   the line
 //   unpack(bytes)      a super-block as it stands in a file; bytes need no alignment
 //   pack(values, out)  the way back; fields must be in range
-//   round(x, w)        llama.cpp's own rounding of one super-block, bit for bit; w: importance of
-//                      each column, or nullptr
-#define SPECTRALQUANT_DECLARE_FORMAT(name, ...)                         \
-  struct name {                                                         \
-    static constexpr Grid kGrid{gguf::Type::name, __VA_ARGS__};         \
-    static constexpr int kBlock = kGrid.block;                          \
-    static constexpr int kSuper = kGrid.super_block;                    \
-    static constexpr int kBlocks = kSuper / kBlock;                     \
-    static constexpr bool kHasMin = kGrid.has_min();                    \
-    static constexpr bool kHasSignedScales = kGrid.has_signed_scales(); \
-    static constexpr int kLowestCode = kGrid.code.lowest;               \
-    static constexpr int kHighestCode = kGrid.code.highest;             \
-    static constexpr int kLowestScale = kGrid.scale.lowest;             \
-    static constexpr int kHighestScale = kGrid.scale.highest;           \
-    static constexpr int kHighestMin = kGrid.min.highest;               \
-    static SuperBlock unpack(const std::byte* bytes);                   \
-    static void pack(const SuperBlock& values, std::byte* out);         \
-    static SuperBlock round(const float* x, const float* importance);   \
+//   round(x, w, m)     llama.cpp's own rounding of one super-block, bit for bit; w: importance of
+//                      each column, or nullptr; m: mean x² of the whole row, which formats without
+//                      scales weigh importance by
+#define SPECTRALQUANT_DECLARE_FORMAT(name, ...)                                          \
+  struct name {                                                                          \
+    static constexpr Grid kGrid{gguf::Type::name, __VA_ARGS__};                          \
+    static constexpr int kBlock = kGrid.block;                                           \
+    static constexpr int kSuper = kGrid.super_block;                                     \
+    static constexpr int kBlocks = kSuper / kBlock;                                      \
+    static constexpr int kLowestCode = kGrid.code.lowest;                                \
+    static constexpr int kHighestCode = kGrid.code.highest;                              \
+    static constexpr int kLowestScale = kGrid.scale.lowest;                              \
+    static constexpr int kHighestScale = kGrid.scale.highest;                            \
+    static SuperBlock unpack(const std::byte* bytes);                                    \
+    static void pack(const SuperBlock& values, std::byte* out);                          \
+    static SuperBlock round(const float* x, const float* importance, float mean_square); \
   };
 SPECTRALQUANT_FORMATS(SPECTRALQUANT_DECLARE_FORMAT)
 #undef SPECTRALQUANT_DECLARE_FORMAT

@@ -39,7 +39,7 @@ void GridMatrix::decode(std::int64_t first, std::int64_t n, float* out) const {
     const std::int8_t* code = codes.data() + block * width;
     if (grid->levels) {
       for (int i = 0; i < width; ++i)
-        out[i] = step * grid->levels[code[i] - grid->code.lowest] - offset;
+        out[i] = step * static_cast<float>(grid->level(code[i])) - offset;
     } else {
       for (int i = 0; i < width; ++i) out[i] = step * code[i] - offset;
     }

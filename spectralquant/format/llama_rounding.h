@@ -32,11 +32,11 @@ struct BlockFit {
   float scale = 0, min = 0;  ///< value ≈ scale · code − min, min >= 0
 };
 
-/// Weighted least squares of (scale, min) over the codes that each trial scale gives; the best is
-/// kept.
+/// Weighted least squares of (scale, min) over the codes that each trial scale gives; the one of
+/// least error is kept: of squares, or with kAbsolute of magnitudes.
 ///
 /// Source   make_qkx2_quants, make_qkx3_quants.
-template <int kBlock, int kMaxCode>
+template <int kBlock, int kMaxCode, bool kAbsolute = false>
 BlockFit fit_block(const float* x, const float* weight, const ScaleSearch& search,
                    std::uint8_t* code) {
   float low = x[0], high = x[0], sum_w = weight[0], sum_wx = weight[0] * x[0];
@@ -51,13 +51,14 @@ BlockFit fit_block(const float* x, const float* weight, const ScaleSearch& searc
     std::fill_n(code, kBlock, std::uint8_t{0});
     return {0, -low};
   }
+  const auto cost = [](float error) { return kAbsolute ? std::fabs(error) : error * error; };
   float inverse = kMaxCode / (high - low);
   float scale = 1 / inverse, best_error = 0;
   for (int i = 0; i < kBlock; ++i) {
     code[i] =
         static_cast<std::uint8_t>(std::clamp(nearest_int(inverse * (x[i] - low)), 0, kMaxCode));
     const float error = scale * code[i] + low - x[i];
-    best_error += weight[i] * (error * error);
+    best_error += weight[i] * cost(error);
   }
   // `low` moves with the best fit, and later trials measure from it: a quirk that decides bits.
   for (int step = 0; step <= search.n_steps; ++step) {
@@ -83,7 +84,7 @@ BlockFit fit_block(const float* x, const float* weight, const ScaleSearch& searc
     float trial_error = 0;
     for (int i = 0; i < kBlock; ++i) {
       const float error = trial_scale * trial[i] + trial_low - x[i];
-      trial_error += weight[i] * (error * error);
+      trial_error += weight[i] * cost(error);
     }
     if (trial_error < best_error) {
       std::copy_n(trial, kBlock, code);
@@ -194,26 +195,33 @@ float fit_super_scale(const float* x, const float* weight, std::uint8_t* code) {
   return sum_qq > 0 ? sum_qx / sum_qq : 0;
 }
 
-/// Codes of scales (or mins) against their largest; returns the super-scale.
-template <int kBlocks, int kMaxScale>
+/// Codes of scales (or mins) against their largest; returns the super-scale. A negative scale wraps
+/// around; with kClamps it ends as the largest code.
+template <int kBlocks, int kMaxScale, bool kClamps>
 float divide_by_largest(const float* x, std::uint8_t* code) {
   float highest = 0;
   for (int i = 0; i < kBlocks; ++i) highest = x[i] > highest ? x[i] : highest;
   const float inverse = highest > 0 ? kMaxScale / highest : 0;
   for (int i = 0; i < kBlocks; ++i) {
-    code[i] =
-        std::min(static_cast<std::uint8_t>(nearest_int(inverse * x[i])), std::uint8_t{kMaxScale});
+    code[i] = static_cast<std::uint8_t>(nearest_int(inverse * x[i]));
+    if (kClamps) code[i] = std::min(code[i], std::uint8_t{kMaxScale});
   }
   return highest / kMaxScale;
 }
 
-/// A super-block of F, a format of 6-bit scales and mins (Q4_K, Q5_K).
-///
-/// plain: the search without importance. wraps: whether a scale code that wrapped around in 8 bits
-/// (a negative scale) goes into the packed bytes as it is, and spills into its neighbour there.
-template <class F>
-SuperBlock round_with_mins(const float* x, const float* importance, const ScaleSearch& plain,
-                           bool wraps) {
+/// What differs between the roundings of formats with mins.
+struct MinRounding {
+  ScaleSearch plain;  ///< without importance
+  float variance;  ///< importance is weighed by √(variance · mean x² of the super-block + x²)
+  /// whether a scale code that wrapped around in 8 bits (a negative scale) goes into the packed
+  /// bytes as it is, and spills into its neighbour there
+  bool wraps;
+};
+
+/// A super-block of F, a format with mins (Q2_K, Q4_K, Q5_K). kAbsolute: without importance a block
+/// is fitted by Σ |x| · |error|.
+template <class F, bool kAbsolute = false>
+SuperBlock round_with_mins(const float* x, const float* importance, const MinRounding& how) {
   constexpr int kBlock = F::kBlock, kBlocks = F::kBlocks, kMaxCode = F::kHighestCode,
                 kMaxScale = F::kHighestScale;
   constexpr ScaleSearch kImportanceSearch{-0.9f, 0.05f, 36};
@@ -223,7 +231,7 @@ SuperBlock round_with_mins(const float* x, const float* importance, const ScaleS
   if (importance) {
     float sum_xx = 0;
     for (int i = 0; i < F::kSuper; ++i) sum_xx += x[i] * x[i];
-    const float variance = 2 * sum_xx / F::kSuper;
+    const float variance = how.variance * sum_xx / F::kSuper;
     for (int b = 0; b < kBlocks; ++b) {
       const float* xb = x + b * kBlock;
       block_weight[b] = 0;
@@ -243,20 +251,21 @@ SuperBlock round_with_mins(const float* x, const float* importance, const ScaleS
       const float* xb = x + b * kBlock;
       float sum_xx = 0;
       for (int i = 0; i < kBlock; ++i) sum_xx += xb[i] * xb[i];
-      const float rms = std::sqrt(sum_xx / kBlock);
+      const float rms = kAbsolute ? 0.f : std::sqrt(sum_xx / kBlock);
       for (int i = 0; i < kBlock; ++i) weight[i] = rms + std::fabs(xb[i]);
-      const BlockFit fit = fit_block<kBlock, kMaxCode>(xb, weight, plain, code + b * kBlock);
+      const BlockFit fit =
+          fit_block<kBlock, kMaxCode, kAbsolute>(xb, weight, how.plain, code + b * kBlock);
       scale[b] = fit.scale;
       min[b] = fit.min;
     }
-    d = divide_by_largest<kBlocks, kMaxScale>(scale, scale_code);
-    dmin = divide_by_largest<kBlocks, kMaxScale>(min, min_code);
+    d = divide_by_largest<kBlocks, kMaxScale, !kAbsolute>(scale, scale_code);
+    dmin = divide_by_largest<kBlocks, kMaxScale, !kAbsolute>(min, min_code);
   }
   for (int b = 0; b < kBlocks; ++b) {
     constexpr std::uint8_t kMost = kMaxScale;
     out.scales[b] =
-        static_cast<std::int8_t>(wraps ? scale_code[b] : std::min(scale_code[b], kMost));
-    out.mins[b] = static_cast<std::int8_t>(wraps ? min_code[b] : std::min(min_code[b], kMost));
+        static_cast<std::int8_t>(how.wraps ? scale_code[b] : std::min(scale_code[b], kMost));
+    out.mins[b] = static_cast<std::int8_t>(how.wraps ? min_code[b] : std::min(min_code[b], kMost));
   }
   out.d = gguf::float_to_half(d);
   out.dmin = gguf::float_to_half(dmin);
@@ -273,6 +282,50 @@ SuperBlock round_with_mins(const float* x, const float* importance, const ScaleS
       out.codes[i] =
           static_cast<std::int8_t>(std::clamp(nearest_int((x[i] + offset) / step), 0, kMaxCode));
     }
+  }
+  return out;
+}
+
+/// Codes of the blocks of F, a format without mins, by what the decoder will read; those of the
+/// search stay where a block has no step.
+template <class F>
+void round_to_steps(const float* x, SuperBlock& out) {
+  for (int b = 0; b < F::kBlocks; ++b) {
+    const float step = gguf::half_to_float(out.d) * out.scales[b];
+    if (step == 0) continue;
+    for (int i = b * F::kBlock; i < (b + 1) * F::kBlock; ++i) {
+      out.codes[i] = static_cast<std::int8_t>(
+          std::clamp(nearest_int(x[i] / step), F::kLowestCode, F::kHighestCode));
+    }
+  }
+}
+
+/// A block of F, an even format without scales whose codes reach one further down than up (Q4_0,
+/// Q5_0).
+///
+/// Source   quantize_row_q4_0_ref and quantize_row_q4_0_impl.
+template <class F>
+SuperBlock round_without_scales(const float* x, const float* importance, float mean_square) {
+  constexpr int kBlock = F::kBlock, kLimit = -F::kLowestCode;
+  SuperBlock out;
+  out.scales[0] = 1;
+  if (importance) {
+    float weight[kBlock];
+    for (int i = 0; i < kBlock; ++i)
+      weight[i] = importance[i] * std::sqrt(mean_square + x[i] * x[i]);
+    out.d = gguf::float_to_half(fit_without_min<kBlock, kLimit>(x, weight, out.codes));
+    return out;
+  }
+  float largest = 0;
+  for (int i = 0; i < kBlock; ++i) {
+    if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
+  }
+  const float d = largest / -kLimit, inverse = d != 0 ? 1 / d : 0.f;
+  out.d = gguf::float_to_half(d);
+  for (int i = 0; i < kBlock; ++i) {
+    const float up = x[i] * inverse + (kLimit + 0.5f);  // truncated; NaN where 1 / d overflowed
+    const int stored = up > 0 ? std::min(static_cast<int>(up), 2 * kLimit - 1) : 0;
+    out.codes[i] = static_cast<std::int8_t>(stored - kLimit);
   }
   return out;
 }

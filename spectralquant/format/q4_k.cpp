@@ -40,8 +40,9 @@ void Q4_K::pack(const SuperBlock& values, std::byte* out) {
   std::memcpy(out, &block, sizeof block);
 }
 
-SuperBlock Q4_K::round(const float* x, const float* importance) {
-  return round_with_mins<Q4_K>(x, importance, {-1.f, 0.1f, 20}, /*wraps=*/true);
+SuperBlock Q4_K::round(const float* x, const float* importance, float /*mean_square*/) {
+  return round_with_mins<Q4_K>(x, importance,
+                               {.plain = {-1.f, 0.1f, 20}, .variance = 2, .wraps = true});
 }
 
 }  // namespace spectralquant::format

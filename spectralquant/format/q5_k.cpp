@@ -44,8 +44,9 @@ void Q5_K::pack(const SuperBlock& values, std::byte* out) {
   std::memcpy(out, &block, sizeof block);
 }
 
-SuperBlock Q5_K::round(const float* x, const float* importance) {
-  return round_with_mins<Q5_K>(x, importance, {-0.5f, 0.1f, 15}, /*wraps=*/false);
+SuperBlock Q5_K::round(const float* x, const float* importance, float /*mean_square*/) {
+  return round_with_mins<Q5_K>(x, importance,
+                               {.plain = {-0.5f, 0.1f, 15}, .variance = 2, .wraps = false});
 }
 
 }  // namespace spectralquant::format

@@ -54,7 +54,7 @@ void Q6_K::pack(const SuperBlock& values, std::byte* out) {
 }
 
 /// Without importance a column weighs x².
-SuperBlock Q6_K::round(const float* x, const float* importance) {
+SuperBlock Q6_K::round(const float* x, const float* importance, float /*mean_square*/) {
   SuperBlock out;
   float scale[kBlocks], largest = 0;
   for (int b = 0; b < kBlocks; ++b) {
@@ -72,14 +72,7 @@ SuperBlock Q6_K::round(const float* x, const float* importance) {
     out.scales[b] =
         static_cast<std::int8_t>(std::min(kHighestScale, nearest_int(inverse * scale[b])));
   }
-  for (int b = 0; b < kBlocks; ++b) {
-    const float step = gguf::half_to_float(out.d) * out.scales[b];
-    if (step == 0) continue;  // the codes of the search stay
-    for (int i = b * kBlock; i < (b + 1) * kBlock; ++i) {
-      out.codes[i] =
-          static_cast<std::int8_t>(std::clamp(nearest_int(x[i] / step), kLowestCode, kHighestCode));
-    }
-  }
+  round_to_steps<Q6_K>(x, out);
   return out;
 }
 

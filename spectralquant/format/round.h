@@ -14,4 +14,8 @@ namespace spectralquant::format {
 GridMatrix round_like_llama(const Grid& grid, const float* weights, std::int64_t rows,
                             std::int64_t cols, const float* importance, int n_threads = 0);
 
+/// Columns in a run that this rounding makes zero when none of them has importance: a block, a
+/// super-block, or 0 where it never does.
+int columns_lost_without_importance(const Grid& grid);
+
 }  // namespace spectralquant::format

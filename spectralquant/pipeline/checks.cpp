@@ -8,6 +8,7 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/warning.h"
 #include "spectralquant/format/formats.h"
+#include "spectralquant/format/round.h"
 #include "spectralquant/gguf/loadable.h"
 #include "spectralquant/gguf/mapping.h"
 #include "spectralquant/gguf/partial_file.h"
@@ -103,10 +104,9 @@ void warn_about_importance(const calibrate::Signals& signals, Method method, ggu
          fmt::format("{} has no importance: no input of the calibration reaches it; {}", name,
                      method == Method::kImatrix ? "its columns all count alike"
                                                 : "its errors have no measured cost"));
-  // Seen in llama.cpp's rounding: without mins each scale is fitted by importance alone; with
-  // them only d and dmin of a super-block are. The solver begins with that rounding.
-  const format::Grid& grid = format::grid_of(type);
-  const int run = grid.has_min() ? grid.super_block : grid.block;
+  // The solver begins with llama.cpp's rounding.
+  const int run = format::columns_lost_without_importance(format::grid_of(type));
+  if (run == 0) return;
   for (const auto& [name, n_columns, n_cols, first] :
        calibrate::find_unreached_columns(signals, run))
     warn(progress, fmt::format("{} {} zero in {} of its {} columns, from column {} on: they have "

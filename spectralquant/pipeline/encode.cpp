@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "spectralquant/core/error.h"
+#include "spectralquant/format/round.h"
 #include "spectralquant/gguf/codec/half.h"
 #include "spectralquant/gguf/scan.h"
 
@@ -19,17 +20,6 @@ std::uint16_t float_to_bfloat16(float value) {
   // NaN stays NaN
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
-/// 32 values: fp16 scale, then 32 signed bytes.
-void encode_q8_0(const float* values, std::byte* out) {
-  float largest = 0;
-  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(values[i]));
-  const float scale = largest / 127.0f, inverse = scale != 0 ? 1.0f / scale : 0.0f;
-  const std::uint16_t half = gguf::float_to_half(scale);
-  std::memcpy(out, &half, sizeof half);
-  for (int i = 0; i < 32; ++i)
-    out[2 + i] = static_cast<std::byte>(static_cast<std::int8_t>(std::round(values[i] * inverse)));
 }
 
 /// Values converted at once.
@@ -91,8 +81,9 @@ std::vector<std::byte> encode(gguf::Type type, const float* values, std::size_t 
       }
       return out;
     case gguf::Type::Q8_0:
-      for (std::size_t i = 0; i < n / 32; ++i) encode_q8_0(values + 32 * i, out.data() + 34 * i);
-      return out;
+      return format::round_like_llama(format::Q8_0::kGrid, values,
+                                      static_cast<std::int64_t>(n / 32), 32, nullptr, 1)
+          .to_bytes();
     default:
       throw Error(ErrorCode::kBadUsage,
                   fmt::format("{} cannot be written as a fallback type", layout.name), {},

@@ -94,7 +94,8 @@ std::string base_model(const Facts& facts) {
 
 /// The type of a strict file as llama.cpp names it: "Q4_K_M", "Q6_K".
 std::string file_type_name(gguf::Type type) {
-  const bool has_sizes = type == gguf::Type::Q4_K || type == gguf::Type::Q5_K;
+  const bool has_sizes =
+      type == gguf::Type::Q3_K || type == gguf::Type::Q4_K || type == gguf::Type::Q5_K;
   return std::string(gguf::traits(type).name) + (has_sizes ? "_M" : "");
 }
 

@@ -50,15 +50,24 @@ warp::Offsets view(const Tensor& steps) {
 struct State {
   Tensor target, error;
   GridTensors grid;
+  Numbers numbers;
 
   State(const Tensor& t, const GridMatrix& start)
-      : target(t), error(torch::empty_like(t)), grid(to_tensors(start, t.device())) {}
+      : target(t),
+        error(torch::empty_like(t)),
+        grid(to_tensors(start, t.device())),
+        numbers(numbers_of(*start.grid)) {}
 
   warp::Cells cells() const {
-    return {target.data_ptr<float>(),          error.data_ptr<float>(),
-            grid.code.data_ptr<std::int8_t>(), grid.scale.data_ptr<std::int8_t>(),
-            grid.min.data_ptr<std::int8_t>(),  grid.d.data_ptr<float>(),
-            grid.dmin.data_ptr<float>(),       target.size(1)};
+    return {target.data_ptr<float>(),
+            error.data_ptr<float>(),
+            grid.code.data_ptr<std::int8_t>(),
+            grid.scale.data_ptr<std::int8_t>(),
+            grid.min.data_ptr<std::int8_t>(),
+            grid.d.data_ptr<float>(),
+            grid.dmin.data_ptr<float>(),
+            target.size(1),
+            numbers};
   }
   State copy() const {
     State out = *this;
@@ -148,7 +157,7 @@ class BatchedSolver {
     near_ = to_device(kNeighbours<F>, kCandidates, device);
     Step steps[kMaxSteps];
     const int n_steps =
-        steps_within(options.live_scale_radius, F::kHasMin, F::kHasSignedScales, steps);
+        steps_within(options.live_scale_radius, F::kHasMin, F::kHasSignedSteps, steps);
     wide_ = to_device(steps, n_steps, device);
     damp();
     factor_blocks();
@@ -209,7 +218,7 @@ class BatchedSolver {
       for (int sweep = 0; sweep < options_.sweeps; ++sweep) {
         for (std::int64_t b = 0; b < cols_ / kBlock; ++b) move(state, group, b * kBlock, kBlock);
       }
-      if (options_.super_scale_search) {
+      if (F::kHasScales && options_.super_scale_search) {
         for (std::int64_t s = 0; s < cols_ / kSuper; ++s) move(state, group, s * kSuper, kSuper);
       }
       if (coupled()) group.of(eh).copy_(group.of(state.error).mm(h_));
@@ -408,8 +417,8 @@ Solution solve_batched(const Problem& problem, const SolverOptions& options, tor
   torch::NoGradGuard no_grad;
   { const Quadratic checked(problem); }
   if (!has_moments(problem)) return solve(problem, options);
-  return format::with_format(*problem.grid, [&](auto format) {
-    return solve_in<decltype(format)>(problem, options, device);
+  return with_shape(*problem.grid, [&](auto shape) {
+    return solve_in<decltype(shape)>(problem, options, device);
   });
 }
 

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "spectralquant/quantize/shape.h"
 #include "spectralquant/quantize/tensor_factor.h"
 
 namespace spectralquant::quantize {
@@ -21,7 +22,18 @@ constexpr std::int64_t kRun = 32;
 constexpr std::int64_t kRowsOnCpu = 1024, kRowsOnDevice = 16384;
 
 Tensor round_to_half(const Tensor& x) {
-  return x.clamp(0, 65504).to(torch::kFloat16).to(torch::kFloat32);
+  return x.clamp(-65504, 65504).to(torch::kFloat16).to(torch::kFloat32);
+}
+
+/// The codes nearest to x, or their levels.
+Tensor nearest_levels(const format::Grid& grid, const Tensor& x) {
+  if (!grid.levels) return x.round().clamp_(grid.code.lowest, grid.code.highest);
+  const Numbers numbers = numbers_of(grid);
+  const auto here = [&](const float* first, const float* last) {
+    return torch::tensor(std::vector<float>(first, last), x.options());
+  };
+  return here(numbers.level, numbers.level + kLevels)
+      .index({torch::bucketize(x.contiguous(), here(numbers.begin + 1, numbers.begin + kLevels))});
 }
 
 Tensor damped(Tensor a, double share) {
@@ -71,18 +83,18 @@ std::pair<Tensor, Tensor> fit_with_mins(const Tensor& x, const Tensor& weight, i
 }
 
 /// Scale of each block in a format without mins, of either sign, as llama.cpp's make_qx_quants: the
-/// value of largest magnitude gets a code near the lowest, as codes reach further down than up.
+/// value of largest magnitude comes near the lowest level, as levels reach further down than up.
 ///
 /// Shapes   x, weight: [.., block] → [..].
-Tensor fit_signed(const Tensor& x, const Tensor& weight, format::Range code) {
+Tensor fit_signed(const Tensor& x, const Tensor& weight, const format::Grid& grid) {
   constexpr int kTrials = 9;
+  const double lowest = grid.level(grid.code.lowest),
+               apart = 0.1 * (grid.level(grid.code.highest) - lowest) / (grid.levels_count() - 1);
   const Tensor largest = x.gather(-1, x.abs().argmax(-1, /*keepdim=*/true)), some = largest != 0,
                divisor = torch::where(some, largest, torch::ones_like(largest));
   Tensor scale, least;
   for (int trial = -kTrials; trial <= kTrials; ++trial) {
-    const Tensor q = (x * ((code.lowest - 0.1 * trial) / divisor))
-                         .round_()
-                         .clamp_(code.lowest, code.highest),
+    const Tensor q = nearest_levels(grid, x * ((lowest - apart * trial) / divisor)),
                  weighted = weight * q;
     const Tensor s = (weighted * x).sum(-1, true) / (weighted * q).sum(-1, true).clamp_min(1e-30),
                  error = (weight * (s * q - x).square()).sum(-1, true);
@@ -166,7 +178,7 @@ class Fixer {
     std::vector<float> flip, scale, min;
     const int min_radius = grid_->has_min() ? options_.radius : 0;
     for (const float sign : {1.f, -1.f}) {
-      if (sign < 0 && !grid_->has_signed_scales()) break;
+      if (sign < 0 && !grid_->has_signed_steps()) break;
       for (int s = -options_.radius; s <= options_.radius; ++s) {
         for (int m = -min_radius; m <= min_radius; ++m) {
           flip.push_back(sign);
@@ -222,7 +234,12 @@ class Fixer {
     if (grid_->has_min()) {
       std::tie(s, m) = fit_with_mins(x, weight, grid_->code.highest);
     } else {
-      s = fit_signed(x, weight, grid_->code);
+      s = fit_signed(x, weight, *grid_);
+    }
+    if (!grid_->has_scales()) {
+      d_.slice(0, first, last).index_copy_(1, at, round_to_half(s));
+      scale_.slice(0, first, last).index_fill_(1, at, 1);
+      return;
     }
     const auto place = [&](const Tensor& value, Tensor units, Tensor numbers, format::Range range) {
       place_supers(value, units, supers, static_cast<std::int64_t>(blocks.size()), range);
@@ -291,17 +308,20 @@ class Fixer {
     for (std::int64_t first = 0, last = 0; first < n; first = last) {
       const std::int64_t block = block_of(order_[static_cast<std::size_t>(first)]);
       while (last < n && block_of(order_[static_cast<std::size_t>(last)]) == block) ++last;
-      const Tensor step = d[block / grid_->blocks()], offset = dmin[block / grid_->blocks()];
+      const Tensor offset = dmin[block / grid_->blocks()];
       if (options_.radius > 0 && !scaled_[static_cast<std::size_t>(block)]) {
         const Tensor own = positions_of(block, first, last);
         Tensor& factor = factors[block];
         if (!factor.defined()) factor = block_factor(u64, first, own);
-        search(w.index_select(0, own), factor, step, offset, scale[block], min[block]);
+        search(w.index_select(0, own), factor, d[block / grid_->blocks()], offset, scale[block],
+               min[block]);
       }
-      round_columns(w, u, first, last, step * scale[block], offset * min[block], code);
+      round_columns(w, u, first, last, d[block / grid_->blocks()] * scale[block],
+                    offset * min[block], code);
     }
     weight_.index_put_({rows.unsqueeze(1), permutation_.unsqueeze(0)}, w.t());
     scale_.index_put_({rows}, scale.t());
+    if (!grid_->has_scales()) d_.index_put_({rows}, d.t());
     min_.index_put_({rows}, min.t());
     code_.index_copy_(1, rows, code);
   }
@@ -322,19 +342,24 @@ class Fixer {
     return torch::linalg_cholesky(part.t().mm(part)).t().contiguous().to(torch::kFloat32);
   }
 
-  /// Chooses scale and min of a block: feedback inside it for every candidate, least Σ e².
+  /// Chooses scale and min of a block, or d where there are no scales: feedback inside it for every
+  /// candidate, least Σ e².
   ///
-  /// Shapes   w: [block, r]; factor: [block, block]; d, dmin: [r]; scale, min: [r], replaced.
-  void search(const Tensor& w, const Tensor& factor, const Tensor& d, const Tensor& dmin,
-              Tensor scale, Tensor min) const {
+  /// Shapes   w: [block, r]; factor: [block, block]; d, dmin, scale, min: [r], the chosen ones
+  ///          replaced.
+  void search(const Tensor& w, const Tensor& factor, Tensor d, const Tensor& dmin, Tensor scale,
+              Tensor min) const {
     const std::int64_t n = w.size(0);
     // a scale of 0 says nothing of the sign
-    const int least = grid_->has_signed_scales() ? grid_->scale.lowest : 1;
+    const int least = grid_->has_signed_steps() ? grid_->scale.lowest : 1;
     const Tensor scales =
                      (scale.unsqueeze(1) * flip_ + scale_step_).clamp_(least, grid_->scale.highest),
                  mins = (min.unsqueeze(1) + min_step_).clamp_(0, grid_->min.highest);
-    const Tensor step = (d.unsqueeze(1) * scales).flatten(),
-                 offset = (dmin.unsqueeze(1) * mins).flatten();
+    const Tensor steps =
+        grid_->has_scales()
+            ? d.unsqueeze(1) * scales
+            : round_to_half(d.unsqueeze(1) * (flip_ + scale_step_ * numbers_of(*grid_).step_of_d));
+    const Tensor step = steps.flatten(), offset = (dmin.unsqueeze(1) * mins).flatten();
     const Tensor inverse = torch::where(step != 0, step.reciprocal(), torch::zeros_like(step));
     const Tensor of_diagonal = factor.diagonal().reciprocal();
     Tensor errors = torch::empty({n, step.size(0)}, w.options()), loss = torch::zeros_like(step);
@@ -344,13 +369,21 @@ class Fixer {
         x = torch::addmv(x, errors.slice(0, 0, i).t(), factor.select(1, i).slice(0, 0, i), 1, -1);
       Tensor error = errors[i];
       torch::add_out(error, x, offset);
-      error.mul_(inverse).round_();
-      error.clamp_(grid_->code.lowest, grid_->code.highest).mul_(step).sub_(offset);
-      error.sub_(x).mul_(-of_diagonal[i]);
+      error.mul_(inverse);
+      if (grid_->levels) {
+        error.copy_(nearest_levels(*grid_, error));
+      } else {
+        error.round_().clamp_(grid_->code.lowest, grid_->code.highest);
+      }
+      error.mul_(step).sub_(offset).sub_(x).mul_(-of_diagonal[i]);
       loss.addcmul_(error, error);
     }
     const Tensor best = loss.view_as(scales).argmin(1, /*keepdim=*/true);
-    scale.copy_(scales.gather(1, best).squeeze(1));
+    if (grid_->has_scales()) {
+      scale.copy_(scales.gather(1, best).squeeze(1));
+    } else {
+      d.copy_(steps.gather(1, best).squeeze(1));
+    }
     min.copy_(mins.gather(1, best).squeeze(1));
   }
 
@@ -358,12 +391,12 @@ class Fixer {
   void round_columns(Tensor& w, const Tensor& u, std::int64_t first, std::int64_t last,
                      const Tensor& step, const Tensor& offset, Tensor& code) const {
     const Tensor some = step != 0, divisor = torch::where(some, step, torch::ones_like(step));
+    const Tensor none = nearest_levels(*grid_, torch::zeros_like(step));
     Tensor errors = torch::empty({last - first, w.size(1)}, w.options());
     for (std::int64_t i = first; i < last; ++i) {
       Tensor x = w[i];
-      const Tensor rounded =
-          (x + offset).div_(divisor).round_().clamp_(grid_->code.lowest, grid_->code.highest);
-      const Tensor q = torch::where(some, rounded, torch::zeros_like(rounded));
+      const Tensor rounded = nearest_levels(*grid_, (x + offset).div_(divisor));
+      const Tensor q = torch::where(some, rounded, none);
       const Tensor value = q * step - offset;
       Tensor error = errors[i - first];
       torch::sub_out(error, x, value);
@@ -386,11 +419,20 @@ class Fixer {
       matrix->min.copy_(of_matrix(min_));
       matrix->d.copy_(of_matrix(d_));
       matrix->dmin.copy_(of_matrix(dmin_));
-      matrix->code.index_copy_(1, index_, of_matrix(code_.t()).to(torch::kInt8));
+      matrix->code.index_copy_(1, index_, codes_of(of_matrix(code_.t())));
       matrix->fixed.index_fill_(0, index_, 1);
       matrix->put_decoded();
       first = last;
     }
+  }
+
+  /// From levels, where the format has them, to codes.
+  Tensor codes_of(const Tensor& level) const {
+    if (!grid_->levels) return level.to(torch::kInt8);
+    const Numbers numbers = numbers_of(*grid_);
+    const Tensor begin = torch::tensor(
+        std::vector<float>(numbers.begin + 1, numbers.begin + kLevels), level.options());
+    return torch::bucketize(level.contiguous(), begin).to(torch::kInt8);
   }
 
   const std::vector<PartialMatrix*>& matrices_;

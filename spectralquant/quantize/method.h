@@ -11,7 +11,8 @@ inline constexpr double kLeastDamping = 1e-6;
 /// Pairs (scale, min) that the sweeps try; a format without mins has as many scales.
 inline constexpr int kCandidates = 16;
 
-/// A candidate: the pair (flip · scale + up, min + min_up).
+/// A candidate: the pair (flip · scale + up, min + min_up); in a format without scales
+/// (flip + up · Numbers::step_of_d) · d.
 struct Step {
   int flip, up, min_up;
 };
@@ -21,8 +22,8 @@ inline constexpr Step kPairSteps[kCandidates] = {
     {1, 0, 0},  {1, 1, 0}, {1, -1, 0},  {1, 0, 1}, {1, 0, -1}, {1, 1, 1}, {1, -1, -1}, {1, 1, -1},
     {1, -1, 1}, {1, 2, 1}, {1, -2, -1}, {1, 2, 0}, {1, -2, 0}, {1, 0, 2}, {1, 0, -2},  {1, 1, 2}};
 
-/// Where there is no min and a scale has a sign: the scale and what is near, and the same with the
-/// other sign. The codes reach one further down than up, so the sign says on which side.
+/// Where there is no min and a step has a sign: the scale and what is near, and the same with the
+/// other sign. The codes reach further to one side, and the sign says to which.
 inline constexpr Step kSignedSteps[kCandidates] = {
     {1, 0, 0},  {1, 1, 0},   {1, -1, 0}, {1, 2, 0},  {1, -2, 0}, {1, 3, 0},
     {1, -3, 0}, {1, 4, 0},   {1, -4, 0}, {1, 5, 0},  {1, -5, 0}, {-1, 0, 0},
@@ -30,8 +31,8 @@ inline constexpr Step kSignedSteps[kCandidates] = {
 
 /// Steps of the sweeps in a format F.
 template <class F>
-inline constexpr const Step (&kNeighbours)[kCandidates] = F::kHasSignedScales ? kSignedSteps
-                                                                              : kPairSteps;
+inline constexpr const Step (&kNeighbours)[kCandidates] = F::kHasSignedSteps ? kSignedSteps
+                                                                             : kPairSteps;
 
 /// The largest radius of the start, and room for its steps.
 inline constexpr int kMaxRadius = 7,
@@ -39,7 +40,7 @@ inline constexpr int kMaxRadius = 7,
 
 /// Steps of the start: everything within ± radius, the nearest first, so that early ones give a
 /// good bound. Returns how many; the rest up to whole sets of kCandidates are zero steps.
-inline int steps_within(int radius, bool has_min, bool has_signed_scales, Step* out) {
+inline int steps_within(int radius, bool has_min, bool has_signed_steps, Step* out) {
   radius = radius < 0 ? 0 : radius > kMaxRadius ? kMaxRadius : radius;
   const int min_radius = has_min ? radius : 0;
   int n = 0;
@@ -48,7 +49,7 @@ inline int steps_within(int radius, bool has_min, bool has_signed_scales, Step* 
       for (int min_up = -min_radius; min_up <= min_radius; ++min_up) {
         if ((up < 0 ? -up : up) + (min_up < 0 ? -min_up : min_up) != distance) continue;
         out[n++] = {1, up, min_up};
-        if (has_signed_scales && radius > 0) out[n++] = {-1, up, min_up};
+        if (has_signed_steps && radius > 0) out[n++] = {-1, up, min_up};
       }
     }
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <utility>
+#include <vector>
 
 #include "spectralquant/core/error.h"
 #include "spectralquant/format/formats.h"
@@ -27,6 +28,9 @@ PartialMatrix::PartialMatrix(const format::Grid& of, Tensor w) : grid(&of), weig
   d = torch::zeros({rows, cols / of.super_block}, weight.options());
   dmin = torch::zeros_like(d);
   fixed = torch::zeros({cols}, bytes);
+  if (!of.levels) return;
+  const std::vector<float> levels(of.levels, of.levels + of.levels_count());
+  level_of_code = torch::tensor(levels, weight.options().requires_grad(false));
 }
 
 bool PartialMatrix::all_fixed() const { return fixed.all().item<bool>(); }
@@ -36,7 +40,11 @@ Tensor PartialMatrix::decode() const {
     return (super.unsqueeze(-1) * block.view({rows(), -1, grid->blocks()})).view({rows(), -1, 1});
   };
   const Tensor step = by_block(d, scale), offset = by_block(dmin, min);
-  return (code.view({rows(), -1, grid->block}) * step).sub_(offset).view({rows(), cols()});
+  return (levels().view({rows(), -1, grid->block}) * step).sub_(offset).view({rows(), cols()});
+}
+
+Tensor PartialMatrix::levels() const {
+  return grid->levels ? level_of_code.index({code.to(torch::kInt64)}).mul_(fixed) : code;
 }
 
 void PartialMatrix::put_decoded() {

@@ -21,7 +21,8 @@ struct PartialMatrix {
   torch::Tensor weight;  ///< what the model computes with: decoded values where a column is fixed
   torch::Tensor code;    ///< 0 where a column is not fixed
   torch::Tensor scale, min, d, dmin;
-  torch::Tensor fixed;  ///< [cols]: 1 where a column is fixed
+  torch::Tensor fixed;          ///< [cols]: 1 where a column is fixed
+  torch::Tensor level_of_code;  ///< [codes]; undefined where levels are evenly spaced
 
   PartialMatrix() = default;
   /// Nothing fixed yet. weight: [rows, cols] float32, kept, not copied. `of` must outlive it.
@@ -34,6 +35,8 @@ struct PartialMatrix {
   /// Values of the fixed columns as the decoder computes them, bit for bit; the other columns of
   /// the result mean nothing. [rows, cols]
   torch::Tensor decode() const;
+  /// What the codes stand for, in units of their steps; 0 where a column is not fixed. [rows, cols]
+  torch::Tensor levels() const;
   /// Writes decode() into the fixed columns of weight.
   void put_decoded();
   /// All columns become those of `matrix`, which has the same format and shape.

@@ -9,6 +9,7 @@
 #include "spectralquant/core/error.h"
 #include "spectralquant/core/parallel.h"
 #include "spectralquant/quantize/row_solver.h"
+#include "spectralquant/quantize/whole_tiles.h"
 
 namespace spectralquant::quantize {
 namespace {
@@ -219,7 +220,11 @@ double sum(const std::vector<double>& values) {
 }
 
 double objective(const Problem& problem, const format::GridMatrix& candidate) {
-  return sum(Quadratic(problem).row_objectives(candidate, 0));
+  const Quadratic checked(problem);
+  if (checked.cols() % kTile == 0 || candidate.cols != checked.cols())
+    return sum(checked.row_objectives(candidate, 0));
+  const Quadratic whole(to_whole_tiles(problem));
+  return sum(whole.row_objectives(with_columns(candidate, whole.cols()), 0));
 }
 
 }  // namespace spectralquant::quantize

@@ -35,7 +35,7 @@ class Quadratic {
   std::vector<float> h_diagonal() const;
 
   /// Each row's share of the exact objective (with g: in some split); their sum, in order, is
-  /// objective(). A row that decodes to NaN or infinity costs infinity.
+  /// objective(). A row that decodes to NaN or infinity costs infinity. Whole tiles of columns.
   std::vector<double> row_objectives(const format::GridMatrix& candidate, int n_threads) const;
 
  private:

@@ -8,6 +8,7 @@
 #include "spectralquant/gguf/codec/half.h"
 #include "spectralquant/quantize/method.h"
 #include "spectralquant/quantize/quadratic.h"
+#include "spectralquant/quantize/shape.h"
 
 namespace spectralquant::quantize {
 namespace {
@@ -61,6 +62,14 @@ double nearest_in(const format::Range& range, double x) {
   return std::clamp<double>(std::nearbyint(x), range.lowest, range.highest);
 }
 
+/// The level nearest to x.
+double nearest_level(const Grid& grid, double x) {
+  if (!grid.levels) return nearest_in(grid.code, x);
+  const std::int8_t* end = grid.levels + grid.levels_count();
+  return *std::min_element(grid.levels, end,
+                           [&](int a, int b) { return std::fabs(a - x) < std::fabs(b - x); });
+}
+
 double to_half(double x) {
   const auto finite = static_cast<float>(std::clamp<double>(x, -kLargestHalf, kLargestHalf));
   return static_cast<double>(gguf::half_to_float(gguf::float_to_half(finite)));
@@ -68,18 +77,31 @@ double to_half(double x) {
 
 /// A step, or d, that values can be divided by.
 bool is_usable(const Grid& grid, double step) {
-  return grid.has_signed_scales() ? step != 0 : step > 0;
+  return grid.has_signed_steps() ? step != 0 : step > 0;
 }
 
-/// A candidate's pair; nothing if it is out of range, or the block would have no step.
-bool take_step(const Grid& grid, const Step& step, int& scale, int& min) {
-  const int new_scale = step.flip * scale + step.up, new_min = min + step.min_up;
+/// What a block's values are computed with.
+struct Scaling {
+  double d;
+  int scale, min;
+};
+
+/// Moves to a candidate. False if it is out of range, or the block would have no step.
+bool take_step(const Grid& grid, const Step& step, Scaling& of) {
+  if (!grid.has_scales()) {
+    const auto share = static_cast<double>(numbers_of(grid).step_of_d);
+    const double d = to_half(of.d * (step.flip + step.up * share));
+    if (!is_usable(grid, d)) return false;
+    of.d = d;
+    return true;
+  }
+  const int scale = step.flip * of.scale + step.up, min = of.min + step.min_up;
   const auto inside = [](const format::Range& range, int x) {
     return range.lowest <= x && x <= range.highest;
   };
-  if (new_scale == 0 || !inside(grid.scale, new_scale) || !inside(grid.min, new_min)) return false;
-  scale = new_scale;
-  min = new_min;
+  if (scale == 0 || !inside(grid.scale, scale) || !inside(grid.min, min)) return false;
+  of.scale = scale;
+  of.min = min;
   return true;
 }
 
@@ -88,13 +110,14 @@ bool take_step(const Grid& grid, const Step& step, int& scale, int& min) {
 struct Row {
   const Matrix* form;  ///< hr
   const Grid* grid;
-  Vector code, value, m, d, dmin;
+  Vector code;  ///< the code, or its level
+  Vector value, m, d, dmin;
   std::vector<int> scale, min;
 
   Row(const Matrix& hr, const format::GridMatrix& from, int r)
       : form(&hr), grid(from.grid), m(hr.n) {
     const int n = hr.n, blocks = n / grid->block, supers = n / grid->super_block;
-    code.assign(from.codes.begin() + r * n, from.codes.begin() + (r + 1) * n);
+    for (int i = 0; i < n; ++i) code.push_back(grid->level(from.codes[r * n + i]));
     scale.assign(from.scales.begin() + r * blocks, from.scales.begin() + (r + 1) * blocks);
     min.resize(blocks);
     dmin.resize(supers);
@@ -111,7 +134,11 @@ struct Row {
 
   void store(format::GridMatrix& to, int r) const {
     const int n = form->n, blocks = n / grid->block, supers = n / grid->super_block;
-    for (int i = 0; i < n; ++i) to.codes[r * n + i] = static_cast<std::int8_t>(code[i]);
+    for (int i = 0; i < n; ++i) {
+      int number = grid->code.lowest;
+      while (grid->level(number) != code[i]) ++number;
+      to.codes[r * n + i] = static_cast<std::int8_t>(number);
+    }
     for (int b = 0; b < blocks; ++b) {
       to.scales[r * blocks + b] = static_cast<std::int8_t>(scale[b]);
       if (grid->has_min()) to.mins[r * blocks + b] = static_cast<std::int8_t>(min[b]);
@@ -126,6 +153,13 @@ struct Row {
   double step(int block) const { return d[block / grid->blocks()] * scale[block]; }
   double offset(int block) const { return dmin[block / grid->blocks()] * min[block]; }
   double decoded(int i) const { return code[i] * step(i / grid->block) - offset(i / grid->block); }
+
+  Scaling scaling(int block) const { return {d[block / grid->blocks()], scale[block], min[block]}; }
+  void set_scaling(int block, const Scaling& to) {
+    d[block / grid->blocks()] = to.d;
+    scale[block] = to.scale;
+    min[block] = to.min;
+  }
 
   /// Sets value i and moves the gradient along.
   void set_value(int i, double to) {
@@ -142,7 +176,7 @@ double feedback(const Grid& grid, const Matrix& u, Vector target, double step, d
                 Vector& code, Vector& error) {
   double loss = 0;
   for (int i = 0; i < grid.block; ++i) {
-    code[i] = nearest_in(grid.code, is_usable(grid, step) ? (target[i] + offset) / step : 0);
+    code[i] = nearest_level(grid, is_usable(grid, step) ? (target[i] + offset) / step : 0);
     error[i] = (target[i] - (code[i] * step - offset)) / u(i, i);
     loss += error[i] * error[i];
     for (int j = i + 1; j < grid.block; ++j) target[j] -= error[i] * u(i, j);
@@ -156,20 +190,19 @@ void start(Row& row, Vector target, const Matrix& u, int radius) {
   const Grid& grid = *row.grid;
   const int width = grid.block;
   Step steps[kMaxSteps];
-  const int n_steps = steps_within(radius, grid.has_min(), grid.has_signed_scales(), steps);
+  const int n_steps = steps_within(radius, grid.has_min(), grid.has_signed_steps(), steps);
   for (int b = 0; b < u.n / width; ++b) {
     const Matrix block = part(u, b * width, width);
     const Vector w(target.begin() + b * width, target.begin() + (b + 1) * width);
-    const int scale0 = row.scale[b], min0 = row.min[b];
+    const Scaling first = row.scaling(b);
     Vector code(width), error(width), best_code, best_error;
     double best = HUGE_VAL;
     for (int k = 0; k < n_steps; ++k) {
-      int scale = scale0, min = min0;
-      if (!take_step(grid, steps[k], scale, min) && k > 0) continue;
-      const double loss = feedback(grid, block, w, row.d[b / grid.blocks()] * scale,
-                                   row.dmin[b / grid.blocks()] * min, code, error);
-      if (loss < best)
-        best = loss, best_code = code, best_error = error, row.scale[b] = scale, row.min[b] = min;
+      Scaling trial = first;
+      if (!take_step(grid, steps[k], trial) && k > 0) continue;
+      const double loss = feedback(grid, block, w, trial.d * trial.scale,
+                                   row.dmin[b / grid.blocks()] * trial.min, code, error);
+      if (loss < best) best = loss, best_code = code, best_error = error, row.set_scaling(b, trial);
     }
     for (int i = 0; i < width; ++i) {
       row.code[b * width + i] = best_code[i];
@@ -184,14 +217,14 @@ void descend(Row& row, int b) {
   if (!is_usable(*row.grid, step)) return;
   for (int i = b * row.grid->block; i < (b + 1) * row.grid->block; ++i) {
     if (!((*row.form)(i, i) > 0)) continue;
-    row.code[i] = nearest_in(row.grid->code, row.code[i] - row.m[i] / ((*row.form)(i, i) * step));
+    row.code[i] = nearest_level(*row.grid, row.code[i] - row.m[i] / ((*row.form)(i, i) * step));
     row.set_value(i, row.decoded(i));
   }
 }
 
-/// Moves block b to the best (scale, min) near (scale0, min0) under d, dmin already set in the row;
-/// unless `force`, only if it gains. Returns the change of the objective.
-double search_block(Row& row, int b, int scale0, int min0, bool force, int polish) {
+/// Moves block b to the best candidate near `from`, dmin already set in the row; unless `force`,
+/// only if it gains. Returns the change of the objective.
+double search_block(Row& row, int b, const Scaling& from, bool force, int polish) {
   const Row before = row;
   const Grid& grid = *row.grid;
   const int width = grid.block;
@@ -207,12 +240,12 @@ double search_block(Row& row, int b, int scale0, int min0, bool force, int polis
     target[j] = row.value[b * width + j];
     for (int i = 0; i <= j; ++i) target[j] -= u(i, j) * um[i];
   }
-  for (const Step& step : grid.has_signed_scales() ? kSignedSteps : kPairSteps) {
-    int scale = scale0, min = min0;
-    take_step(grid, step, scale, min);
-    const double loss = feedback(grid, u, target, row.d[b / grid.blocks()] * scale,
-                                 row.dmin[b / grid.blocks()] * min, code, error);
-    if (loss < best) best = loss, best_code = code, row.scale[b] = scale, row.min[b] = min;
+  for (const Step& step : grid.has_signed_steps() ? kSignedSteps : kPairSteps) {
+    Scaling trial = from;
+    take_step(grid, step, trial);
+    const double loss = feedback(grid, u, target, trial.d * trial.scale,
+                                 row.dmin[b / grid.blocks()] * trial.min, code, error);
+    if (loss < best) best = loss, best_code = code, row.set_scaling(b, trial);
   }
   if (!force && best >= now) {
     row = before;
@@ -249,9 +282,10 @@ void search_super(Row& row, int s) {
       const auto rescaled = [&](const format::Range& range, int number, double from, double to) {
         return static_cast<int>(nearest_in(range, to != 0 ? number * from / to : 0));
       };
-      gain += search_block(row, b, rescaled(grid.scale, row.scale[b], before.d[s], row.d[s]),
-                           rescaled(grid.min, row.min[b], before.dmin[s], row.dmin[s]), true,
-                           kSuperPolish);
+      gain += search_block(row, b,
+                           {row.d[s], rescaled(grid.scale, row.scale[b], before.d[s], row.d[s]),
+                            rescaled(grid.min, row.min[b], before.dmin[s], row.dmin[s])},
+                           true, kSuperPolish);
     }
     if (!(gain < 0)) row = before;
   }
@@ -262,10 +296,10 @@ void improve(Row& row, const SolverOptions& options) {
   for (int sweep = 0; sweep < options.sweeps; ++sweep) {
     for (int b = 0; b < blocks; ++b) {
       descend(row, b);
-      if (options.scale_search) search_block(row, b, row.scale[b], row.min[b], false, kBlockPolish);
+      if (options.scale_search) search_block(row, b, row.scaling(b), false, kBlockPolish);
     }
   }
-  if (!options.super_scale_search) return;
+  if (!options.super_scale_search || !row.grid->has_scales()) return;
   for (int s = 0; s < blocks / row.grid->blocks(); ++s) search_super(row, s);
 }
 
@@ -373,11 +407,11 @@ Solution solve_reference(const Problem& problem, const SolverOptions& options) {
     moments.damp(q, options);
     if (options.feedback) start_rows(q, moments, options.live_scale_radius, solution.matrix);
   }
-  solution.objective_start = sum(q.row_objectives(solution.matrix, 1));
+  solution.objective_start = objective(problem, solution.matrix);
   if (solves) improve_rows(q, moments, options, solution.matrix);
-  solution.objective = sum(q.row_objectives(solution.matrix, 1));
+  solution.objective = objective(problem, solution.matrix);
   for (const format::GridMatrix* other : {&plain, &weighted}) {
-    const double cost = sum(q.row_objectives(*other, 1));
+    const double cost = objective(problem, *other);
     if (cost < solution.objective) solution.objective = cost, solution.matrix = *other;
   }
   return solution;

@@ -32,7 +32,13 @@ RowBuffer<F>::RowBuffer(std::int64_t cols, bool factored)
 template <class F>
 void RowBuffer<F>::load(const format::GridMatrix& matrix, std::int64_t r) {
   const std::int64_t cols = matrix.cols;
-  std::copy_n(matrix.codes.begin() + r * cols, cols, code_.begin());
+  const auto codes = matrix.codes.begin() + r * cols;
+  if constexpr (F::kHasLevels) {
+    std::transform(codes, codes + cols, code_.begin(),
+                   [&](std::int8_t code) { return static_cast<float>(matrix.grid->level(code)); });
+  } else {
+    std::copy_n(codes, cols, code_.begin());
+  }
   std::copy_n(matrix.scales.begin() + r * scale_.size(), scale_.size(), scale_.begin());
   if constexpr (F::kHasMin)
     std::copy_n(matrix.mins.begin() + r * min_.size(), min_.size(), min_.begin());
@@ -47,8 +53,13 @@ void RowBuffer<F>::load(const format::GridMatrix& matrix, std::int64_t r) {
 template <class F>
 void RowBuffer<F>::store(format::GridMatrix& matrix, std::int64_t r) const {
   const std::int64_t cols = matrix.cols;
-  std::transform(code_.begin(), code_.end(), matrix.codes.begin() + r * cols,
-                 [](float q) { return static_cast<std::int8_t>(q); });
+  std::transform(code_.begin(), code_.end(), matrix.codes.begin() + r * cols, [&](float q) {
+    const auto number = static_cast<std::int8_t>(q);
+    if constexpr (!F::kHasLevels) return number;
+    const std::int8_t* levels = matrix.grid->levels;
+    return static_cast<std::int8_t>(std::lower_bound(levels, levels + kLevels, number) - levels +
+                                    matrix.grid->code.lowest);
+  });
   std::copy(scale_.begin(), scale_.end(), matrix.scales.begin() + r * scale_.size());
   if constexpr (F::kHasMin)
     std::copy(min_.begin(), min_.end(), matrix.mins.begin() + r * min_.size());
@@ -72,7 +83,7 @@ RowWork<F> RowBuffer<F>::work() {
   return row;
 }
 
-#define SQ_INSTANTIATE(name, ...) template class RowBuffer<format::name>;
-SPECTRALQUANT_FORMATS(SQ_INSTANTIATE)
+#define SQ_INSTANTIATE(name) template class RowBuffer<ShapedAs<format::name>>;
+SPECTRALQUANT_SHAPES(SQ_INSTANTIATE)
 
 }  // namespace spectralquant::quantize

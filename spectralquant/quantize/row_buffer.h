@@ -7,7 +7,7 @@
 
 namespace spectralquant::quantize {
 
-/// One row of a GridMatrix taken out for work: cells as the kernels of format F want them, and room
+/// One row of a GridMatrix taken out for work: cells as the kernels of shape F want them, and room
 /// for the gradient.
 template <class F>
 class RowBuffer {

@@ -1,4 +1,4 @@
-// The kernels of row_solver.h for one SIMD level, templates over the format F. Included once per
+// The kernels of row_solver.h for one SIMD level, templates over the shape F. Included once per
 // level by row_solver.cpp, inside a namespace of its own, with SQ_LANES floats to a vector. Only
 // elementwise vector arithmetic: the bits do not depend on SQ_LANES.
 
@@ -16,13 +16,29 @@ constexpr float kRoundMagic = 12582912.f;
 SQ_INLINE const VecLoad& at(const float* p) { return *reinterpret_cast<const VecLoad*>(p); }
 SQ_INLINE VecLoad& at(float* p) { return *reinterpret_cast<VecLoad*>(p); }
 
-template <class F>
-SQ_INLINE float nearest_code(float x) {
-  constexpr float kLowest = F::kLowestCode, kHighest = F::kHighestCode;
-  x = x > kLowest ? x : kLowest;  // NaN becomes the lowest
-  x = x < kHighest ? x : kHighest;
-  return (x + kRoundMagic) - kRoundMagic;
-}
+/// Rounding to the codes of a format, or to its levels; T: float or Vec. NaN becomes the lowest.
+template <class F, class T>
+struct Rounding {
+  T lowest, highest;
+  const Numbers& numbers;
+
+  SQ_INLINE explicit Rounding(const Numbers& n)
+      : lowest(T{} + static_cast<float>(n.code.lowest)),
+        highest(T{} + static_cast<float>(n.code.highest)),
+        numbers(n) {}
+  SQ_INLINE T operator()(T x) const {
+    if constexpr (F::kHasLevels) {
+      T level = T{} + numbers.level[0];
+      for (int k = 1; k < kLevels; ++k)
+        level = x > T{} + numbers.begin[k] ? T{} + numbers.level[k] : level;
+      return level;
+    } else {
+      x = x > lowest ? x : lowest;
+      x = x < highest ? x : highest;
+      return (x + kRoundMagic) - kRoundMagic;
+    }
+  }
+};
 
 /// Cells that changed in a row: columns and changes of value, in ascending order.
 struct Changes {
@@ -67,39 +83,64 @@ SQ_INLINE void accumulate(float* m, const float* matrix, std::int64_t cols, std:
     accumulate_tile<F::kBlock>(m, matrix, cols, first, changes, factor);
 }
 
-/// Candidates of (scale, min) around (scale0, min0): lane 0 is that pair itself; lanes that leave
-/// the range, or would have no step, repeat it.
+/// Candidates of (scale, min) around (scale0, min0), or of d where there are no scales: lane 0 is
+/// the present one itself; lanes that leave the range, or would have no step, repeat it.
 template <class F>
 struct Candidates {
   // d · scale, dmin · min, 1 / step (0 where there is no step to divide by)
   Vec step[kGroup], offset[kGroup], inverse[kGroup];
-  alignas(64) float scale[kCandidates], min[kCandidates];
+  alignas(64) float d[kCandidates], scale[kCandidates], min[kCandidates];
 
   /// offsets: kCandidates of them.
-  SQ_INLINE void fill(float d, float dmin, int scale0, int min0, const Offsets& offsets) {
-    constexpr float kHighest = F::kHighestScale + .5f;
+  SQ_INLINE void fill(float d0, float dmin, int scale0, int min0, const Numbers& n,
+                      const Offsets& offsets) {
+    if constexpr (F::kHasScales) {
+      fill_scales(d0, dmin, scale0, min0, n, offsets);
+    } else {
+      for (int k = 0; k < kCandidates; ++k) {
+        const float trial = round_to_half(d0 * (offsets.flip[k] + offsets.up[k] * n.step_of_d));
+        d[k] = is_usable<F>(trial) ? trial : d0;
+        scale[k] = 1.f;
+        min[k] = 0.f;
+      }
+      for (int g = 0; g < kGroup; ++g) {
+        step[g] = at(d + g * kLanes);
+        offset[g] = Vec{};
+      }
+    }
+    for (int g = 0; g < kGroup; ++g) {
+      const Vec zero = {};
+      auto usable = step[g] > 0.f;
+      if constexpr (F::kHasSignedSteps) usable |= step[g] < 0.f;
+      inverse[g] = usable ? 1.f / (usable ? step[g] : zero + 1.f) : zero;
+    }
+  }
+
+  SQ_INLINE void fill_scales(float d0, float dmin, int scale0, int min0, const Numbers& n,
+                             const Offsets& offsets) {
+    const float highest = static_cast<float>(n.scale.highest) + .5f,
+                lowest = static_cast<float>(n.scale.lowest) - .5f,
+                highest_min = static_cast<float>(n.min.highest) + .5f;
     const Vec zero = {}, s0 = zero + static_cast<float>(scale0),
               m0 = zero + static_cast<float>(min0);
     for (int g = 0; g < kGroup; ++g) {
       Vec s = s0;
-      if constexpr (F::kHasSignedScales) s = s0 * at(offsets.flip + g * kLanes);
+      if constexpr (F::kHasSignedSteps) s = s0 * at(offsets.flip + g * kLanes);
       s += at(offsets.up + g * kLanes);
-      auto inside = (s > 0.5f) & (s < kHighest);
-      if constexpr (F::kHasSignedScales) inside |= (s < -0.5f) & (s > F::kLowestScale - .5f);
+      auto inside = (s > 0.5f) & (s < highest);
+      if constexpr (F::kHasSignedSteps) inside |= (s < -0.5f) & (s > lowest);
       Vec m = m0;
       if constexpr (F::kHasMin) {
         m = m0 + at(offsets.min_up + g * kLanes);
-        inside &= (m > -0.5f) & (m < F::kHighestMin + .5f);
+        inside &= (m > -0.5f) & (m < highest_min);
         m = inside ? m : m0;
       }
       s = inside ? s : s0;
+      at(d + g * kLanes) = zero + d0;
       at(scale + g * kLanes) = s;
       at(min + g * kLanes) = m;
-      step[g] = s * d;
+      step[g] = s * d0;
       offset[g] = m * dmin;
-      auto usable = step[g] > 0.f;
-      if constexpr (F::kHasSignedScales) usable |= step[g] < 0.f;
-      inverse[g] = usable ? 1.f / (usable ? step[g] : zero + 1.f) : zero;
     }
   }
 };
@@ -115,10 +156,10 @@ struct Trace {
 /// and pushes its error on. Returns the first lane with the least loss below `bound`, or -1.
 template <class F>
 SQ_INLINE int feedback(const float* target, const float* u, const float* u_inverse,
-                       const Candidates<F>& candidates, float bound, Trace<F>& trace) {
+                       const Candidates<F>& candidates, float bound, const Numbers& n,
+                       Trace<F>& trace) {
   constexpr int kBlock = F::kBlock;
-  const Vec lowest = Vec{} + static_cast<float>(F::kLowestCode),
-            highest = Vec{} + static_cast<float>(F::kHighestCode);
+  const Rounding<F, Vec> nearest(n);
   alignas(64) float tau[kBlock * kCandidates];
   Vec step[kGroup], offset[kGroup], inverse[kGroup], loss[kGroup];
   for (int g = 0; g < kGroup; ++g) {
@@ -142,9 +183,7 @@ SQ_INLINE int feedback(const float* target, const float* u, const float* u_inver
         Vec q = x, value;
         if constexpr (F::kHasMin) q = q + offset[g];
         q = q * inverse[g];
-        q = q > lowest ? q : lowest;
-        q = q < highest ? q : highest;
-        q = (q + kRoundMagic) - kRoundMagic;
+        q = nearest(q);
         value = q * step[g];
         if constexpr (F::kHasMin) value = value - offset[g];
         const Vec e = (x - value) * u_inverse[i];
@@ -179,12 +218,14 @@ SQ_INLINE int feedback(const float* target, const float* u, const float* u_inver
 /// One pass of coordinate descent over the codes of a block; m is the gradient in the block.
 /// Returns the change of the objective.
 template <class F>
-SQ_INLINE float descend(const BlockFactors<F>& f, float step, float* code, float* m) {
+SQ_INLINE float descend(const BlockFactors<F>& f, float step, const Numbers& n, float* code,
+                        float* m) {
   if (!is_usable<F>(step)) return 0.f;
+  const Rounding<F, float> nearest(n);
   const float inverse = 1.f / step;
   float gain = 0.f;
   for (int i = 0; i < F::kBlock; ++i) {
-    const float q = nearest_code<F>(code[i] - m[i] * f.h_inverse[i] * inverse);
+    const float q = nearest(code[i] - m[i] * f.h_inverse[i] * inverse);
     if (q == code[i]) continue;
     const float delta = (q - code[i]) * step;
     const float change = 2.f * m[i] * delta + f.h[i * F::kBlock + i] * delta * delta;
@@ -213,7 +254,8 @@ struct BlockState {
 /// objective; 0 when the block stays.
 template <class F>
 SQ_INLINE float search_block(BlockState<F>& block, const BlockFactors<F>& f, float d, float dmin,
-                             int scale0, int min0, bool force, int polish, Trace<F>& trace) {
+                             int scale0, int min0, bool force, int polish, const Numbers& n,
+                             Trace<F>& trace) {
   constexpr int kBlock = F::kBlock, kStep = F::kBlock / kLanes;
   // The best real values of the block lie at value − h⁻¹ m = value − uᵀ (u m), |u m|² below the
   // present objective.
@@ -235,15 +277,16 @@ SQ_INLINE float search_block(BlockState<F>& block, const BlockFactors<F>& f, flo
   }
   for (int v = 0; v < kStep; ++v) at(target + v * kLanes) = sum[v];
   Candidates<F> candidates;
-  candidates.fill(d, dmin, scale0, min0, kSweepOffsets<F>);
-  int best = feedback<F>(target, f.u, f.u_inverse, candidates, force ? 3e38f : loss, trace);
+  candidates.fill(d, dmin, scale0, min0, n, kSweepOffsets<F>);
+  int best = feedback<F>(target, f.u, f.u_inverse, candidates, force ? 3e38f : loss, n, trace);
   if (best < 0) {
     if (!force) return 0.f;
     best = 0;  // every loss overflowed: keep the centre
   }
   float gain = trace.loss[best] - loss;
   alignas(64) float code[kBlock], value[kBlock], m[kBlock];
-  const float step = d * candidates.scale[best], offset = offset_of<F>(dmin, candidates.min[best]);
+  const float step = candidates.d[best] * candidates.scale[best],
+              offset = offset_of<F>(dmin, candidates.min[best]);
   for (int i = 0; i < kBlock; ++i) code[i] = trace.code[i * kCandidates + best];
   for (int v = 0; v < kStep; ++v) sum[v] = at(block.m + v * kLanes);
   for (int i = 0; i < kBlock; ++i) {
@@ -252,7 +295,7 @@ SQ_INLINE float search_block(BlockState<F>& block, const BlockFactors<F>& f, flo
   }
   for (int v = 0; v < kStep; ++v) at(m + v * kLanes) = sum[v];
   for (int k = 0; k < polish; ++k) {
-    const float change = descend<F>(f, step, code, m);
+    const float change = descend<F>(f, step, n, code, m);
     gain += change;
     if (change == 0.f) break;
   }
@@ -263,7 +306,7 @@ SQ_INLINE float search_block(BlockState<F>& block, const BlockFactors<F>& f, flo
     at(block.value + v * kLanes) = at(value + v * kLanes);
     at(block.m + v * kLanes) = at(m + v * kLanes);
   }
-  block.d = d;
+  block.d = candidates.d[best];
   block.dmin = dmin;
   block.scale = static_cast<int>(candidates.scale[best]);
   block.min = static_cast<int>(candidates.min[best]);
@@ -287,21 +330,21 @@ SQ_INLINE void load_block(BlockState<F>& block, const RowWork<F>& row, const flo
 
 /// Codes by coordinate descent, then (scale, min); appends what changed.
 template <class F>
-inline float improve_block(RowWork<F>& row, std::int64_t b, const RowSettings& settings,
-                           Trace<F>& trace, Changes& changes) {
+inline float improve_block(RowWork<F>& row, std::int64_t b, const Numbers& n,
+                           const RowSettings& settings, Trace<F>& trace, Changes& changes) {
   constexpr int kBlock = F::kBlock, kStep = F::kBlock / kLanes;
   BlockState<F> block;
   load_block<F>(block, row, row.m + b * kBlock, b);
   const BlockFactors<F>& f = row.blocks[b];
   const float step = block.d * static_cast<float>(block.scale),
               offset = offset_of<F>(block.dmin, static_cast<float>(block.min));
-  float gain = descend<F>(f, step, block.code, block.m);
+  float gain = descend<F>(f, step, n, block.code, block.m);
   if (gain != 0.f) {
     for (int i = 0; i < kBlock; ++i) block.value[i] = block.code[i] * step - offset;
   }
   if (settings.scale_search)
     gain += search_block<F>(block, f, block.d, block.dmin, block.scale, block.min, false,
-                            kBlockPolish, trace);
+                            kBlockPolish, n, trace);
   if (gain == 0.f) return 0.f;
   for (int i = 0; i < kBlock; ++i)
     changes.add(b * kBlock + i, block.value[i] - row.value[b * kBlock + i]);
@@ -311,6 +354,7 @@ inline float improve_block(RowWork<F>& row, std::int64_t b, const RowSettings& s
   }
   row.scale[b] = static_cast<std::int8_t>(block.scale);
   row.min[b] = static_cast<std::int8_t>(block.min);
+  if constexpr (!F::kHasScales) row.d[b] = block.d;
   return gain;
 }
 
@@ -319,7 +363,7 @@ inline float improve_block(RowWork<F>& row, std::int64_t b, const RowSettings& s
 /// the change of the objective.
 template <class F>
 inline float improve_super(RowWork<F>& row, std::int64_t s, std::int64_t cols, const float* h,
-                           const float* c, Trace<F>& trace, Changes& changes) {
+                           const float* c, const Numbers& n, Trace<F>& trace, Changes& changes) {
   constexpr int kBlock = F::kBlock, kSuper = F::kSuper, kBlocks = F::kBlocks;
   alignas(64) float m_now[kSuper], m[kSuper], first_value[kSuper];
   BlockState<F> trial[kBlocks];
@@ -339,10 +383,10 @@ inline float improve_super(RowWork<F>& row, std::int64_t s, std::int64_t cols, c
     for (int b = 0; b < kBlocks; ++b) {
       const std::int64_t global = s * kBlocks + b;
       load_block<F>(trial[b], row, m + b * kBlock, global);
-      const int scale0 = nearest_in(F::kGrid.scale, row.scale[global] * d_ratio),
-                min0 = nearest_in(F::kGrid.min, row.min[global] * dmin_ratio);
+      const int scale0 = nearest_in(n.scale, row.scale[global] * d_ratio),
+                min0 = nearest_in(n.min, row.min[global] * dmin_ratio);
       gain += search_block<F>(trial[b], row.blocks[global], d, dmin, scale0, min0, true,
-                              kSuperPolish, trace);
+                              kSuperPolish, n, trace);
       step.n = 0;
       for (int i = 0; i < kBlock; ++i)
         step.add(origin + b * kBlock + i, trial[b].value[i] - row.value[global * kBlock + i]);
@@ -415,7 +459,7 @@ inline void spread_diagonal(RowWork<F>& row, const Changes& changes) {
 
 template <class F>
 void improve(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* h, const float* c,
-             const RowSettings& settings) {
+             const Numbers& numbers, const RowSettings& settings) {
   Trace<F> trace;
   Changes changes[kBundle];
   bool idle[kBundle] = {};
@@ -432,7 +476,7 @@ void improve(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* h, co
       for (int r = 0; r < n_rows; ++r) {
         changes[r].n = 0;
         if (idle[r]) continue;
-        const float gain = improve_block<F>(rows[r], b, settings, trace, changes[r]);
+        const float gain = improve_block<F>(rows[r], b, numbers, settings, trace, changes[r]);
         rows[r].gain += gain;
         changed[r] |= gain != 0.f;
       }
@@ -440,18 +484,20 @@ void improve(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* h, co
     }
     for (int r = 0; r < n_rows; ++r) idle[r] = !changed[r];
   }
-  if (!settings.super_scale_search) return;
-  for (std::int64_t s = 0; s < cols / F::kSuper; ++s) {
-    for (int r = 0; r < n_rows; ++r) {
-      changes[r].n = 0;
-      rows[r].gain += improve_super<F>(rows[r], s, cols, h, c, trace, changes[r]);
+  if constexpr (F::kHasScales) {
+    if (!settings.super_scale_search) return;
+    for (std::int64_t s = 0; s < cols / F::kSuper; ++s) {
+      for (int r = 0; r < n_rows; ++r) {
+        changes[r].n = 0;
+        rows[r].gain += improve_super<F>(rows[r], s, cols, h, c, numbers, trace, changes[r]);
+      }
+      apply();
     }
-    apply();
   }
 }
 
 template <class F>
-void start(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* u,
+void start(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* u, const Numbers& numbers,
            const RowSettings& settings) {
   constexpr int kBlock = F::kBlock;
   Trace<F> trace;
@@ -468,13 +514,14 @@ void start(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* u,
       alignas(64) float error[kBlock] = {};
       Candidates<F> candidates;
       for (int k = 0; k < n_offsets; ++k) {
-        candidates.fill(d, dmin, scale0, min0, offsets[k]);
-        const int best =
-            feedback<F>(row.m + b * kBlock, f.u, f.u_inverse, candidates, best_loss, trace);
+        candidates.fill(d, dmin, scale0, min0, numbers, offsets[k]);
+        const int best = feedback<F>(row.m + b * kBlock, f.u, f.u_inverse, candidates, best_loss,
+                                     numbers, trace);
         if (best < 0) continue;
         best_loss = trace.loss[best];
         row.scale[b] = static_cast<std::int8_t>(candidates.scale[best]);
         row.min[b] = static_cast<std::int8_t>(candidates.min[best]);
+        if constexpr (!F::kHasScales) row.d[b] = candidates.d[best];
         for (int i = 0; i < kBlock; ++i) {
           row.code[b * kBlock + i] = trace.code[i * kCandidates + best];
           error[i] = trace.error[i * kCandidates + best];

@@ -43,8 +43,7 @@ template <class F>
 int start_offsets(int radius, Offsets* out) {
   Step steps[kMaxSteps];
   const int n_sets =
-      (steps_within(radius, F::kHasMin, F::kHasSignedScales, steps) + kCandidates - 1) /
-      kCandidates;
+      (steps_within(radius, F::kHasMin, F::kHasSignedSteps, steps) + kCandidates - 1) / kCandidates;
   for (int k = 0; k < n_sets; ++k) out[k] = to_offsets(steps + k * kCandidates);
   return n_sets;
 }
@@ -52,7 +51,7 @@ int start_offsets(int radius, Offsets* out) {
 /// A step, or d, that values can be divided by.
 template <class F>
 SQ_INLINE bool is_usable(float step) {
-  return F::kHasSignedScales ? step > 0.f || step < 0.f : step > 0.f;
+  return F::kHasSignedSteps ? step > 0.f || step < 0.f : step > 0.f;
 }
 
 template <class F>
@@ -230,14 +229,14 @@ void decode_row(RowWork<F>& row, std::int64_t cols) {
   }
 }
 
-#define SQ_INSTANTIATE(name, ...)                                                           \
-  template const RowKernels<format::name>* row_kernels(SimdLevel);                          \
+#define SQ_INSTANTIATE(name)                                                                \
+  template const RowKernels<ShapedAs<format::name>>* row_kernels(SimdLevel);                \
   template void factor_block(const float*, const float*, float, std::int64_t, std::int64_t, \
-                             BlockFactors<format::name>&);                                  \
-  template void factor_diagonal_block(const float*, BlockFactors<format::name>&);           \
+                             BlockFactors<ShapedAs<format::name>>&);                        \
+  template void factor_diagonal_block(const float*, BlockFactors<ShapedAs<format::name>>&); \
   template void take_block(const float*, bool, std::int64_t, std::int64_t,                  \
-                           BlockFactors<format::name>&);                                    \
-  template void decode_row(RowWork<format::name>&, std::int64_t);
-SPECTRALQUANT_FORMATS(SQ_INSTANTIATE)
+                           BlockFactors<ShapedAs<format::name>>&);                          \
+  template void decode_row(RowWork<ShapedAs<format::name>>&, std::int64_t);
+SPECTRALQUANT_SHAPES(SQ_INSTANTIATE)
 
 }  // namespace spectralquant::quantize

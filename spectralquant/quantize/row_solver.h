@@ -1,9 +1,9 @@
 #pragma once
 #include <cstdint>
 
-#include "spectralquant/format/formats.h"
+#include "spectralquant/quantize/shape.h"
 
-/// The hot loops of the solver: plain pointers, no torch, one version per format and SIMD level.
+/// The hot loops of the solver: plain pointers, no torch, one version per shape and SIMD level.
 ///
 /// Every level gives the same bits: all arithmetic is elementwise or over fixed lanes, and never
 /// fused. A row r is a one-sided problem: minimise e Hr eᵀ + 2 <m0, e> over the cells of the row,
@@ -20,7 +20,7 @@ inline std::int64_t tiled_index(std::int64_t row, std::int64_t column, std::int6
   return (column / kTile * n_rows + row) * kTile + column % kTile;
 }
 
-/// A block of format F on the diagonal of Hr, factored: inverse(h) = uᵀ u, u upper.
+/// A block of shape F on the diagonal of Hr, factored: inverse(h) = uᵀ u, u upper.
 template <class F>
 struct BlockFactors {
   static constexpr int kWidth = F::kBlock;
@@ -31,13 +31,13 @@ struct BlockFactors {
   float h_inverse[kWidth];  ///< 1 / h[i][i]
 };
 
-/// One row being solved, in format F. All arrays [cols] but d, dmin [cols / super-block] and scale,
-/// min [cols / block]; min and dmin are zeros in a format without.
+/// One row being solved, in a format of shape F. All arrays [cols] but d, dmin [cols / super-block]
+/// and scale, min [cols / block]; min and dmin are zeros in a format without.
 template <class F>
 struct RowWork {
   float* m = nullptr;      ///< half the gradient; for the start: the row of the target, used up
   float* value = nullptr;  ///< decoded values
-  float* code = nullptr;   ///< as float
+  float* code = nullptr;   ///< as float: the code itself, or its level
   std::int8_t* scale = nullptr;
   std::int8_t* min = nullptr;
   float* d = nullptr;  ///< exact fp16 numbers
@@ -55,18 +55,18 @@ struct RowSettings {
   bool super_scale_search = true;
 };
 
-/// The kernels of one format and SIMD level. u, h, c are tiled; cols is a multiple of the
-/// super-block.
+/// The kernels of one shape and SIMD level. u, h, c are tiled; cols is a multiple of the
+/// super-block and of kTile.
 template <class F>
 struct RowKernels {
   /// Error feedback with live scales: row.m (target) is used up, codes, scales, mins, values are
   /// written. u: [cols × cols] upper with inverse(H) = uᵀ u, or nullptr when H is diagonal.
   void (*start)(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* u,
-                const RowSettings& settings);
+                const Numbers& numbers, const RowSettings& settings);
   /// Coordinate-descent sweeps over up to kBundle rows. h, c: [cols × cols], nullptr when diagonal
   /// or absent.
   void (*improve)(RowWork<F>* rows, int n_rows, std::int64_t cols, const float* h, const float* c,
-                  const RowSettings& settings);
+                  const Numbers& numbers, const RowSettings& settings);
 };
 
 /// Products with tiled matrices at one SIMD level.

@@ -12,6 +12,7 @@
 #include "spectralquant/quantize/quadratic.h"
 #include "spectralquant/quantize/row_buffer.h"
 #include "spectralquant/quantize/row_solver.h"
+#include "spectralquant/quantize/whole_tiles.h"
 
 namespace spectralquant::quantize {
 namespace {
@@ -41,7 +42,7 @@ float normaliser(double mean) {
 template <class F>
 class RowsSolver {
  public:
-  RowsSolver(const Quadratic& q, const SolverOptions& options);
+  RowsSolver(const Quadratic& q, const format::Grid& grid, const SolverOptions& options);
 
   /// False when the moments say nothing (all zero): any rounding is as good as another.
   bool has_signal() const { return has_signal_; }
@@ -92,6 +93,7 @@ class RowsSolver {
   const SolverOptions& options_;
   const RowKernels<F>& kernels_;
   const Products& products_;
+  const Numbers numbers_;
   std::int64_t rows_, cols_;
   bool has_signal_ = false, two_sided_ = false;
   std::vector<float> h_, c_;       ///< tiled, normalised, h_ damped; h_ is [cols] when diagonal
@@ -101,11 +103,13 @@ class RowsSolver {
 };
 
 template <class F>
-RowsSolver<F>::RowsSolver(const Quadratic& q, const SolverOptions& options)
+RowsSolver<F>::RowsSolver(const Quadratic& q, const format::Grid& grid,
+                          const SolverOptions& options)
     : q_(q),
       options_(options),
       kernels_(row_kernels<F>()),
       products_(products()),
+      numbers_(numbers_of(grid)),
       rows_(q.rows()),
       cols_(q.cols()) {
   const std::int64_t n = cols_, stride = q.diagonal() ? 1 : n + 1;
@@ -224,7 +228,8 @@ void RowsSolver<F>::start(format::GridMatrix& matrix) const {
         work[r] = buffers[r].work();
         work[r].blocks = factor.blocks.data();
       }
-      kernels_.start(work, n, cols_, q_.diagonal() ? nullptr : factor.u.data(), settings());
+      kernels_.start(work, n, cols_, q_.diagonal() ? nullptr : factor.u.data(), numbers_,
+                     settings());
       for (int r = 0; r < n; ++r) buffers[r].store(matrix, rows[first + r]);
     });
   }
@@ -289,7 +294,7 @@ void RowsSolver<F>::improve_rows(format::GridMatrix& matrix) const {
           buffers[r].m()[i] += weight_[first + r] * product[r * cols_ + i];
       }
     }
-    kernels_.improve(work, n, cols_, h(), c(), settings());
+    kernels_.improve(work, n, cols_, h(), c(), numbers_, settings());
     for (int r = 0; r < n; ++r) buffers[r].store(matrix, first + r);
   });
 }
@@ -371,7 +376,7 @@ void RowsSolver<F>::propose(Group& group, const format::GridMatrix& matrix, int 
         now[r].m()[i] += weight_[group.first + r] * product[(r - begin) * cols_ + i];
     }
   }
-  kernels_.improve(work, count, cols_, h(), c(), settings());
+  kernels_.improve(work, count, cols_, h(), c(), numbers_, settings());
   for (int r = begin; r < begin + count; ++r) group.gain[r] = work[r - begin].gain;
   error_times_h(&now[begin], group.first + begin, count, group.eh.data() + begin * cols_);
 }
@@ -438,10 +443,12 @@ double keep_better(const Quadratic& q, const format::GridMatrix& other, int n_th
   return total;
 }
 
+/// problem: whole tiles of columns, of which the first n_cols are to be solved.
 template <class F>
-Solution solve_in(const Problem& problem, const SolverOptions& options, const Progress& progress) {
+Solution solve_in(const Problem& problem, std::int64_t n_cols, const SolverOptions& options,
+                  const Progress& progress) {
   const Quadratic q(problem);
-  const RowsSolver<F> solver(q, options);
+  const RowsSolver<F> solver(q, *problem.grid, options);
   const std::int64_t rows = q.rows(), cols = q.cols();
   const int n_threads = options.n_threads;
   const std::uint64_t passes = 1 + std::max(0, options.rounds),
@@ -451,10 +458,13 @@ Solution solve_in(const Problem& problem, const SolverOptions& options, const Pr
   };
 
   const std::vector<float> diagonal = q.h_diagonal();
-  const format::GridMatrix plain =
-      format::round_like_llama(*problem.grid, q.target(), rows, cols, nullptr, n_threads);
-  const format::GridMatrix weighted =
-      format::round_like_llama(*problem.grid, q.target(), rows, cols, diagonal.data(), n_threads);
+  const torch::Tensor target = problem.target.slice(1, 0, n_cols).to(torch::kFloat32).contiguous();
+  const auto rounded = [&](const float* importance) {
+    return with_columns(format::round_like_llama(*problem.grid, target.data_ptr<float>(), rows,
+                                                 n_cols, importance, n_threads),
+                        cols);
+  };
+  const format::GridMatrix plain = rounded(nullptr), weighted = rounded(diagonal.data());
   Solution solution;
   if (solver.has_signal()) {
     solution.matrix = weighted;
@@ -479,14 +489,17 @@ Solution solve_in(const Problem& problem, const SolverOptions& options, const Pr
   solution.plain_objective = keep_better(q, plain, n_threads, solution.matrix, costs);
   solution.imatrix_objective = keep_better(q, weighted, n_threads, solution.matrix, costs);
   solution.objective = sum(costs);
+  solution.matrix = with_columns(solution.matrix, n_cols);
   return solution;
 }
 
 }  // namespace
 
 Solution solve(const Problem& problem, const SolverOptions& options, const Progress& progress) {
-  return format::with_format(*problem.grid, [&](auto format) {
-    return solve_in<decltype(format)>(problem, options, progress);
+  const std::int64_t n_cols = Quadratic(problem).cols();
+  const Problem whole = to_whole_tiles(problem);
+  return with_shape(*problem.grid, [&](auto shape) {
+    return solve_in<decltype(shape)>(whole, n_cols, options, progress);
   });
 }
 

@@ -69,8 +69,8 @@ SQ_FN int first_least(const Lane& x) {
 template <class F>
 struct Codes {
   Lane code[F::kBlock];
-  SQ_FN void put(int column, const Lane& q) { code[column] = q; }
-  SQ_FN Lane of(int candidate) const {
+  SQ_FN void put(int column, const Lane& q, const Numbers&) { code[column] = q; }
+  SQ_FN Lane of(int candidate, const Numbers&) const {
     return each([this, candidate](int i) { return i < F::kBlock ? code[i][candidate] : 0.f; });
   }
 };
@@ -79,6 +79,10 @@ SQ_FN float round_half(float x) {
   return x > kLargestHalf    ? kLargestHalf
          : x < -kLargestHalf ? -kLargestHalf
                              : gguf::half_to_float(gguf::float_to_half(x));
+}
+
+SQ_FN Lane round_half(const Lane& x) {
+  return each([&x](int i) { return round_half(x[i]); });
 }
 
 template <typename T>
@@ -150,10 +154,12 @@ void Launcher<F>::propose_super(const Cells& cells, const Rows& rows, std::int64
                                 const float* m, const float* factors, const float* h,
                                 const std::int32_t* bucket, const Offsets& offsets,
                                 const Proposal& out) const {
-  SQ_ON_GPU(gpu_propose_super<F>(cells, rows, s, m, factors, h, bucket, offsets, out));
-  on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) {
-    propose_super_row<F>(cells, r, k, s, m, factors, h, bucket, offsets, out);
-  });
+  if constexpr (F::kHasScales) {
+    SQ_ON_GPU(gpu_propose_super<F>(cells, rows, s, m, factors, h, bucket, offsets, out));
+    on_host(rows, n_threads, [&](std::int64_t r, std::int64_t k) {
+      propose_super_row<F>(cells, r, k, s, m, factors, h, bucket, offsets, out);
+    });
+  }
 }
 
 template <class F>
@@ -171,7 +177,7 @@ void Launcher<F>::decode(const Cells& cells, const Rows& rows) const {
   on_host(rows, n_threads, [&](std::int64_t r, std::int64_t) { decode_row<F>(cells, r); });
 }
 
-#define SQ_INSTANTIATE(name, ...) template struct Launcher<format::name>;
-SPECTRALQUANT_FORMATS(SQ_INSTANTIATE)
+#define SQ_INSTANTIATE(name) template struct Launcher<ShapedAs<format::name>>;
+SPECTRALQUANT_SHAPES(SQ_INSTANTIATE)
 
 }  // namespace spectralquant::quantize::warp

@@ -54,25 +54,23 @@ SQ_FN int first_least(Lane x) {
   return __ffs(static_cast<int>(__ballot_sync(kAll, x == lane_min(x)))) - 1;
 }
 
-/// Codes of a block for all candidates, in four or eight bits each: put by column, taken by
-/// candidate.
+/// Codes of a block for all candidates, in eight bits each: put by column, taken by candidate.
 template <class F>
 struct Codes {
-  static constexpr int kBits = F::kHighestCode - F::kLowestCode < 16 ? 4 : 8, kEach = 32 / kBits,
-                       kWords = F::kBlock / kEach;
+  static constexpr int kBits = 8, kEach = 32 / kBits, kWords = F::kBlock / kEach;
   unsigned packed[kWords] = {};
-  SQ_FN void put(int column, Lane q) {
-    constexpr float kLowest = F::kLowestCode;
-    packed[column / kEach] |= static_cast<unsigned>(q - kLowest) << (kBits * (column % kEach));
+  SQ_FN void put(int column, Lane q, const Numbers& n) {
+    const float lowest = static_cast<float>(n.code.lowest);
+    packed[column / kEach] |= static_cast<unsigned>(q - lowest) << (kBits * (column % kEach));
   }
-  SQ_FN Lane of(int candidate) const {
+  SQ_FN Lane of(int candidate, const Numbers& n) const {
     unsigned word = 0;
     for (int i = 0; i < kWords; ++i) {
       const unsigned part = __shfl_sync(kAll, packed[i], candidate);
       word = lane_index() / kEach == i ? part : word;
     }
     const unsigned code = word >> (kBits * (lane_index() % kEach)) & ((1u << kBits) - 1);
-    return static_cast<float>(static_cast<int>(code) + F::kLowestCode);
+    return static_cast<float>(static_cast<int>(code) + n.code.lowest);
   }
 };
 
@@ -118,7 +116,8 @@ __global__ void propose_super_kernel(Cells cells, Rows rows, std::int64_t s, con
                                      const float* factors, const float* h,
                                      const std::int32_t* bucket, Offsets offsets, Proposal out) {
   SQ_ROW(rows);
-  propose_super_row<F>(cells, r, k, s, m, factors, h, bucket, offsets, out);
+  if constexpr (F::kHasScales)
+    propose_super_row<F>(cells, r, k, s, m, factors, h, bucket, offsets, out);
 }
 template <class F>
 __global__ void commit_kernel(Cells cells, Rows rows, std::int64_t column, int width,
@@ -182,18 +181,19 @@ void gpu_decode(const Cells& cells, const Rows& rows) {
   check();
 }
 
-#define SQ_INSTANTIATE(name, ...)                                                                  \
-  template void gpu_start_block<format::name>(const Cells&, const Rows&, std::int64_t,             \
-                                              const float*, const float*, const Offsets&, float*); \
-  template void gpu_propose_block<format::name>(const Cells&, const Rows&, std::int64_t,           \
-                                                const float*, const float*, const std::int32_t*,   \
-                                                const Offsets&, bool, const Proposal&);            \
-  template void gpu_propose_super<format::name>(                                                   \
-      const Cells&, const Rows&, std::int64_t, const float*, const float*, const float*,           \
-      const std::int32_t*, const Offsets&, const Proposal&);                                       \
-  template void gpu_commit<format::name>(const Cells&, const Rows&, std::int64_t, int,             \
-                                         const std::uint8_t*, const Proposal&);                    \
-  template void gpu_decode<format::name>(const Cells&, const Rows&);
-SPECTRALQUANT_FORMATS(SQ_INSTANTIATE)
+#define SQ_INSTANTIATE(name)                                                                     \
+  template void gpu_start_block<ShapedAs<format::name>>(const Cells&, const Rows&, std::int64_t, \
+                                                        const float*, const float*,              \
+                                                        const Offsets&, float*);                 \
+  template void gpu_propose_block<ShapedAs<format::name>>(                                       \
+      const Cells&, const Rows&, std::int64_t, const float*, const float*, const std::int32_t*,  \
+      const Offsets&, bool, const Proposal&);                                                    \
+  template void gpu_propose_super<ShapedAs<format::name>>(                                       \
+      const Cells&, const Rows&, std::int64_t, const float*, const float*, const float*,         \
+      const std::int32_t*, const Offsets&, const Proposal&);                                     \
+  template void gpu_commit<ShapedAs<format::name>>(const Cells&, const Rows&, std::int64_t, int, \
+                                                   const std::uint8_t*, const Proposal&);        \
+  template void gpu_decode<ShapedAs<format::name>>(const Cells&, const Rows&);
+SPECTRALQUANT_SHAPES(SQ_INSTANTIATE)
 
 }  // namespace spectralquant::quantize::warp

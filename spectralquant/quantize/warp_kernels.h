@@ -1,7 +1,7 @@
 #pragma once
 #include <cstdint>
 
-#include "spectralquant/format/formats.h"
+#include "spectralquant/quantize/shape.h"
 
 /// The kernels of the batched solver: plain pointers, no torch, one row to 32 lanes.
 ///
@@ -24,6 +24,7 @@ struct Cells {
   std::int8_t *scale, *min;
   float *d, *dmin;
   std::int64_t cols;
+  Numbers numbers;  ///< of the format
 };
 
 /// The rows of a launch: row k is index[k], or first + k · stride.
@@ -46,7 +47,7 @@ struct Offsets {
   int n_sets;
 };
 
-/// Launches for one device and format: `on_gpu` false runs them here. A GPU launch returns at once.
+/// Launches for one device and shape: `on_gpu` false runs them here. A GPU launch returns at once.
 template <class F>
 struct Launcher {
   bool on_gpu = false;
@@ -56,13 +57,13 @@ struct Launcher {
   /// [block, block]: its part of U; error [n, block] out, to be pushed on to the columns behind.
   void start_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* tau,
                    const float* u, const Offsets& offsets, float* error) const;
-  /// Codes, then (scale, min), of block b. m [n, block]: half the gradient; factors
-  /// [buckets, kFactorFloats]; bucket [R] or nullptr.
+  /// Codes, then (scale, min), or d where there are no scales, of block b. m [n, block]: half the
+  /// gradient; factors [buckets, kFactorFloats]; bucket [R] or nullptr.
   void propose_block(const Cells& cells, const Rows& rows, std::int64_t b, const float* m,
                      const float* factors, const std::int32_t* bucket, const Offsets& offsets,
                      bool scale_search, const Proposal& out) const;
-  /// d and dmin of super-block s. m [n, S]; factors [buckets, S / block, kFactorFloats]; h
-  /// [buckets, S, S], S columns of a super-block.
+  /// d and dmin of super-block s, in a format with scales. m [n, S]; factors
+  /// [buckets, S / block, kFactorFloats]; h [buckets, S, S], S columns of a super-block.
   void propose_super(const Cells& cells, const Rows& rows, std::int64_t s, const float* m,
                      const float* factors, const float* h, const std::int32_t* bucket,
                      const Offsets& offsets, const Proposal& out) const;

@@ -1,20 +1,52 @@
-// The bodies of warp_kernels.h, each for one row, templates over the format F. The including file
+// The bodies of warp_kernels.h, each for one row, templates over the shape F. The including file
 // gives Lane (32 floats), and
 //   SQ_FN, SQ_UNROLL, splat(x), get(x, i), set(x, i, s), load<N>(p), store<N>(p, x),
 //   load_bytes<N>(p), store_bytes<N>(p, x): N of the lanes, the others read 0; select(mask, a, b),
-//   round_nearest(x), lane_sum(x), first_least(x), Codes<F>, round_half(x), put(p, v): one lane
-//   writes.
+//   round_nearest(x), lane_sum(x), first_least(x), Codes<F>, round_half(x) of a number or a Lane,
+//   put(p, v): one lane writes.
 // Where a lane is a column, those past the block hold nothing of meaning: they are read as 0 where
 // lanes are summed, and never stored.
 
+/// The code nearest to q, or its level.
 template <class F>
-SQ_FN Lane clamp_code(Lane q) {
-  constexpr float kLowest = F::kLowestCode, kHighest = F::kHighestCode;
-  q = select(q > splat(kLowest), q, splat(kLowest));  // NaN becomes the lowest
-  return round_nearest(select(q < splat(kHighest), q, splat(kHighest)));
+SQ_FN Lane nearest_code(const Numbers& n, Lane q) {
+  if constexpr (F::kHasLevels) {
+    Lane level = splat(n.level[0]);
+    SQ_UNROLL
+    for (int k = 1; k < kLevels; ++k)
+      level = select(q > splat(n.begin[k]), splat(n.level[k]), level);
+    return level;
+  } else {
+    const float lowest = static_cast<float>(n.code.lowest),
+                highest = static_cast<float>(n.code.highest);
+    q = select(q > splat(lowest), q, splat(lowest));  // NaN becomes the lowest
+    return round_nearest(select(q < splat(highest), q, splat(highest)));
+  }
 }
 
-SQ_FN float nearest_in(float lowest, float highest, float x) {
+/// A code as the kernels compute with it, and the way back.
+template <class F>
+SQ_FN Lane level_of(const Numbers& n, Lane code) {
+  if constexpr (!F::kHasLevels) return code;
+  Lane level = splat(n.level[0]);
+  SQ_UNROLL
+  for (int k = 1; k < kLevels; ++k)
+    level = select(code > splat(static_cast<float>(k) - 0.5f), splat(n.level[k]), level);
+  return level;
+}
+template <class F>
+SQ_FN Lane code_of(const Numbers& n, Lane level) {
+  if constexpr (!F::kHasLevels) return level;
+  Lane code = splat(0.f);
+  SQ_UNROLL
+  for (int k = 1; k < kLevels; ++k)
+    code = select(level > splat(n.begin[k]), splat(static_cast<float>(k)), code);
+  return code;
+}
+
+SQ_FN float nearest_in(const format::Range& range, float x) {
+  const float lowest = static_cast<float>(range.lowest),
+              highest = static_cast<float>(range.highest);
   x = get(round_nearest(splat(x)), 0);
   return x < lowest ? lowest : x > highest ? highest : x;
 }
@@ -22,7 +54,7 @@ SQ_FN float nearest_in(float lowest, float highest, float x) {
 /// A step, or d, that values can be divided by.
 template <class F>
 SQ_FN bool is_usable(float step) {
-  return F::kHasSignedScales ? step > 0.f || step < 0.f : step > 0.f;
+  return F::kHasSignedSteps ? step > 0.f || step < 0.f : step > 0.f;
 }
 
 template <class F>
@@ -44,7 +76,8 @@ template <class F>
 SQ_FN Block load_block(const Cells& cells, std::int64_t r, std::int64_t b, const float* m) {
   Block block;
   const std::int64_t blocks = cells.cols / F::kBlock;
-  block.code = load_bytes<F::kBlock>(cells.code + r * cells.cols + b * F::kBlock);
+  block.code = level_of<F>(cells.numbers,
+                           load_bytes<F::kBlock>(cells.code + r * cells.cols + b * F::kBlock));
   block.scale = cells.scale[r * blocks + b];
   block.min = cells.min[r * blocks + b];
   block.d = cells.d[r * (blocks / F::kBlocks) + b / F::kBlocks];
@@ -57,45 +90,56 @@ SQ_FN Block load_block(const Cells& cells, std::int64_t r, std::int64_t b, const
 
 /// Error feedback inside a block; lane = candidate. target: lane = column.
 template <class F>
-SQ_FN Lane feedback(Lane target, const float* u, Lane step, Lane offset, Codes<F>& codes) {
+SQ_FN Lane feedback(const Numbers& n, Lane target, const float* u, Lane step, Lane offset,
+                    Codes<F>& codes) {
   const Lane one = splat(1.f);
   auto usable = step > splat(0.f);
-  if constexpr (F::kHasSignedScales) usable = usable | (step < splat(0.f));
+  if constexpr (F::kHasSignedSteps) usable = usable | (step < splat(0.f));
   const Lane inverse = select(usable, one / select(usable, step, one), splat(0.f));
   Lane tau[F::kBlock], loss = splat(0.f);
   SQ_UNROLL
   for (int i = 0; i < F::kBlock; ++i) tau[i] = splat(get(target, i));
   SQ_UNROLL
   for (int i = 0; i < F::kBlock; ++i) {
-    const Lane q = clamp_code<F>((tau[i] + offset) * inverse);
+    const Lane q = nearest_code<F>(n, (tau[i] + offset) * inverse);
     const Lane e = (tau[i] - (q * step - offset)) * splat(1.f / u[i * F::kBlock + i]);
     loss = loss + e * e;
-    codes.put(i, q);
+    codes.put(i, code_of<F>(n, q), n);
     SQ_UNROLL
     for (int j = i + 1; j < F::kBlock; ++j) tau[j] = tau[j] - e * splat(u[i * F::kBlock + j]);
   }
   return loss;
 }
 
-/// One set of candidates around (scale, min); those out of range, or without a step, repeat it.
+/// One set of candidates around (scale, min), or d where there are no scales; those out of range,
+/// or without a step, repeat it.
 struct Candidates {
-  Lane scale, min;
+  Lane d, scale, min;
 };
 
 template <class F>
-SQ_FN Candidates candidates(float scale, float min, const Offsets& offsets, int part) {
+SQ_FN Candidates candidates(const Numbers& n, float d, float scale, float min,
+                            const Offsets& offsets, int part) {
   Candidates c;
+  c.d = splat(d);
   c.scale = splat(scale);
   c.min = splat(min);
   Lane s = c.scale, m = c.min;
-  if constexpr (F::kHasSignedScales) s = s * load<kLanes>(offsets.flip + part * kLanes);
+  if constexpr (!F::kHasScales) {
+    const Lane trial =
+        round_half(c.d * (load<kLanes>(offsets.flip + part * kLanes) +
+                          load<kLanes>(offsets.up + part * kLanes) * splat(n.step_of_d)));
+    c.d = select((trial > splat(0.f)) | (trial < splat(0.f)), trial, c.d);
+    return c;
+  }
+  if constexpr (F::kHasSignedSteps) s = s * load<kLanes>(offsets.flip + part * kLanes);
   s = s + load<kLanes>(offsets.up + part * kLanes);
-  auto inside = (s > splat(0.5f)) & (s < splat(F::kHighestScale + 0.5f));
-  if constexpr (F::kHasSignedScales)
-    inside = inside | ((s < splat(-0.5f)) & (s > splat(F::kLowestScale - 0.5f)));
+  auto inside = (s > splat(0.5f)) & (s < splat(static_cast<float>(n.scale.highest) + 0.5f));
+  if constexpr (F::kHasSignedSteps)
+    inside = inside | ((s < splat(-0.5f)) & (s > splat(static_cast<float>(n.scale.lowest) - 0.5f)));
   if constexpr (F::kHasMin) {
     m = m + load<kLanes>(offsets.min_up + part * kLanes);
-    inside = inside & (m > splat(-0.5f)) & (m < splat(F::kHighestMin + 0.5f));
+    inside = inside & (m > splat(-0.5f)) & (m < splat(static_cast<float>(n.min.highest) + 0.5f));
   }
   c.scale = select(inside, s, c.scale);
   c.min = select(inside, m, c.min);
@@ -104,13 +148,14 @@ SQ_FN Candidates candidates(float scale, float min, const Offsets& offsets, int 
 
 /// One pass of coordinate descent over the codes. Returns the change of the objective.
 template <class F>
-SQ_FN float descend(const float* h, float step, Lane& code, Lane& m) {
+SQ_FN float descend(const Numbers& n, const float* h, float step, Lane& code, Lane& m) {
   if (!is_usable<F>(step)) return 0.f;
   const float inverse = 1.f / step;
   float gain = 0.f;
   for (int i = 0; i < F::kBlock; ++i) {
     const float h_ii = h[i * F::kBlock + i], m_i = get(m, i), now = get(code, i);
-    const float q = get(clamp_code<F>(splat(now - (h_ii > 0.f ? m_i / h_ii : 0.f) * inverse)), 0);
+    const float q =
+        get(nearest_code<F>(n, splat(now - (h_ii > 0.f ? m_i / h_ii : 0.f) * inverse)), 0);
     if (q == now) continue;
     const float delta = (q - now) * step, change = 2.f * m_i * delta + h_ii * delta * delta;
     if (!(change < 0.f)) continue;
@@ -129,12 +174,12 @@ SQ_FN Lane moved(Lane m, Lane delta, const float* h) {
   return m;
 }
 
-/// The best (scale, min) near (scale0, min0) under d, dmin, codes found by feedback towards the
+/// The best (scale, min) near (scale0, min0) under d0, dmin, codes found by feedback towards the
 /// best real values of the block. With `force` the best candidate is taken even when it is worse.
 /// Returns the change of the objective; 0 when the block stays.
 template <class F>
-SQ_FN float search_block(Block& block, const float* factor, float d, float dmin, float scale0,
-                         float min0, bool force, int polish, const Offsets& offsets) {
+SQ_FN float search_block(const Numbers& n, Block& block, const float* factor, float d0, float dmin,
+                         float scale0, float min0, bool force, int polish, const Offsets& offsets) {
   const float *h = factor, *u = factor + F::kBlock * F::kBlock,
               *u_transposed = factor + 2 * F::kBlock * F::kBlock;
   Lane um = splat(0.f), target = block.value;
@@ -143,18 +188,18 @@ SQ_FN float search_block(Block& block, const float* factor, float d, float dmin,
   for (int i = 0; i < F::kBlock; ++i)
     target = target - splat(get(um, i)) * load<F::kBlock>(u + i * F::kBlock);
   const float loss = lane_sum(um * um);
-  const Candidates near = candidates<F>(scale0, min0, offsets, 0);
+  const Candidates near = candidates<F>(n, d0, scale0, min0, offsets, 0);
   Codes<F> codes;
-  const Lane losses = feedback<F>(target, u, near.scale * splat(d), near.min * splat(dmin), codes);
+  const Lane losses = feedback<F>(n, target, u, near.scale * near.d, near.min * splat(dmin), codes);
   const int best = first_least(losses);
   if (!force && !(get(losses, best) < loss)) return 0.f;
-  const float scale = get(near.scale, best), min = get(near.min, best), step = d * scale,
-              offset = offset_of<F>(dmin, min);
+  const float d = get(near.d, best), scale = get(near.scale, best), min = get(near.min, best),
+              step = d * scale, offset = offset_of<F>(dmin, min);
   float gain = get(losses, best) - loss;
-  Lane code = codes.of(best);
+  Lane code = level_of<F>(n, codes.of(best, n));
   Lane m = moved<F>(block.m, code * splat(step) - splat(offset) - block.value, h);
   for (int k = 0; k < polish; ++k) {
-    const float change = descend<F>(h, step, code, m);
+    const float change = descend<F>(n, h, step, code, m);
     gain += change;
     if (change == 0.f) break;
   }
@@ -171,22 +216,23 @@ SQ_FN void start_row(const Cells& cells, std::int64_t r, std::int64_t k, std::in
               dmin = cells.dmin[r * (blocks / F::kBlocks) + b / F::kBlocks];
   const float scale0 = cells.scale[r * blocks + b], min0 = cells.min[r * blocks + b];
   const Lane target = load<F::kBlock>(tau + r * cells.cols + b * F::kBlock);
-  float best_loss = 3e38f, scale = scale0, min = min0;
+  float best_loss = 3e38f, step_d = d, scale = scale0, min = min0;
   Lane code = splat(0.f);
   for (int part = 0; part < offsets.n_sets; ++part) {
-    const Candidates near = candidates<F>(scale0, min0, offsets, part);
+    const Candidates near = candidates<F>(cells.numbers, d, scale0, min0, offsets, part);
     Codes<F> codes;
     const Lane losses =
-        feedback<F>(target, u, near.scale * splat(d), near.min * splat(dmin), codes);
+        feedback<F>(cells.numbers, target, u, near.scale * near.d, near.min * splat(dmin), codes);
     const int best = first_least(losses);
     if (!(get(losses, best) < best_loss)) continue;
     best_loss = get(losses, best);
+    step_d = get(near.d, best);
     scale = get(near.scale, best);
     min = get(near.min, best);
-    code = codes.of(best);
+    code = level_of<F>(cells.numbers, codes.of(best, cells.numbers));
   }
   // The errors of the best candidate, lane = column.
-  const Lane value = code * splat(d * scale) - splat(offset_of<F>(dmin, min));
+  const Lane value = code * splat(step_d * scale) - splat(offset_of<F>(dmin, min));
   Lane now = target, e = splat(0.f);
   for (int i = 0; i < F::kBlock; ++i) {
     const float e_i = (get(now, i) - get(value, i)) / u[i * F::kBlock + i];
@@ -194,15 +240,17 @@ SQ_FN void start_row(const Cells& cells, std::int64_t r, std::int64_t k, std::in
     now = now - splat(e_i) * load<F::kBlock>(u + i * F::kBlock);  // u is zero left of the diagonal
   }
   store<F::kBlock>(error + k * F::kBlock, e);
-  store_bytes<F::kBlock>(cells.code + r * cells.cols + b * F::kBlock, code);
+  store_bytes<F::kBlock>(cells.code + r * cells.cols + b * F::kBlock,
+                         code_of<F>(cells.numbers, code));
+  if constexpr (!F::kHasScales) put(cells.d + r * blocks + b, step_d);
   put(cells.scale + r * blocks + b, static_cast<std::int8_t>(scale));
   put(cells.min + r * blocks + b, static_cast<std::int8_t>(min));
 }
 
 template <class F>
-SQ_FN void write_proposal(const Proposal& out, std::int64_t k, int width, int b, const Block& block,
-                          Lane before) {
-  store_bytes<F::kBlock>(out.code + k * width + b * F::kBlock, block.code);
+SQ_FN void write_proposal(const Numbers& n, const Proposal& out, std::int64_t k, int width, int b,
+                          const Block& block, Lane before) {
+  store_bytes<F::kBlock>(out.code + k * width + b * F::kBlock, code_of<F>(n, block.code));
   put(out.scale + k * (width / F::kBlock) + b, static_cast<std::int8_t>(block.scale));
   put(out.min + k * (width / F::kBlock) + b, static_cast<std::int8_t>(block.min));
   store<F::kBlock>(out.delta + k * width + b * F::kBlock, block.value - before);
@@ -216,12 +264,12 @@ SQ_FN void propose_block_row(const Cells& cells, std::int64_t r, std::int64_t k,
   Block block = load_block<F>(cells, r, b, m + k * F::kBlock);
   const Lane before = block.value;
   const float step = block.d * block.scale;
-  float gain = descend<F>(factor, step, block.code, block.m);
+  float gain = descend<F>(cells.numbers, factor, step, block.code, block.m);
   block.value = block.code * splat(step) - splat(offset_of<F>(block.dmin, block.min));
   if (scale_search)
-    gain += search_block<F>(block, factor, block.d, block.dmin, block.scale, block.min, false,
-                            kBlockPolish, offsets);
-  write_proposal<F>(out, k, F::kBlock, 0, block, before);
+    gain += search_block<F>(cells.numbers, block, factor, block.d, block.dmin, block.scale,
+                            block.min, false, kBlockPolish, offsets);
+  write_proposal<F>(cells.numbers, out, k, F::kBlock, 0, block, before);
   put(out.d + k, block.d);
   put(out.dmin + k, block.dmin);
   put(out.gain + k, gain);
@@ -232,6 +280,7 @@ SQ_FN void propose_super_row(const Cells& cells, std::int64_t r, std::int64_t k,
                              const float* m, const float* factors, const float* h,
                              const std::int32_t* bucket, const Offsets& offsets,
                              const Proposal& out) {
+  const Numbers& n = cells.numbers;
   const std::int64_t part = bucket ? bucket[r] : 0;
   factors += part * F::kBlocks * kFactorFloats<F>;
   h += part * F::kSuper * F::kSuper;
@@ -257,10 +306,10 @@ SQ_FN void propose_super_row(const Cells& cells, std::int64_t r, std::int64_t k,
     float gain = 0.f;
     for (int b = 0; b < F::kBlocks; ++b) next[b] = now[b];
     for (int b = 0; b < F::kBlocks; ++b) {
-      gain += search_block<F>(next[b], factors + b * kFactorFloats<F>, d, dmin,
-                              nearest_in(F::kLowestScale, F::kHighestScale, now[b].scale * d_ratio),
-                              nearest_in(0.f, F::kHighestMin, now[b].min * dmin_ratio), true,
-                              kSuperPolish, offsets);
+      gain +=
+          search_block<F>(n, next[b], factors + b * kFactorFloats<F>, d, dmin,
+                          nearest_in(n.scale, now[b].scale * d_ratio),
+                          nearest_in(n.min, now[b].min * dmin_ratio), true, kSuperPolish, offsets);
       const Lane delta = next[b].value - now[b].value;
       for (int i = 0; i < F::kBlock; ++i) {
         const float change = get(delta, i);
@@ -276,7 +325,7 @@ SQ_FN void propose_super_row(const Cells& cells, std::int64_t r, std::int64_t k,
     for (int b = 0; b < F::kBlocks; ++b) now[b] = next[b];
     total += gain;
   }
-  for (int b = 0; b < F::kBlocks; ++b) write_proposal<F>(out, k, F::kSuper, b, now[b], first[b]);
+  for (int b = 0; b < F::kBlocks; ++b) write_proposal<F>(n, out, k, F::kSuper, b, now[b], first[b]);
   put(out.d + k, now[0].d);
   put(out.dmin + k, now[0].dmin);
   put(out.gain + k, total);

@@ -28,7 +28,10 @@ std::vector<std::byte> bytes_of(const void* data, std::size_t size_bytes) {
 }
 
 torch::Tensor half_of(const torch::Tensor& base, const torch::Tensor& change) {
-  return (base * (1 + change)).clamp_(0, 65504).to(torch::kFloat16).to(torch::kFloat32);
+  return (base * (1 + change).clamp_min_(0))
+      .clamp_(-65504, 65504)
+      .to(torch::kFloat16)
+      .to(torch::kFloat32);
 }
 
 format::GridMatrix solved_matrix(const gguf::Matrix& matrix, const format::Grid& grid) {
@@ -208,7 +211,7 @@ void Student::update_super_scales(Matrix& matrix, const torch::Tensor& gradient,
   const auto by_super = [&](const torch::Tensor& of_block, const torch::Tensor& factor) {
     return (of_block * factor).view({rows, supers, -1}).sum(-1);
   };
-  const torch::Tensor codes = (by_block * grid.code.view(by_block.sizes())).sum(-1),
+  const torch::Tensor codes = (by_block * grid.levels().view(by_block.sizes())).sum(-1),
                       ones = (by_block * grid.fixed.view({1, blocks, -1})).sum(-1);
   adam_step(matrix.d, by_super(codes, grid.scale).mul_(matrix.d0), rate, stage_step,
             kSuperScaleAdam);

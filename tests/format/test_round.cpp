@@ -70,6 +70,18 @@ TEST(RoundLikeLlamaTest, GivesTheSameBytesForAnyNumberOfThreads) {
   }
 }
 
+TEST(RoundLikeLlamaTest, ColumnsThatNothingCountsForAreLostInWholeRuns) {
+  for (const auto& [type, n] : {std::pair(gguf::Type::Q4_K, 256),
+                                {gguf::Type::Q2_K, 256},
+                                {gguf::Type::Q6_K, 16},
+                                {gguf::Type::Q3_K, 16},
+                                {gguf::Type::IQ4_XS, 32},
+                                {gguf::Type::IQ4_NL, 32},
+                                {gguf::Type::Q4_0, 32},
+                                {gguf::Type::Q8_0, 0}})
+    EXPECT_EQ(columns_lost_without_importance(grid_of(type)), n) << name_of(grid_of(type));
+}
+
 TEST(RoundLikeLlamaTest, RefusesColumnsThatAreNoWholeSuperBlocks) {
   const std::vector<float> x(300);
   for (const Grid* grid : all_grids())

@@ -53,7 +53,14 @@ TEST_F(QuantizeFileTest, PlainNeedsNoCalibration) {
 TEST_F(QuantizeFileTest, EveryFormatIsWrittenStrictly) {
   for (const auto& [type, file_type, method] : {std::tuple{gguf::Type::Q5_K, 17, Method::kSpectral},
                                                 {gguf::Type::Q6_K, 18, Method::kSpectral},
-                                                {gguf::Type::Q6_K, 18, Method::kPlain}}) {
+                                                {gguf::Type::Q3_K, 12, Method::kSpectral},
+                                                {gguf::Type::IQ4_NL, 25, Method::kSpectral},
+                                                {gguf::Type::Q6_K, 18, Method::kPlain},
+                                                {gguf::Type::Q2_K, 10, Method::kPlain},
+                                                {gguf::Type::IQ4_XS, 30, Method::kPlain},
+                                                {gguf::Type::Q4_0, 2, Method::kPlain},
+                                                {gguf::Type::Q5_0, 8, Method::kPlain},
+                                                {gguf::Type::Q8_0, 7, Method::kPlain}}) {
     QuantizeOptions o = options(method);
     o.plan.type = type;
     const QuantizeReport report = quantize_file(o);

@@ -10,7 +10,10 @@ namespace {
 const std::string kNano = SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf";
 
 const std::vector<std::pair<gguf::Type, std::string>> kTypes = {
-    {gguf::Type::Q4_K, "Q4_K_M"}, {gguf::Type::Q5_K, "Q5_K_M"}, {gguf::Type::Q6_K, "Q6_K"}};
+    {gguf::Type::Q4_K, "Q4_K_M"},   {gguf::Type::Q5_K, "Q5_K_M"}, {gguf::Type::Q6_K, "Q6_K"},
+    {gguf::Type::Q2_K, "Q2_K"},     {gguf::Type::Q3_K, "Q3_K_M"}, {gguf::Type::IQ4_XS, "IQ4_XS"},
+    {gguf::Type::IQ4_NL, "IQ4_NL"}, {gguf::Type::Q4_0, "Q4_0"},   {gguf::Type::Q5_0, "Q5_0"},
+    {gguf::Type::Q8_0, "Q8_0"}};
 
 class SlowStockTest : public PipelineTest {
  protected:

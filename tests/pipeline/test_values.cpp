@@ -167,8 +167,11 @@ TEST_F(ValuesTest, ColumnsThatAnImportanceOfZeroTurnsIntoZerosAreNamed) {
     return std::count(row.begin(), row.end(), 0.0f);
   };
   QuantizeOptions o = imatrix_options();
-  for (const auto& [type, n_columns] :
-       {std::pair(gguf::Type::Q4_K, 256), {gguf::Type::Q5_K, 256}, {gguf::Type::Q6_K, 16}}) {
+  for (const auto& [type, n_columns] : {std::pair(gguf::Type::Q4_K, 256),
+                                        {gguf::Type::Q5_K, 256},
+                                        {gguf::Type::Q6_K, 16},
+                                        {gguf::Type::Q2_K, 256},
+                                        {gguf::Type::IQ4_XS, 32}}) {
     o.plan.type = type;
     write_imatrix(name, 0, 8, 256, n_columns);
     EXPECT_THAT(

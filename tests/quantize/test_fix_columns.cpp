@@ -93,15 +93,21 @@ std::vector<double> plain_feedback(std::vector<double> w, const torch::Tensor& h
   damped.diagonal().add_(0.02 * damped.diagonal().mean() + 1e-12);
   std::vector<std::int64_t> free(static_cast<std::size_t>(n));
   for (std::int64_t i = 0; i < n; ++i) free[static_cast<std::size_t>(i)] = i;
+  const format::Grid& grid = *scales.grid;
+  const auto nearest = [&](double q) {
+    int best = grid.level(grid.code.lowest);
+    for (int code = grid.code.lowest; code <= grid.code.highest; ++code) {
+      if (std::abs(grid.level(code) - q) < std::abs(best - q)) best = grid.level(code);
+    }
+    return static_cast<double>(best);
+  };
   for (const std::int64_t c : columns) {
-    const double step = scales.d[row][c / 256].item<double>() *
-                        scales.scale[row][c / scales.grid->block].item<double>(),
-                 offset = scales.dmin[row][c / 256].item<double>() *
-                          scales.min[row][c / scales.grid->block].item<double>();
+    const double step = scales.d[row][c / grid.super_block].item<double>() *
+                        scales.scale[row][c / grid.block].item<double>(),
+                 offset = scales.dmin[row][c / grid.super_block].item<double>() *
+                          scales.min[row][c / grid.block].item<double>();
     double& x = w[static_cast<std::size_t>(c)];
-    const double lowest = scales.grid->code.lowest, highest = scales.grid->code.highest;
-    const double q = step != 0 ? std::clamp(std::nearbyint((x + offset) / step), lowest, highest)
-                               : std::clamp(0., lowest, highest);
+    const double q = nearest(step != 0 ? (x + offset) / step : 0);
     const double change = q * step - offset - x;
     x += change;
     free.erase(std::find(free.begin(), free.end(), c));

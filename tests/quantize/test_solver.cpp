@@ -106,14 +106,19 @@ TEST_P(Laws, WithADiagonalMomentBlocksAreSolvedAlone) {
   // The same as with the diagonal written out: nothing flows between columns.
   problem.h = torch::diag(problem.h);
   EXPECT_TRUE(same(solution.matrix, solve(problem).matrix));
-  // Feedback with fixed scales is plain rounding to the nearest.
+  // Feedback with fixed scales is plain rounding to the nearest. llama.cpp's rounding does not
+  // always end with that: for some formats codes are those of a step that is not yet fp16.
   problem = test_problem(Kind::kDiagonal, 9, 512, 3);
   SolverOptions options;
   options.rounds = 0;
   options.live_scale_radius = 0;
   const double with = solve(problem, options).objective_start;
   options.feedback = false;
-  EXPECT_NEAR(with / solve(problem, options).objective_start, 1, 1e-5);
+  const double ratio = with / solve(problem, options).objective_start;
+  EXPECT_LT(ratio, 1 + 1e-5);
+  if (GetParam()->has_scales() && !GetParam()->levels) {
+    EXPECT_GT(ratio, 1 - 1e-5);
+  }
 }
 
 TEST_P(Laws, EveryStepCanBeLeftOut) {
@@ -183,9 +188,13 @@ TEST_P(Laws, KeepsWhatTheFormatHoldsExactly) {
   const torch::Tensor blocks = code.view({8, 256 / grid.block, grid.block});
   blocks.select(2, 0).fill_(grid.code.lowest);
   blocks.select(2, 1).fill_(grid.code.highest);
+  torch::Tensor level = code.clone();
+  for (int number = grid.code.lowest; number <= grid.code.highest; ++number)
+    level.masked_fill_(code == number, grid.level(number));
   Problem problem;
   problem.grid = &grid;
-  problem.target = (code - (grid.has_min() ? 8 : 0)) * .25;  // every block: step 1/4, min 2 or none
+  // every block: step 1/4, min 2 or none
+  problem.target = (level - (grid.has_min() ? 8 : 0)) * .25;
   problem.h = test_moment(256, 512);
   const Solution solution = solve(problem), plain = solve_reference(problem);
   torch::Tensor value = torch::empty({8, 256});
@@ -194,6 +203,20 @@ TEST_P(Laws, KeepsWhatTheFormatHoldsExactly) {
   EXPECT_LT((value - problem.target).abs().max().item<float>(),
             1e-3f * problem.target.abs().max().item<float>());
   EXPECT_EQ(solution.matrix.codes, plain.matrix.codes);
+}
+
+TEST(Solver, ColumnsNeedNotFillTheTilesOfTheKernels) {
+  for (const format::Grid* grid : format::all_grids()) {
+    if (grid->super_block != 32) continue;
+    for (const Kind kind : kAllKinds) {
+      SCOPED_TRACE(format::name_of(*grid) + ", " + name_of(kind));
+      const Problem problem = in_format(test_problem(kind, 12, 288, 5), *grid);
+      const Solution solution = solve(problem);
+      EXPECT_EQ(solution.matrix.cols, 288);
+      expect_laws(problem, solution);
+      EXPECT_NEAR(solution.objective / solve_reference(problem).objective, 1, .15);
+    }
+  }
 }
 
 /// Inputs that break naive solvers: each must give finite values and keep the laws.

@@ -1,26 +1,9 @@
 #include "spectralquant/gguf/codec/formats.h"
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/gguf/codec/iq4_blocks.h"
 
 namespace spectralquant::gguf::codec {
 namespace {
-
-/// The sixteen unevenly spaced levels of the IQ4 formats (kvalues_iq4nl of ggml).
-constexpr std::int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                        1,    13,   25,  38,  53,  69,  89,  113};
-
-struct BlockIQ4NL {
-  std::uint16_t d;
-  std::uint8_t qs[16];  ///< values 0..15 in the low halves, 16..31 in the high halves
-};
-static_assert(sizeof(BlockIQ4NL) == 18);
-
-struct BlockIQ4XS {
-  std::uint16_t d;
-  std::uint16_t scales_high;   ///< high two bits of the scale of block b at bit 2 b
-  std::uint8_t scales_low[4];  ///< low four bits of it, two blocks a byte
-  std::uint8_t qs[128];        ///< blocks of 32 values, each laid out as in IQ4_NL
-};
-static_assert(sizeof(BlockIQ4XS) == 136);
 
 void decode_levels(float scale, const std::uint8_t qs[16], float* values) {
   for (int i = 0; i < 16; ++i) values[i] = scale * kIq4Levels[qs[i] & 15];

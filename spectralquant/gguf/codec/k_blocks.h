@@ -5,6 +5,25 @@ namespace spectralquant::gguf {
 
 // The super-blocks of 256 values as ggml stores them, little-endian.
 
+/// value[i] = d * scale[i / 16] * code[i] - dmin * min[i / 16] with 2-bit codes.
+struct BlockQ2K {
+  /// a block of 16 values each: scale in the low four bits, min in the high four
+  std::uint8_t scales[16];
+  /// each 128 values share 32 bytes: values 32 k … 32 k + 31 in bits 2 k, 2 k + 1
+  std::uint8_t qs[64];
+  std::uint16_t d, dmin;
+};
+static_assert(sizeof(BlockQ2K) == 84);
+
+/// value[i] = d * scale[i / 16] * (q[i] - 4), q of three bits.
+struct BlockQ3K {
+  std::uint8_t hmask[32];   ///< third bit of value v: bit v / 32 of byte v % 32
+  std::uint8_t qs[64];      ///< low two bits, laid out as in Q2_K
+  std::uint8_t scales[12];  ///< 16 six-bit scales, stored + 32
+  std::uint16_t d;
+};
+static_assert(sizeof(BlockQ3K) == 110);
+
 /// value[i] = d * scale[i / 32] * code[i] - dmin * min[i / 32] with 6-bit scale and min packed in
 /// `scales`, and 4-bit codes: each 64 values keep the first 32 in the low halves and the next 32 in
 /// the high halves of 32 bytes.
@@ -59,6 +78,21 @@ inline void pack_scales(const std::uint8_t scale[8], const std::uint8_t min[8],
     packed[j + 4] = static_cast<std::uint8_t>(min[j] | min[j + 4] >> 4 << 6);
     packed[j + 8] = static_cast<std::uint8_t>((scale[j + 4] & 15) | (min[j + 4] & 15) << 4);
   }
+}
+
+/// Scale of block b of 16 values of Q3_K. Low four bits: byte b % 8, low half for b < 8, high half
+/// above. High two bits: byte 8 + b % 4, at bit 2 (b / 4).
+inline int unpack_scale_q3_k(const std::uint8_t packed[12], int b) {
+  const int low = packed[b % 8] >> (b < 8 ? 0 : 4) & 15;
+  const int high = packed[8 + b % 4] >> (2 * (b / 4)) & 3;
+  return (low | high << 4) - 32;
+}
+
+/// The way back, into bytes that are zero where the scale goes.
+inline void pack_scale_q3_k(int scale, int b, std::uint8_t packed[12]) {
+  const int bits = scale + 32;
+  packed[b % 8] = static_cast<std::uint8_t>(packed[b % 8] | (bits & 15) << (b < 8 ? 0 : 4));
+  packed[8 + b % 4] = static_cast<std::uint8_t>(packed[8 + b % 4] | bits >> 4 << (2 * (b / 4)));
 }
 
 }  // namespace codec

@@ -1,35 +1,21 @@
 #include "spectralquant/gguf/codec/formats.h"
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/gguf/codec/legacy_blocks.h"
 
-// The formats of 32 values that came before the K-quants. Four bits of the first 16 values lie in
-// the low halves of `qs`, those of the last 16 in the high halves; a fifth bit, where there is one,
-// is bit i of `qh`.
+// The formats of 32 values that came before the K-quants.
 
 namespace spectralquant::gguf::codec {
 namespace {
 
-struct BlockQ4_0 {
-  std::uint16_t d;
-  std::uint8_t qs[16];
-};
 struct BlockQ4_1 {
   std::uint16_t d, m;
   std::uint8_t qs[16];
-};
-struct BlockQ5_0 {
-  std::uint16_t d;
-  std::uint8_t qh[4], qs[16];
 };
 struct BlockQ5_1 {
   std::uint16_t d, m;
   std::uint8_t qh[4], qs[16];
 };
-struct BlockQ8_0 {
-  std::uint16_t d;
-  std::int8_t qs[32];
-};
-static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22 &&
-              sizeof(BlockQ5_1) == 24 && sizeof(BlockQ8_0) == 34);
+static_assert(sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_1) == 24);
 
 constexpr std::uint64_t kValues = 32;
 

@@ -1,19 +1,8 @@
 #include "spectralquant/gguf/codec/formats.h"
 #include "spectralquant/gguf/codec/half.h"
+#include "spectralquant/gguf/codec/k_blocks.h"
 
 namespace spectralquant::gguf::codec {
-namespace {
-
-struct BlockQ2K {
-  /// a block of 16 values each: scale in the low four bits, min in the high four
-  std::uint8_t scales[16];
-  /// each 128 values share 32 bytes: values 32 k … 32 k + 31 in bits 2 k, 2 k + 1
-  std::uint8_t qs[64];
-  std::uint16_t d, dmin;
-};
-static_assert(sizeof(BlockQ2K) == 84);
-
-}  // namespace
 
 /// value = d · scale · q − dmin · min
 void decode_q2_k(const std::byte* in, std::uint64_t n_values, float* out) {
