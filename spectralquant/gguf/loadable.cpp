@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <iterator>
 
 #include "spectralquant/core/error.h"
@@ -106,8 +107,27 @@ ExpectedTensors expected_tensors(LoadCheck& check) {
   return {};
 }
 
+/// A tensor of a block that the file says it does not have.
+void check_last_block(LoadCheck& check) {
+  const std::string key = fmt::format("{}.block_count", check.file().architecture());
+  const std::int64_t n = *check.file().metadata().find(key)->as_int();
+  for (const Tensor& tensor : check.file().tensors()) {
+    constexpr std::string_view kPrefix = "blk.";
+    if (!tensor.name.starts_with(kPrefix)) continue;
+    const char* first = tensor.name.data() + kPrefix.size();
+    std::int64_t block = 0;
+    if (std::from_chars(first, tensor.name.data() + tensor.name.size(), block).ptr == first ||
+        block < n)
+      continue;
+    check.fail(fmt::format("tensor {} lies behind the last block: {} is {}", tensor.name, key, n));
+    return;
+  }
+}
+
 void check_tensors(LoadCheck& check) {
-  for (const auto& [name, expected] : expected_tensors(check)) {
+  const ExpectedTensors known = expected_tensors(check);
+  if (!known.empty()) check_last_block(check);
+  for (const auto& [name, expected] : known) {
     const Tensor* tensor = check.file().find(name);
     if (!tensor) {
       if (expected.required) check.fail(fmt::format("tensor {} is missing", name));

@@ -35,6 +35,7 @@ class DenseTensors {
     if (architecture_ == "qwen3moe") check_experts();
     rope_dims_ = count("rope.dimension_count", key_size_);
     check_rope();
+    check_cache_sizes();
     if (architecture_ == "llama") check.scalar(name("vocab_size"), ValueType::kUint32);
   }
 
@@ -83,13 +84,25 @@ class DenseTensors {
                               name("rope.dimension_count"), rope_dims_, key_size_));
   }
 
+  /// The graph has block 0's number of key-value heads everywhere, the cache each block's own:
+  /// where they differ, llama.cpp loads the file and aborts.
+  void check_cache_sizes() {
+    const auto other =
+        std::ranges::find_if(n_kv_heads_, [&](std::int64_t n) { return n != n_kv_heads_.front(); });
+    if (other == n_kv_heads_.end()) return;
+    check_.fail(fmt::format(
+        "metadata key {} is {} in block {}, and {} in block 0: llama.cpp takes "
+        "only one number for all blocks",
+        name("attention.head_count_kv"), *other, other - n_kv_heads_.begin(), n_kv_heads_.front()));
+  }
+
   void add(std::int64_t block, std::string_view part, Shape shape, bool required = true) {
     out_[fmt::format("blk.{}.{}", block, part)] = {std::move(shape), required};
   }
 
   void add_block(std::int64_t i) {
-    const auto at = static_cast<std::size_t>(i);
-    const auto of = [&](const Counts& counts) { return static_cast<std::uint64_t>(counts[at]); };
+    // llama.cpp makes all blocks from the numbers of block 0
+    const auto of = [](const Counts& counts) { return static_cast<std::uint64_t>(counts[0]); };
     const std::uint64_t q = key_size_ * of(n_heads_), k = key_size_ * of(n_kv_heads_),
                         v = value_size_ * of(n_kv_heads_), ffn = of(feed_forward_);
     add(i, "attn_norm.weight", {hidden_});

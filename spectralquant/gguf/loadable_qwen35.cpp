@@ -35,6 +35,11 @@ class Qwen35Tensors {
                       ? per_block("attention.head_count_kv")
                       : n_heads_;
     const std::uint64_t heads = n_heads_.empty() ? 0 : n_heads_[0];
+    if (const std::string key = name("attention.head_count");
+        heads == 0 && check.problems().empty())
+      check.fail(check.file().metadata().find(key)
+                     ? fmt::format("metadata key {} is 0 in block 0, which stands for all", key)
+                     : fmt::format("metadata key {} is missing", key));
     key_size_ = heads ? count("attention.key_length", hidden_ / heads) : 0;
     value_size_ = heads ? count("attention.value_length", hidden_ / heads) : 0;
     conv_width_ = count("ssm.conv_kernel", 0, LoadCheck::kRequired);
@@ -46,6 +51,7 @@ class Qwen35Tensors {
     check_rope();
     check_sections();
     read_block_kinds(n_all);
+    check_cache_sizes();
     if (n_blocks_ < 1)
       check.fail(fmt::format("{} of {} blocks predict further tokens; none is left",
                              n_all_ - n_blocks_, n_all_));
@@ -80,11 +86,39 @@ class Qwen35Tensors {
   void check_sections() {
     const std::string key = name("rope.dimension_sections");
     const Value* value = check_.file().metadata().find(key);
-    if (value && value->type() == kInt32) return;  // one for all four
-    value = check_.array(key, {kInt32, kUint32}, LoadCheck::kRequired);
-    if (value && value->array_size() != 4)
+    std::vector<double> sections;
+    if (value && value->type() == kInt32) {  // one for all four
+      sections.assign(4, *value->as_number());
+    } else {
+      value = check_.array(key, {kInt32, kUint32}, LoadCheck::kRequired);
+      if (!value) return;
+      sections = value->numbers();
+    }
+    if (sections.size() != 4) {
       check_.fail(
-          fmt::format("metadata key {} has {} elements; 4 are needed", key, value->array_size()));
+          fmt::format("metadata key {} has {} elements; 4 are needed", key, sections.size()));
+      return;
+    }
+    const double first_three = sections[0] + sections[1] + sections[2];
+    if (*std::ranges::min_element(sections) < 0 || first_three <= 0 ||
+        first_three + sections[3] > static_cast<double>(key_size_))
+      check_.fail(
+          fmt::format("metadata key {} is {}; the sum must be at most {}, the size of a head, and "
+                      "none negative",
+                      key, value->to_display(), key_size_));
+  }
+
+  /// The graph has block 0's number of key-value heads everywhere, the cache each block's own:
+  /// where a block with attention has another one, llama.cpp loads the file and aborts.
+  void check_cache_sizes() {
+    for (std::size_t i = 0; i < is_linear_.size(); ++i) {
+      if (is_linear_[i] || n_kv_heads_[i] == n_kv_heads_[0]) continue;
+      check_.fail(
+          fmt::format("metadata key {} is {} in block {}, and {} in block 0: llama.cpp "
+                      "takes only one number for all blocks",
+                      name("attention.head_count_kv"), n_kv_heads_[i], i, n_kv_heads_[0]));
+      return;
+    }
   }
 
   void read_block_kinds(std::uint64_t n_all) {
@@ -107,9 +141,10 @@ class Qwen35Tensors {
     };
     add("attn_norm.weight", {hidden_});
     add("post_attention_norm.weight", {hidden_});
-    add("ffn_gate.weight", {hidden_, feed_forward_[at]});
-    add("ffn_up.weight", {hidden_, feed_forward_[at]});
-    add("ffn_down.weight", {feed_forward_[at], hidden_});
+    // llama.cpp makes all blocks from the numbers of block 0
+    add("ffn_gate.weight", {hidden_, feed_forward_[0]});
+    add("ffn_up.weight", {hidden_, feed_forward_[0]});
+    add("ffn_down.weight", {feed_forward_[0], hidden_});
     if (is_linear_[at])
       add_delta_net(add);
     else
@@ -125,9 +160,8 @@ class Qwen35Tensors {
 
   template <typename Add>
   void add_attention(std::int64_t i, bool extra, const Add& add) {
-    const auto at = static_cast<std::size_t>(i);
-    const std::uint64_t q = 2 * key_size_ * n_heads_[at], k = key_size_ * n_kv_heads_[at],
-                        v = value_size_ * n_kv_heads_[at];
+    const std::uint64_t q = 2 * key_size_ * n_heads_[0], k = key_size_ * n_kv_heads_[0],
+                        v = value_size_ * n_kv_heads_[0];
     const bool fused = check_.file().find(fmt::format("blk.{}.attn_qkv.weight", i)) != nullptr;
     if (fused) {
       add("attn_qkv.weight", {hidden_, q + k + v});
@@ -140,7 +174,7 @@ class Qwen35Tensors {
       add("attn_k.bias", {k}, false);
       add("attn_v.bias", {v}, false);
     }
-    add("attn_output.weight", {key_size_ * n_heads_[at], hidden_});
+    add("attn_output.weight", {key_size_ * n_heads_[0], hidden_});
     add("attn_q_norm.weight", {key_size_});
     add("attn_k_norm.weight", {key_size_});
   }
