@@ -28,10 +28,13 @@ struct Model {
 };
 
 const std::vector<Model> kModels = {
-    {"llama", "llama", 32, 8, 4},          {"llama-grouped", "llama", 24, 8, 2, 0, true},
-    {"llama-70b", "llama", 80, 8, 1},      {"llama-experts", "llama", 16, 8, 2, 8},
-    {"qwen2", "qwen2", 28, 4, 2, 0, true}, {"qwen2-72b", "qwen2", 80, 8, 1},
-    {"qwen3", "qwen3", 36, 4, 1},          {"gpt2-like", "phi2", 12, 4, 4, 0, false, true},
+    {"llama", "llama", 32, 8, 4},
+    {"llama-grouped", "llama", 24, 8, 2, 0, true},
+    {"llama-70b", "llama", 80, 8, 1},
+    {"llama-experts", "llama", 16, 8, 2, 8},
+    {"qwen2", "qwen2", 28, 4, 2, 0, true},
+    {"qwen3", "qwen3", 36, 4, 1},
+    {"gpt2-like", "phi2", 12, 4, 4, 0, false, true},
 };
 
 std::string bytes_of(const Model& model) {

@@ -56,7 +56,7 @@ class ArchitectureTest : public ::testing::Test {
 TEST_F(ArchitectureTest, NamesTheSupportedOnesWhenAnotherIsAsked) {
   const auto text = refusal_of("general.architecture", gguf::Value::of_string("gpt9"));
   EXPECT_THAT(text, HasSubstr("architecture gpt9 is not supported"));
-  EXPECT_THAT(text, HasSubstr("supported: llama, qwen2, qwen3, qwen35"));
+  EXPECT_THAT(text, HasSubstr("supported: llama, qwen2, qwen3, qwen3moe, qwen35"));
   EXPECT_THAT(
       refusal([](gguf::Metadata& m, std::vector<TinyTensor>&) { m.erase("general.architecture"); }),
       HasSubstr("names no architecture"));

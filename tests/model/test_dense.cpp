@@ -216,7 +216,10 @@ TEST_P(DenseTest, LogitsAreThoseOfStock) {
     GTEST_SKIP() << "llama-perplexity not found: put it on PATH or set LLAMA_CPP_BIN";
   std::ofstream(folder_ + "/text.txt") << some_text(8000);
   for (const int n_tokens : {static_cast<int>(kGoldenTokens), 1100}) {
-    const auto stock = test::run_stock(path(), folder_ + "/text.txt", n_tokens, folder_);
+    // Stock keeps keys and values in float16. Where two experts are all but equal, that much
+    // changes the choice between them.
+    const char* exact = options_.n_experts > 0 ? "-ctk f32 -ctv f32" : "";
+    const auto stock = test::run_stock(path(), folder_ + "/text.txt", n_tokens, folder_, exact);
     ASSERT_EQ(stock.problem, "");
     ASSERT_GE(stock.windows.size(), 2u);
     torch::NoGradGuard no_grad;

@@ -37,8 +37,8 @@ constexpr std::array kSpecs{
     Spec{.name = "qwen3moe", .head_norms = true, .experts = ExpertUse::kAlways},
 };
 
-/// Blocks of attention and a gated feed-forward part, or experts, each behind a norm: Llama, Mistral
-/// and Mixtral, Qwen2, Qwen3.
+/// Blocks of attention and a gated feed-forward part, or experts, each behind a norm: Llama,
+/// Mistral and Mixtral, Qwen2, Qwen3.
 class Dense final : public Architecture {
  public:
   Dense(const gguf::File& file, const Spec& spec) : spec_(spec) {
