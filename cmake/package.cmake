@@ -13,5 +13,5 @@ set(CPACK_DEBIAN_PROGRAM_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_SHLIBDEPS ON)  # libtorch, libfmt and others, as the binary needs them
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_DEPENDS libopenblas0-pthread)  # looked up at run time
-set(CPACK_COMPONENT_PROGRAM_DESCRIPTION "${PROJECT_DESCRIPTION}\n Turns a BF16, F16 or F32 language-model GGUF into one in which every matrix is Q4_K.")
+set(CPACK_COMPONENT_PROGRAM_DESCRIPTION "Turns a BF16, F16 or F32 language-model GGUF into one in which every matrix is Q4_K.")
 include(CPack)

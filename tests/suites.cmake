@@ -1,6 +1,7 @@
 # Writes the ctest file of one room's test program: a test a suite, so that a program that takes
 # half a second to load torch is started once for a suite, which shares its fixture.
 #   cmake -DPROGRAM=... -DROOM=... -DOUT=... -P tests/suites.cmake
+# The suites of the rooms below take longest, so they begin first: no core waits for the last one.
 # Suites whose name begins with Slow carry the label "slow".
 cmake_minimum_required(VERSION 3.25)
 execute_process(COMMAND ${PROGRAM} --gtest_list_tests
@@ -18,6 +19,9 @@ foreach(suite IN LISTS suites)
   set(properties "TIMEOUT 900")
   if(suite MATCHES "^Slow")
     set(properties "TIMEOUT 3000 LABELS slow")
+  endif()
+  if(ROOM MATCHES "^(pipeline|cli|tune)$")
+    string(APPEND properties " COST 1")
   endif()
   # A test runs beside others: threads that wait for work leave the cores to them.
   string(APPEND script "add_test(\"${ROOM}.${suite}\" \"${PROGRAM}\" \"--gtest_filter=${suite}.*\")\n"

@@ -16,12 +16,11 @@ done
 model=$source/models/nano-qwen35-bf16.gguf
 if [[ $(id -u) == 0 ]] && command -v mmdebstrap >/dev/null; then
   root=$work/root
-  mmdebstrap --quiet --variant=minbase bookworm "$root"
   trap 'rm -rf "$root"' EXIT
-  cp "$package" "$model" "$root/tmp/"
-  inside() { chroot "$root" env DEBIAN_FRONTEND=noninteractive "$@"; }
-  inside apt-get install -y -qq --no-install-recommends "/tmp/$(basename "$package")" >/dev/null
-  program=(inside spectralquant)
+  mmdebstrap --quiet --variant=minbase --customize-hook="copy-in $package $model /tmp" \
+    --customize-hook='chroot "$1" apt-get install -y -qq --no-install-recommends /tmp/*.deb' \
+    bookworm "$root" >/dev/null
+  program=(chroot "$root" spectralquant)
   model=/tmp/$(basename "$model") made=/tmp/made.gguf
   echo "installed into a clean chroot"
 else
