@@ -14,6 +14,7 @@
 #include "spectralquant/cli/verbs.h"
 #include "spectralquant/core/json_text.h"
 #include "spectralquant/gguf/file.h"
+#include "spectralquant/gguf/loadable.h"
 #include "spectralquant/gguf/mapping.h"
 #include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/model/model.h"
@@ -54,6 +55,7 @@ void gather(const CalibrateArguments& arguments, const distribute::Group& group)
   Console console(arguments.common.quiet || !group.leads());
   prepare_engine(arguments.common, console);
   const auto file = gguf::File::open(arguments.model);
+  if (model::is_supported(file)) gguf::require_loadable(file);  // else refused for what it is
   model::Model model(file,
                      {.device = pipeline::device_of(arguments.common.device, group.local_rank())});
   if (group.leads()) {

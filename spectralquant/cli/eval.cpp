@@ -89,11 +89,11 @@ void add_inputs(CLI::App& verb, EvalArguments& arguments) {
                   "(first 64 windows of 256 tokens), NAME=FILE:c512 (as llama-perplexity -c 512), "
                   "NAME=FILE:chat512 (windows as question and answer; the answer counts). "
                   "+special at the end: names of special tokens in plain text are those tokens")
-      ->type_name("NAME=FILE[:PROTOCOL] ...");
+      ->type_name("NAME=FILE[:PROTOCOL]");
   verb.add_option("--choices", request.choices,
                   "multiple-choice questions: JSONL with question, choices and answer; :+special "
                   "as above")
-      ->type_name("NAME=FILE[:+special] ...");
+      ->type_name("NAME=FILE[:+special]");
 }
 
 void add_comparisons(CLI::App& verb, EvalArguments& arguments) {
@@ -105,7 +105,7 @@ void add_comparisons(CLI::App& verb, EvalArguments& arguments) {
   verb.add_option("--calibration-text", request.calibration_texts,
                   "text that candidates were calibrated on: eval measures its overlap with the "
                   "suites, and whether a candidate drifted towards it")
-      ->type_name("FILE ...");
+      ->type_name("FILE");
   verb.add_option("--control", request.control,
                   "candidate that is the same quantization calibrated on the model's own samples")
       ->type_name("FILE");

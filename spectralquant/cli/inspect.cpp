@@ -37,18 +37,6 @@ struct Values {
   std::vector<std::string> zeros;  ///< matrices with long runs of zeros
 };
 
-/// Why llama.cpp would not load the file; nothing is said of signals and the like.
-std::vector<std::string> load_problems(const gguf::File& file) {
-  std::vector<std::string> texts;
-  if (file.architecture().empty()) return texts;
-  for (const gguf::LoadProblem& problem : gguf::find_load_problems(file))
-    texts.push_back(problem.problem);
-  if (const auto foreign = gguf::find_foreign_tensors(file); !foreign.empty())
-    texts.push_back(
-        fmt::format("{} tensors are unknown to it, first {}", foreign.size(), foreign.front()));
-  return texts;
-}
-
 Values look_at_values(const gguf::File& file, const CommonOptions& common) {
   Console console(common.quiet);
   const Progress progress = console.progress();
@@ -91,7 +79,7 @@ json to_json(const gguf::File& file, const gguf::Inventory& inventory, const Val
               {"values_not_finite", values.n_not_finite},
               {"first_not_finite", values.first},
               {"zero_runs", values.zeros},
-              {"load_problems", load_problems(file)}};
+              {"load_problems", gguf::load_refusals(file)}};
   for (const auto& [type, per] : inventory.types)
     out["types"][std::string(gguf::traits(type).name)] = {
         {"tensors", per.n_tensors}, {"parameters", per.n_values}, {"bytes", per.size_bytes}};
@@ -140,11 +128,12 @@ void print_file(const gguf::File& file, const gguf::Inventory& inventory, const 
         file.architecture().empty() ? "no architecture" : file.architecture(),
         human_bytes(inventory.file_bytes));
   if (file.paths().size() > 1) print("{} files\n", file.paths().size());
-  print("{} tensors, {} parameters, {:.2f} bits a weight ({:.2f} in matrices)\n\n",
-        file.tensors().size(), inventory.n_values, inventory.file_bpw, inventory.matrix_bpw);
+  print("{} {}, {} parameters, {:.2f} bits a weight ({:.2f} in matrices)\n\n",
+        file.tensors().size(), file.tensors().size() == 1 ? "tensor" : "tensors",
+        inventory.n_values, inventory.file_bpw, inventory.matrix_bpw);
   for (const auto& [type, per] : inventory.types)
-    print("{:<8} {:>5} tensors {:>13} parameters {:>12}\n", gguf::traits(type).name, per.n_tensors,
-          per.n_values, human_bytes(per.size_bytes));
+    print("{:<8} {:>5} {:<7} {:>13} parameters {:>12}\n", gguf::traits(type).name, per.n_tensors,
+          per.n_tensors == 1 ? "tensor" : "tensors", per.n_values, human_bytes(per.size_bytes));
   print("\n");
   if (arguments.tensors) {
     for (const auto& tensor : file.tensors())
@@ -157,7 +146,8 @@ void print_file(const gguf::File& file, const gguf::Inventory& inventory, const 
     print("\n");
   }
   print_values(values);
-  for (const std::string& text : load_problems(file)) print("llama.cpp refuses it: {}\n", text);
+  for (const std::string& text : gguf::load_refusals(file))
+    print("llama.cpp refuses it: {}\n", text);
   print_verdict(inventory, gguf::matching_recipe(file));
 }
 
@@ -242,7 +232,7 @@ void add_inspect(CLI::App& app) {
   verb->add_option("files", arguments->files,
                    "GGUF file (of a split set, its first part); a second one: print the "
                    "differences; with --signals: any number of quantized files")
-      ->type_name("FILE ...");
+      ->type_name("FILE");
   verb->add_flag("--strict", arguments->strict,
                  "exit with 1 unless every matrix is of one quantized type and every value finite");
   verb->add_flag("--tensors", arguments->tensors, "list every tensor");

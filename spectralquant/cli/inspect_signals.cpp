@@ -43,7 +43,7 @@ void add_inspect_signals(CLI::App& verb, InspectSignals& arguments) {
           "--measure", arguments.measure_on,
           "text to measure the cost on too, one matrix quantized at a time: files, globs, self:N")
       ->needs(signals)
-      ->type_name("FILE|self:N ...")
+      ->type_name("FILE|self:N")
       ->group(group);
   verb.add_option("--max-tokens", arguments.measure.max_tokens,
                   "measure on at most this many tokens of the files; 0: all")

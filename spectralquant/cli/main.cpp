@@ -8,6 +8,8 @@
 #include <exception>
 #include <new>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "spectralquant/cli/console.h"
 #include "spectralquant/cli/verbs.h"
@@ -54,7 +56,14 @@ spectralquant::Error usage_error(const CLI::App& app, const CLI::ParseError& err
   std::string problem = error.what(), help = "spectralquant --help";
   for (const CLI::App* verb : app.get_subcommands())
     help = "spectralquant " + verb->get_name() + " --help";
-  if (app.get_subcommands().empty() && app.remaining().empty()) problem = "no verb given";
+  if (app.get_subcommands().empty()) {
+    const std::vector<std::string> words = app.remaining();
+    if (words.empty())
+      problem = "no verb given";
+    else
+      problem =
+          fmt::format("there is no {} {}", words[0].starts_with("-") ? "option" : "verb", words[0]);
+  }
   return spectralquant::Error(spectralquant::ErrorCode::kBadUsage, problem, "", "see " + help);
 }
 

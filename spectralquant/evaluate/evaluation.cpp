@@ -14,6 +14,7 @@
 #include "spectralquant/evaluate/comparable.h"
 #include "spectralquant/evaluate/file_facts.h"
 #include "spectralquant/evaluate/names.h"
+#include "spectralquant/gguf/loadable.h"
 
 namespace spectralquant::evaluate {
 namespace {
@@ -88,6 +89,7 @@ class Job {
   void load_texts();
   void make_rows();
   void note_tokenizers(const std::vector<std::string>& names);
+  void note_refusals(const std::vector<std::string>& names);
   void run_model(std::size_t row);
   void check_numbers(std::size_t row);
   void write_on(std::size_t row, const Progress& progress);
@@ -167,6 +169,7 @@ void Job::make_rows() {
   baseline_ = row_of(request_.baseline, "--baseline");
   control_ = row_of(request_.control, "--control");
   note_tokenizers(names);
+  note_refusals(names);
   for (auto i : order) {
     rows_.push_back(unsorted[i]);
     const bool has_file = i > 0 || !stored_;
@@ -184,6 +187,19 @@ void Job::note_tokenizers(const std::vector<std::string>& names) {
     out_.notes.push_back({names[f + (stored_ ? 1 : 0)], "",
                           fmt::format("{}. All files are scored on the same tokens.",
                                       fmt::join(differences, "; "))});
+  }
+}
+
+/// Files that can be scored here, but that llama.cpp does not load.
+void Job::note_refusals(const std::vector<std::string>& names) {
+  for (std::size_t f = 0; f < files_.size(); ++f) {
+    const auto refusals = gguf::load_refusals(files_[f]);
+    if (refusals.empty()) continue;
+    const std::size_t n_more = refusals.size() - 1;
+    out_.notes.push_back(
+        {names[f + (stored_ ? 1 : 0)], "",
+         fmt::format("llama.cpp does not load this file: {}{}.", refusals.front(),
+                     n_more > 0 ? fmt::format("; and {} more such problems", n_more) : "")});
   }
 }
 

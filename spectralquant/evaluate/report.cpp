@@ -31,18 +31,19 @@ Grid pairs_grid(const Evaluation& e, std::size_t suite) {
   for (const auto& pair : e.pairs) {
     if (pair.suite != suite || (pair.a != *best && pair.b != *best)) continue;
     const auto& c = pair.comparison;
-    const double sign = pair.b == *best ? 1 : -1;  // as "model − best"
+    const double sign = pair.b == *best ? 1 : -1;                  // as "model − best"
+    const auto turned = [&](double x) { return sign * x + 0.0; };  // no -0.0000
     const auto range = [&](const Interval& i) {
-      return fmt::format("{:+.4f} to {:+.4f}", sign > 0 ? i.low : -i.high,
-                         sign > 0 ? i.high : -i.low);
+      return fmt::format("{:+.4f} to {:+.4f}", turned(sign > 0 ? i.low : i.high),
+                         turned(sign > 0 ? i.high : i.low));
     };
     const auto word = [&](Verdict v) {
       if (sign > 0 || v == Verdict::kNotDistinguishable) return std::string(name_of(v));
       return std::string(name_of(v == Verdict::kBetter ? Verdict::kWorse : Verdict::kBetter));
     };
     grid.rows.push_back(
-        {e.table.rows[sign > 0 ? pair.a : pair.b].name, fmt::format("{:+.4f}", sign * c.loss.mean),
-         range(c.loss), word(c.loss_verdict), fmt::format("{:+.4f}", sign * c.kld.mean),
+        {e.table.rows[sign > 0 ? pair.a : pair.b].name, fmt::format("{:+.4f}", turned(c.loss.mean)),
+         range(c.loss), word(c.loss_verdict), fmt::format("{:+.4f}", turned(c.kld.mean)),
          range(c.kld), word(c.kld_verdict),
          c.enough               ? "enough"
          : c.tokens_needed == 0 ? "–"

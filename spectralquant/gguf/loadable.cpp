@@ -236,6 +236,18 @@ std::vector<std::string> find_foreign_tensors(const File& file) {
   return names;
 }
 
+std::vector<std::string> load_refusals(const File& file) {
+  std::vector<std::string> texts;
+  if (file.architecture().empty()) return texts;
+  for (const LoadProblem& problem : find_load_problems(file)) texts.push_back(problem.problem);
+  const auto foreign = find_foreign_tensors(file);
+  if (texts.empty() && !foreign.empty())
+    texts.push_back(fmt::format("{} {} unknown to it, first {}", foreign.size(),
+                                foreign.size() == 1 ? "tensor is" : "tensors are",
+                                foreign.front()));
+  return texts;
+}
+
 void require_loadable(const File& file) {
   const std::vector<LoadProblem> problems = find_load_problems(file);
   if (problems.empty()) return;

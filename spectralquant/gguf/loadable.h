@@ -29,4 +29,8 @@ void require_loadable(const File& file);
 /// vision tower. It refuses the file for their sake; other programs read such files.
 std::vector<std::string> find_foreign_tensors(const File& file);
 
+/// Why llama.cpp refuses the file, for people: all of the above. Nothing is said of signals and
+/// other files without an architecture.
+std::vector<std::string> load_refusals(const File& file);
+
 }  // namespace spectralquant::gguf

@@ -29,25 +29,28 @@ struct ChunkScan {
   bool first_is_nan = false;
   std::uint64_t n_front = 0, n_back = 0;  ///< zeros at its begin and end
   std::uint64_t best_begin = 0, n_best = 0;
+  float largest = 0;
 };
 
 /// Branch-free so that the compiler vectorizes it.
 struct Summary {
   bool all_finite, has_zero;
+  float largest;  ///< magnitudes are in the order of their bits
 };
 Summary summarize(const float* values, std::uint64_t n) {
-  std::uint32_t bad = 0, zero = 0;
+  std::uint32_t largest = 0, zero = 0;
   for (std::uint64_t i = 0; i < n; ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
-    bad |= (bits & 0x7f800000u) == 0x7f800000u;  // an exponent of all ones
-    zero |= (bits & 0x7fffffffu) == 0;
+    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(values[i]) & 0x7fffffffu;
+    largest = std::max(largest, magnitude);
+    zero |= magnitude == 0;
   }
-  return {bad == 0, zero != 0};
+  return {largest < 0x7f800000u, zero != 0, std::bit_cast<float>(largest)};  // below infinity
 }
 
 ChunkScan scan_chunk(const float* values, std::uint64_t begin, std::uint64_t n) {
   ChunkScan scan;
   const Summary summary = summarize(values, n);
+  scan.largest = summary.largest;
   for (std::uint64_t i = 0; !summary.all_finite && i < n; ++i) {
     if (std::isfinite(values[i])) continue;
     if (scan.n_not_finite++ > 0) continue;
@@ -98,6 +101,7 @@ ValueScan scan_values(const Tensor& tensor, int n_threads, const std::string& fi
       result.first_is_nan = chunk.first_is_nan;
     }
     result.n_not_finite += chunk.n_not_finite;
+    result.largest = std::max(result.largest, chunk.largest);
     longest(begin - run, run + chunk.n_front);
     longest(chunk.best_begin, chunk.n_best);
     run = chunk.n_front == n ? run + n : chunk.n_back;

@@ -13,6 +13,7 @@ struct ValueScan {
   bool first_is_nan = false;
   std::uint64_t zeros_begin = 0;  ///< the longest run of zeros
   std::uint64_t n_zeros = 0;
+  float largest = 0;  ///< magnitude; of finite values if all are
 };
 
 /// Decodes every value of a tensor. Integer tensors have nothing to find.

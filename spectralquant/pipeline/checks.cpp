@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "spectralquant/calibrate/signal_checks.h"
@@ -14,12 +15,42 @@
 #include "spectralquant/gguf/partial_file.h"
 #include "spectralquant/gguf/scan.h"
 #include "spectralquant/pipeline/encode.h"
+#include "spectralquant/pipeline/matrix_writer.h"
 #include "spectralquant/pipeline/option_table.h"
 #include "spectralquant/text/corpus.h"
 
 namespace spectralquant::pipeline {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+/// No format has trouble with smaller weights. The narrowest limit: mins of Q4_K and Q5_K end at
+/// 63 · 65,504 = 4.1 · 10⁶.
+constexpr float kHarmlessWeight = 1 << 20;
+
+/// Rounds every row as llama.cpp does, and keeps nothing.
+void require_plain_rounding(const gguf::Tensor& matrix, gguf::Type type, int n_threads,
+                            const std::string& file_path) {
+  constexpr std::uint64_t kPieceValues = std::uint64_t{1} << 22;
+  const std::uint64_t cols = matrix.n_cols(), rows = matrix.n_rows(),
+                      step = std::max<std::uint64_t>(1, kPieceValues / cols);
+  std::vector<float> values;
+  for (std::uint64_t row = 0; row < rows; row += step) {
+    const std::uint64_t n = std::min(step, rows - row);
+    values.resize(n * cols);
+    gguf::decode(matrix, row, n, values.data());
+    const std::vector<std::byte> bytes =
+        format::round_like_llama(format::grid_of(type), values.data(), static_cast<std::int64_t>(n),
+                                 static_cast<std::int64_t>(cols), nullptr, n_threads)
+            .to_bytes();
+    require_finite_rows(matrix, row,
+                        {matrix.name, type, 2, {cols, n, 1, 1}, bytes.data(), bytes.size()},
+                        file_path);
+  }
+}
+
+}  // namespace
 
 bool has_calibration_text(const CalibrationSource& source) {
   return source.general || !source.files.empty() || source.self_tokens > 0;
@@ -78,21 +109,26 @@ std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOpti
   return paths;
 }
 
-void check_values(const gguf::File& file, const quantize::Plan& plan, int n_threads,
-                  const Progress& progress) {
+void check_values(const gguf::File& file, const quantize::Plan& plan,
+                  const QuantizeOptions& options, const Progress& progress) {
   if (const auto foreign = gguf::find_foreign_tensors(file); !foreign.empty())
-    warn(progress, fmt::format("llama.cpp refuses files with tensors it does not know: {} of them, "
-                               "first {}; programs that know them load the file",
-                               foreign.size(), foreign.front()));
+    warn(
+        progress,
+        fmt::format("llama.cpp does not know {} of the tensors, first {}, and refuses such a file; "
+                    "programs that know them load it",
+                    foreign.size(), foreign.front()));
   const auto n_tensors = plan.tensors.size();
   for (std::size_t i = 0; i < n_tensors; ++i) {
     const auto& [tensor, action, type] = plan.tensors[i];
     report(progress, {"open", tensor->name, i, n_tensors, "tensors"});
-    const gguf::ValueScan scan = gguf::scan_values(*tensor, n_threads, file.path());
+    const gguf::ValueScan scan = gguf::scan_values(*tensor, options.n_threads, file.path());
     if (scan.n_not_finite > 0) gguf::require_finite(*tensor, file.path());
     const bool matrix = action == quantize::Action::kSolve || action == quantize::Action::kFallback;
     if (matrix && gguf::is_suspiciously_zero(*tensor, scan))
       warn(progress, gguf::zeros_text(*tensor, scan) + ": is the file complete?");
+    if (options.method == Method::kPlain && action == quantize::Action::kSolve &&
+        scan.largest > kHarmlessWeight)
+      require_plain_rounding(*tensor, type, options.n_threads, file.path());
     gguf::leave_memory(*tensor, 0, tensor->n_rows());
   }
 }

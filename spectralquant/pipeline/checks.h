@@ -33,11 +33,12 @@ void check_output(const std::string& output, const std::vector<std::string>& inp
 std::vector<std::string> input_paths(const gguf::File& model, const QuantizeOptions& options);
 
 /// Looks at every value of the input: each must be finite, and a matrix with a long run of zeros
-/// is warned about.
+/// is warned about. Matrices whose weights are large are rounded once, where the method is plain:
+/// no scale may hold them.
 ///
-/// Errors   Error(kBadInput) with the place of the first value that is not finite.
-void check_values(const gguf::File& file, const quantize::Plan& plan, int n_threads,
-                  const Progress& progress);
+/// Errors   Error(kBadInput) with the place of the first value that is not finite, or too large.
+void check_values(const gguf::File& file, const quantize::Plan& plan,
+                  const QuantizeOptions& options, const Progress& progress);
 
 /// Warns about matrices that no input reached: errors in them have no measured cost. Columns may
 /// become zero where a whole scale has no importance: they are warned about too.

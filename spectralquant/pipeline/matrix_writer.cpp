@@ -29,8 +29,8 @@ gguf::WriteOptions write_options(const gguf::File& input, const QuantizeOptions&
   return out;
 }
 
-/// Throws if rows that were rounded are not finite: no scale can hold such weights, or the
-/// importance they were rounded with was out of range. llama-quantize refuses the same rows.
+}  // namespace
+
 void require_finite_rows(const gguf::Tensor& source, std::uint64_t first_row,
                          const gguf::Tensor& rounded, const std::string& file_path) {
   const gguf::ValueScan scan = gguf::scan_values(rounded);
@@ -54,8 +54,6 @@ void require_finite_rows(const gguf::Tensor& source, std::uint64_t first_row,
       "--method spectral keeps scales in range; or look for the weight, or the importance, that "
       "is out of range");
 }
-
-}  // namespace
 
 MatrixWriter::MatrixWriter(const gguf::File& input, const quantize::Plan& plan,
                            const gguf::Metadata& metadata, const QuantizeOptions& options)

@@ -14,6 +14,15 @@
 
 namespace spectralquant::pipeline {
 
+/// Throws if rows that were rounded do not decode to finite numbers: no scale can hold such
+/// weights, or the importance they were rounded with was out of range. llama-quantize refuses the
+/// same rows.
+///
+/// rounded   rows from first_row of source on, in their new type
+/// Errors    Error(kBadInput) naming tensor, row and weight
+void require_finite_rows(const gguf::Tensor& source, std::uint64_t first_row,
+                         const gguf::Tensor& rounded, const std::string& file_path);
+
 /// The output file while its matrices arrive one by one, in any order. Without a name for the
 /// output (where another process writes it) it only keeps account of what would be written.
 class MatrixWriter {

@@ -41,7 +41,7 @@ void check_files(const gguf::File& file, const quantize::Plan& plan, const Quant
     if (!options.output.empty())
       check_output(options.output, input_paths(file, options), options.overwrite,
                    needed_bytes(plan, options));
-    check_values(file, plan, options.n_threads, progress);
+    check_values(file, plan, options, progress);
   }
 }
 

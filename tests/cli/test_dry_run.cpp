@@ -67,6 +67,30 @@ TEST_F(DryRunTest, RefusesWhatTheRunRefuses) {
   EXPECT_TRUE(std::filesystem::exists(out() + ".work/job.json"));
 }
 
+/// The same checks stand before calibrate: quantize would refuse the model afterwards.
+TEST_F(DryRunTest, RefusesModelsThatLlamaCppRefuses) {
+  model::TinyOptions options;
+  options.edit = [](gguf::Metadata& metadata, auto&) { metadata.erase("qwen35.context_length"); };
+  model::write_tiny_qwen35(path("in.gguf"), options);
+  const std::string text = path("text.txt"), problem = "qwen35.context_length is missing";
+  EXPECT_THAT(expect_refused_alike(quantize({"-o", out(), "-q", "--calibration", text}), 3),
+              HasSubstr(problem));
+  expect_refused({"calibrate", path("in.gguf"), "-o", out(), "--calibration", text}, problem);
+}
+
+TEST_F(DryRunTest, RefusesWeightsThatNoScaleHolds) {
+  for (const float value : {1e8f, -5e6f}) {
+    model::TinyOptions options;
+    options.edit = [&](auto&, std::vector<model::TinyTensor>& tensors) {
+      for (auto& tensor : tensors)
+        if (tensor.name == "blk.1.ffn_up.weight") tensor.values.at(2 * 256 + 5) = value;
+    };
+    model::write_tiny_qwen35(path("in.gguf"), options);
+    EXPECT_THAT(expect_refused_alike(quantize({"-o", out(), "-q", "--method", "plain"}), 3),
+                HasSubstr("blk.1.ffn_up.weight cannot be rounded to Q4_K"));
+  }
+}
+
 TEST_F(DryRunTest, LeavesTheWorkOfAnotherRunAloneEvenWithForce) {
   std::filesystem::create_directory(out() + ".work");
   write_file(out() + ".work/job.json", R"({"key": "another job"})");

@@ -60,7 +60,8 @@ TEST_F(VerdictTest, WrongUsageHasOneForm) {
            {{"quantize", "a.gguf", "--calibration", "self:1", "self:1099511627776"},
             "more than a model can write",
             "at most self:"},
-           {{"bogus"}, "subcommand is required", "spectralquant --help"},
+           {{"bogus"}, "there is no verb bogus", "spectralquant --help"},
+           {{"--bogus"}, "there is no option --bogus", "spectralquant --help"},
            {{}, "no verb", "spectralquant --help"}}) {
     const Result r = run(words);
     EXPECT_EQ(r.exit_code, 2) << testing::PrintToString(words);

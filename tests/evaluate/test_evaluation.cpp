@@ -102,6 +102,21 @@ TEST_F(EvaluationTest, AFileThatChangedIsScoredAnew) {
   EXPECT_THAT(computed, UnorderedElementsAre("score a on texts", "score a on digits"));
 }
 
+TEST_F(EvaluationTest, AFileThatLlamaCppDoesNotLoadIsNoted) {
+  write("a.gguf", 2, [](gguf::Metadata& m) { m.erase("qwen35.context_length"); });
+  const auto [result, computed] = run(request({"a.gguf", "b.gguf"}));
+  ASSERT_EQ(result.notes.size(), 1u);
+  EXPECT_EQ(result.notes[0].model, "a");
+  EXPECT_THAT(result.notes[0].text,
+              HasSubstr("does not load this file: metadata key qwen35.context_length is missing."));
+}
+
+TEST_F(EvaluationTest, NoDifferenceHasNoSign) {
+  std::filesystem::copy_file(path("a.gguf"), path("c.gguf"));
+  const auto [result, computed] = run(request({"a.gguf", "c.gguf"}));
+  EXPECT_THAT(to_markdown(result), testing::Not(HasSubstr("| -0.0000")));
+}
+
 TEST_F(EvaluationTest, PairsAreAllOfThem) {
   const auto [result, computed] = run(request({"a.gguf", "b.gguf", "p.gguf"}));
   EXPECT_EQ(result.pairs.size(), 3u * 2);

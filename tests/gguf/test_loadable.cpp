@@ -317,6 +317,8 @@ TEST_F(LoadableTest, ForeignTensorsAreNamedApart) {
   const File file = File::open(write(variant));
   EXPECT_TRUE(find_load_problems(file).empty());
   EXPECT_THAT(find_foreign_tensors(file), testing::ElementsAre("v.blk.0.attn_q.weight"));
+  EXPECT_THAT(load_refusals(file),
+              testing::ElementsAre("1 tensor is unknown to it, first v.blk.0.attn_q.weight"));
   EXPECT_TRUE(
       find_foreign_tensors(File::open(SQ_SOURCE_DIR "/models/nano-qwen35-bf16.gguf")).empty());
 }
