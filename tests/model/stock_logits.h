@@ -50,13 +50,13 @@ inline StockLogits read_stock_logits(const std::string& path) {
   return out;
 }
 
-/// Lets stock llama.cpp run a model on a text, in windows of n_tokens.
+/// Lets stock llama.cpp run a model on a text, in windows of n_tokens. more: further arguments.
 inline StockLogits run_stock(const std::string& model, const std::string& text, int n_tokens,
-                             const std::string& folder) {
+                             const std::string& folder, const std::string& more = "") {
   const std::string logits = folder + "/stock.logits", log = folder + "/stock.log";
   const int status =
       std::system(("OMP_WAIT_POLICY=passive '" + find_tool("llama-perplexity") + "' -t 1 -m '" +
-                   model + "' -f '" + text + "' -c " + std::to_string(n_tokens) +
+                   model + "' -f '" + text + "' -c " + std::to_string(n_tokens) + " " + more +
                    " --kl-divergence-base '" + logits + "' > '" + log + "' 2>&1")
                       .c_str());
   if (status != 0) return {{}, {}, 0, "llama-perplexity failed, see " + log};
