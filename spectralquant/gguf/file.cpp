@@ -137,6 +137,12 @@ const Tensor& File::require(std::string_view name) const {
                   "convert the model again with a current converter");
 }
 
+std::uint64_t File::n_values() const {
+  std::uint64_t n = 0;
+  for (const Tensor& tensor : tensors()) n += tensor.n_values();
+  return n;
+}
+
 std::string File::architecture() const {
   return std::string(impl_->metadata.string_or("general.architecture", ""));
 }

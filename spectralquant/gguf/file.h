@@ -58,6 +58,7 @@ class File {
   const Tensor* find(std::string_view name) const;
   /// Error(kBadInput) naming the tensor if absent
   const Tensor& require(std::string_view name) const;
+  std::uint64_t n_values() const;    ///< of all tensors
   std::string architecture() const;  ///< general.architecture, "" if absent
   std::string hash() const;          ///< XXH3-128 of all bytes; computed once, on demand
 

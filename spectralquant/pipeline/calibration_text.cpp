@@ -67,9 +67,7 @@ void choose_default_text(CalibrationSource& source, const gguf::File& file,
         kLeastTokens,
         kTokensOfColumn * file.metadata().int_or(file.architecture() + ".embedding_length", 0));
   }
-  std::uint64_t n_weights = 0;
-  for (const gguf::Tensor& tensor : file.tensors()) n_weights += tensor.n_values();
-  if (!device.starts_with("cpu") || n_weights <= kWritesQuickly)
+  if (!device.starts_with("cpu") || file.n_values() <= kWritesQuickly)
     source.self_tokens = kSelfTokensBeside;
 }
 

@@ -199,10 +199,7 @@ std::int64_t count_tokens(const CalibrationText& text, const CalibrationSource& 
 }  // namespace
 
 std::int64_t tokens_of_best(const std::string& input, const std::string& device) {
-  const gguf::File file = gguf::File::open(input);
-  std::int64_t n_weights = 0;
-  for (const gguf::Tensor& tensor : file.tensors())
-    n_weights += static_cast<std::int64_t>(tensor.n_values());
+  const auto n_weights = static_cast<std::int64_t>(gguf::File::open(input).n_values());
   return tune::default_tokens(n_weights, device.starts_with("cpu"));
 }
 

@@ -75,14 +75,6 @@ Windows windows_for_moments(const Text& text, std::int64_t tokens) {
   return out;
 }
 
-Start start_of_run(const gguf::File& original, const DistillOptions& options) {
-  if (options.start) return *options.start;
-  std::int64_t n_weights = 0;
-  for (const gguf::Tensor& tensor : original.tensors())
-    n_weights += static_cast<std::int64_t>(tensor.n_values());
-  return start_of(options.tokens, n_weights);
-}
-
 class Distillation {
  public:
   Distillation(const gguf::File& original, const gguf::File& solved, const Text& text,
@@ -96,7 +88,8 @@ class Distillation {
         student_model_(original, {device, compute_type(device)}),
         exact_teacher_(original, {device, torch::kFloat32}),
         exact_student_(original, {device, torch::kFloat32}),
-        start_(start_of_run(original, options)),
+        start_(options.start.value_or(
+            start_of(options.tokens, static_cast<std::int64_t>(original.n_values())))),
         student_(original, solved, start_, device),
         gradients_([this](const torch::Tensor& tokens) { return gradients_of(tokens); }) {
     const std::int64_t n_windows = run_windows(options, window_tokens_);
