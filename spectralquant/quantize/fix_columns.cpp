@@ -7,6 +7,7 @@
 #include <tuple>
 #include <utility>
 
+#include "spectralquant/quantize/grid_tensors.h"
 #include "spectralquant/quantize/shape.h"
 #include "spectralquant/quantize/tensor_factor.h"
 
@@ -21,20 +22,35 @@ constexpr std::int64_t kRun = 32;
 /// Rows whose candidates are tried at once: on a CPU what stays in its caches.
 constexpr std::int64_t kRowsOnCpu = 1024, kRowsOnDevice = 16384;
 
-Tensor round_to_half(const Tensor& x) {
-  return x.clamp(-65504, 65504).to(torch::kFloat16).to(torch::kFloat32);
-}
+/// The codes of a format or, where levels are not evenly spaced, these in their place.
+class Levels {
+ public:
+  Levels(const format::Grid& grid, torch::Device device) : grid_(grid) {
+    if (!grid.levels) return;
+    const Numbers numbers = numbers_of(grid);
+    const auto here = [&](const float* first, const float* last) {
+      return torch::tensor(std::vector<float>(first, last)).to(device);
+    };
+    level_ = here(numbers.level, numbers.level + kLevels);
+    begin_ = here(numbers.begin + 1, numbers.begin + kLevels);
+  }
 
-/// The codes nearest to x, or their levels.
-Tensor nearest_levels(const format::Grid& grid, const Tensor& x) {
-  if (!grid.levels) return x.round().clamp_(grid.code.lowest, grid.code.highest);
-  const Numbers numbers = numbers_of(grid);
-  const auto here = [&](const float* first, const float* last) {
-    return torch::tensor(std::vector<float>(first, last), x.options());
-  };
-  return here(numbers.level, numbers.level + kLevels)
-      .index({torch::bucketize(x.contiguous(), here(numbers.begin + 1, numbers.begin + kLevels))});
-}
+  /// The nearest to each x.
+  Tensor nearest(const Tensor& x) const {
+    if (!grid_.levels) return x.round().clamp_(grid_.code.lowest, grid_.code.highest);
+    return level_.index({number(x)});
+  }
+  /// Codes, int8, of what nearest() gave.
+  Tensor codes(const Tensor& level) const {
+    return (grid_.levels ? number(level) : level).to(torch::kInt8);
+  }
+
+ private:
+  Tensor number(const Tensor& x) const { return torch::bucketize(x.contiguous(), begin_); }
+
+  const format::Grid& grid_;
+  Tensor level_, begin_;  ///< Numbers::level, Numbers::begin but for the first
+};
 
 Tensor damped(Tensor a, double share) {
   a = a.clone();
@@ -86,7 +102,8 @@ std::pair<Tensor, Tensor> fit_with_mins(const Tensor& x, const Tensor& weight, i
 /// value of largest magnitude comes near the lowest level, as levels reach further down than up.
 ///
 /// Shapes   x, weight: [.., block] → [..].
-Tensor fit_signed(const Tensor& x, const Tensor& weight, const format::Grid& grid) {
+Tensor fit_signed(const Tensor& x, const Tensor& weight, const format::Grid& grid,
+                  const Levels& levels) {
   constexpr int kTrials = 9;
   const double lowest = grid.level(grid.code.lowest),
                apart = 0.1 * (grid.level(grid.code.highest) - lowest) / (grid.levels_count() - 1);
@@ -94,7 +111,7 @@ Tensor fit_signed(const Tensor& x, const Tensor& weight, const format::Grid& gri
                divisor = torch::where(some, largest, torch::ones_like(largest));
   Tensor scale, least;
   for (int trial = -kTrials; trial <= kTrials; ++trial) {
-    const Tensor q = nearest_levels(grid, x * ((lowest - apart * trial) / divisor)),
+    const Tensor q = levels.nearest(x * ((lowest - apart * trial) / divisor)),
                  weighted = weight * q;
     const Tensor s = (weighted * x).sum(-1, true) / (weighted * q).sum(-1, true).clamp_min(1e-30),
                  error = (weight * (s * q - x).square()).sum(-1, true);
@@ -120,7 +137,10 @@ class Fixer {
  public:
   Fixer(const std::vector<PartialMatrix*>& matrices, const std::vector<std::int64_t>& columns,
         const ColumnMoments& moments, const FixOptions& options)
-      : matrices_(matrices), columns_(columns), options_(options) {
+      : matrices_(matrices),
+        columns_(columns),
+        options_(options),
+        levels_(*matrices.front()->grid, matrices.front()->weight.device()) {
     const PartialMatrix& first = *matrices.front();
     const torch::Device device = first.weight.device();
     grid_ = first.grid;
@@ -234,7 +254,7 @@ class Fixer {
     if (grid_->has_min()) {
       std::tie(s, m) = fit_with_mins(x, weight, grid_->code.highest);
     } else {
-      s = fit_signed(x, weight, *grid_);
+      s = fit_signed(x, weight, *grid_, levels_);
     }
     if (!grid_->has_scales()) {
       d_.slice(0, first, last).index_copy_(1, at, round_to_half(s));
@@ -371,7 +391,7 @@ class Fixer {
       torch::add_out(error, x, offset);
       error.mul_(inverse);
       if (grid_->levels) {
-        error.copy_(nearest_levels(*grid_, error));
+        error.copy_(levels_.nearest(error));
       } else {
         error.round_().clamp_(grid_->code.lowest, grid_->code.highest);
       }
@@ -391,11 +411,11 @@ class Fixer {
   void round_columns(Tensor& w, const Tensor& u, std::int64_t first, std::int64_t last,
                      const Tensor& step, const Tensor& offset, Tensor& code) const {
     const Tensor some = step != 0, divisor = torch::where(some, step, torch::ones_like(step));
-    const Tensor none = nearest_levels(*grid_, torch::zeros_like(step));
+    const Tensor none = levels_.nearest(torch::zeros_like(step));
     Tensor errors = torch::empty({last - first, w.size(1)}, w.options());
     for (std::int64_t i = first; i < last; ++i) {
       Tensor x = w[i];
-      const Tensor rounded = nearest_levels(*grid_, (x + offset).div_(divisor));
+      const Tensor rounded = levels_.nearest((x + offset).div_(divisor));
       const Tensor q = torch::where(some, rounded, none);
       const Tensor value = q * step - offset;
       Tensor error = errors[i - first];
@@ -419,25 +439,17 @@ class Fixer {
       matrix->min.copy_(of_matrix(min_));
       matrix->d.copy_(of_matrix(d_));
       matrix->dmin.copy_(of_matrix(dmin_));
-      matrix->code.index_copy_(1, index_, codes_of(of_matrix(code_.t())));
+      matrix->code.index_copy_(1, index_, levels_.codes(of_matrix(code_.t())));
       matrix->fixed.index_fill_(0, index_, 1);
       matrix->put_decoded();
       first = last;
     }
   }
 
-  /// From levels, where the format has them, to codes.
-  Tensor codes_of(const Tensor& level) const {
-    if (!grid_->levels) return level.to(torch::kInt8);
-    const Numbers numbers = numbers_of(*grid_);
-    const Tensor begin = torch::tensor(
-        std::vector<float>(numbers.begin + 1, numbers.begin + kLevels), level.options());
-    return torch::bucketize(level.contiguous(), begin).to(torch::kInt8);
-  }
-
   const std::vector<PartialMatrix*>& matrices_;
   const std::vector<std::int64_t>& columns_;
   FixOptions options_;
+  const Levels levels_;
   const format::Grid* grid_ = nullptr;
   std::int64_t cols_ = 0;
   std::vector<bool> scaled_, placed_;  ///< blocks and super-blocks that were begun before

@@ -39,6 +39,10 @@ void take(const Tensor& from, std::vector<std::uint16_t>& to) {
 
 }  // namespace
 
+Tensor round_to_half(const Tensor& x) {
+  return x.clamp(-kLargestHalf, kLargestHalf).to(torch::kFloat16).to(torch::kFloat32);
+}
+
 GridTensors to_tensors(const format::GridMatrix& matrix, torch::Device device) {
   GridTensors out;
   out.code = to_tensor(matrix.codes, matrix.rows, device);

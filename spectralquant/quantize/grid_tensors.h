@@ -14,6 +14,9 @@ struct GridTensors {
   torch::Tensor code, scale, min, d, dmin;
 };
 
+/// x as fp16 holds it, in float32; what is too large becomes the largest finite number.
+torch::Tensor round_to_half(const torch::Tensor& x);
+
 /// Copies. NaN and infinity in d and dmin become the largest finite number.
 GridTensors to_tensors(const format::GridMatrix& matrix, torch::Device device);
 format::GridMatrix to_matrix(const format::Grid& grid, const GridTensors& tensors);

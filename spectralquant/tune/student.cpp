@@ -9,6 +9,7 @@
 #include "spectralquant/format/formats.h"
 #include "spectralquant/gguf/strict.h"
 #include "spectralquant/model/decode.h"
+#include "spectralquant/quantize/grid_tensors.h"
 #include "spectralquant/tune/schedule.h"
 
 namespace spectralquant::tune {
@@ -28,10 +29,7 @@ std::vector<std::byte> bytes_of(const void* data, std::size_t size_bytes) {
 }
 
 torch::Tensor half_of(const torch::Tensor& base, const torch::Tensor& change) {
-  return (base * (1 + change).clamp_min_(0))
-      .clamp_(-65504, 65504)
-      .to(torch::kFloat16)
-      .to(torch::kFloat32);
+  return quantize::round_to_half(base * (1 + change).clamp_min_(0));
 }
 
 format::GridMatrix solved_matrix(const gguf::Matrix& matrix, const format::Grid& grid) {
