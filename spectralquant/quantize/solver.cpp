@@ -443,11 +443,9 @@ double keep_better(const Quadratic& q, const format::GridMatrix& other, int n_th
   return total;
 }
 
-/// problem: whole tiles of columns, of which the first n_cols are to be solved.
 template <class F>
-Solution solve_in(const Problem& problem, std::int64_t n_cols, const SolverOptions& options,
-                  const Progress& progress) {
-  const Quadratic q(problem);
+Solution solve_in(const Problem& problem, const SolverOptions& options, const Progress& progress) {
+  const Quadratic q(to_whole_tiles(problem));
   const RowsSolver<F> solver(q, *problem.grid, options);
   const std::int64_t rows = q.rows(), cols = q.cols();
   const int n_threads = options.n_threads;
@@ -458,7 +456,9 @@ Solution solve_in(const Problem& problem, std::int64_t n_cols, const SolverOptio
   };
 
   const std::vector<float> diagonal = q.h_diagonal();
-  const torch::Tensor target = problem.target.slice(1, 0, n_cols).to(torch::kFloat32).contiguous();
+  const std::int64_t n_cols = problem.target.size(1);
+  const torch::Tensor target =
+      problem.target.detach().to(torch::kCPU, torch::kFloat32).contiguous();
   const auto rounded = [&](const float* importance) {
     return with_columns(format::round_like_llama(*problem.grid, target.data_ptr<float>(), rows,
                                                  n_cols, importance, n_threads),
@@ -496,10 +496,8 @@ Solution solve_in(const Problem& problem, std::int64_t n_cols, const SolverOptio
 }  // namespace
 
 Solution solve(const Problem& problem, const SolverOptions& options, const Progress& progress) {
-  const std::int64_t n_cols = Quadratic(problem).cols();
-  const Problem whole = to_whole_tiles(problem);
   return with_shape(*problem.grid, [&](auto shape) {
-    return solve_in<decltype(shape)>(whole, n_cols, options, progress);
+    return solve_in<decltype(shape)>(problem, options, progress);
   });
 }
 

@@ -2,13 +2,17 @@
 
 #include <algorithm>
 
+#include "spectralquant/quantize/quadratic.h"
 #include "spectralquant/quantize/row_solver.h"
 
 namespace spectralquant::quantize {
 
 Problem to_whole_tiles(const Problem& problem) {
+  if (!problem.target.defined() || problem.target.dim() != 2)
+    return problem;  // Quadratic refuses it
   const std::int64_t missing = (kTile - problem.target.size(1) % kTile) % kTile;
   if (missing == 0) return problem;
+  { const Quadratic checked(problem); }
   const auto widened = [&](const torch::Tensor& t, bool square) {
     if (!t.defined()) return t;
     return square && t.dim() == 2 ? torch::constant_pad_nd(t, {0, missing, 0, missing})
