@@ -59,8 +59,8 @@ Values look_at_values(const gguf::File& file, const CommonOptions& common) {
   return values;
 }
 
-json to_json(const gguf::File& file, const gguf::Inventory& inventory, const Values& values) {
-  const gguf::Recipe* recipe = gguf::matching_recipe(file);
+json to_json(const gguf::File& file, const gguf::Inventory& inventory, const gguf::Recipe* recipe,
+             const Values& values) {
   json out = {{"path", file.path()},
               {"gguf_version", file.version()},
               {"architecture", file.architecture()},
@@ -121,7 +121,8 @@ void print_verdict(const gguf::Inventory& inventory, const gguf::Recipe* recipe)
     print("  and {} more\n", inventory.violations.size() - kShown);
 }
 
-void print_file(const gguf::File& file, const gguf::Inventory& inventory, const Values& values,
+void print_file(const gguf::File& file, const gguf::Inventory& inventory,
+                const gguf::Recipe* recipe, const Values& values,
                 const InspectArguments& arguments) {
   print("{}\n", file.path());
   print("GGUF v{}, {}, {}\n", file.version(),
@@ -148,7 +149,7 @@ void print_file(const gguf::File& file, const gguf::Inventory& inventory, const 
   print_values(values);
   for (const std::string& text : gguf::load_refusals(file))
     print("llama.cpp refuses it: {}\n", text);
-  print_verdict(inventory, gguf::matching_recipe(file));
+  print_verdict(inventory, recipe);
 }
 
 json to_json(const gguf::Difference& difference) {
@@ -212,12 +213,13 @@ void run(const InspectArguments& arguments) {
       print_difference(difference);
     return;
   }
+  const gguf::Recipe* recipe = gguf::matching_recipe(first);
   const Values values = look_at_values(first, arguments.common);
   if (arguments.common.json)
-    print_document(json_text(to_json(first, inventory, values), 2) + "\n");
+    print_document(json_text(to_json(first, inventory, recipe, values), 2) + "\n");
   else
-    print_file(first, inventory, values, arguments);
-  const bool as_named = inventory.strict || gguf::matching_recipe(first) != nullptr;
+    print_file(first, inventory, recipe, values, arguments);
+  const bool as_named = inventory.strict || recipe;
   if (arguments.strict && (!as_named || values.n_not_finite > 0)) throw CLI::RuntimeError(1);
 }
 
@@ -233,8 +235,10 @@ void add_inspect(CLI::App& app) {
                    "GGUF file (of a split set, its first part); a second one: print the "
                    "differences; with --signals: any number of quantized files")
       ->type_name("FILE");
-  verb->add_flag("--strict", arguments->strict,
-                 "exit with 1 unless every matrix is of one quantized type and every value finite");
+  verb->add_flag(
+      "--strict", arguments->strict,
+      "exit with 1 unless every matrix is of one quantized type, or all are of the types "
+      "of one of llama-quantize's mixes, and every value is finite");
   verb->add_flag("--tensors", arguments->tensors, "list every tensor");
   verb->add_flag("--metadata", arguments->metadata, "list every metadata key");
   add_inspect_signals(*verb, arguments->signals);

@@ -261,18 +261,6 @@ std::vector<Type> recipe_types(const File& file, const Recipe& recipe, bool with
   return types;
 }
 
-std::vector<Type> pure_types(const File& file, Type type, const TypeOverrides& overrides) {
-  const Patterns patterns(overrides);
-  std::vector<Type> types;
-  for (const Tensor& tensor : file.tensors()) {
-    types.push_back(tensor.type);
-    if (!is_matrix_to_quantize(file.architecture(), tensor)) continue;
-    const Type* own = patterns.find(tensor.name);
-    types.back() = own ? *own : type;
-  }
-  return types;
-}
-
 const Recipe* matching_recipe(const File& file) {
   const Inventory inventory = take_inventory(file);
   if (file.architecture() == "falcon" || inventory.strict || inventory.n_matrix_values == 0)

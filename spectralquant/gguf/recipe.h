@@ -37,10 +37,6 @@ using TypeOverrides = std::vector<std::pair<std::string, Type>>;
 std::vector<Type> recipe_types(const File& file, const Recipe& recipe, bool with_importance,
                                const TypeOverrides& overrides = {});
 
-/// One type for all matrices but those that an override names.
-/// Errors   Error(kBadUsage) for a pattern that is no regular expression.
-std::vector<Type> pure_types(const File& file, Type type, const TypeOverrides& overrides = {});
-
 /// The recipe that the types of a file's matrices follow, made with or without importance; nullptr
 /// if there is none, or if all have one type.
 const Recipe* matching_recipe(const File& file);
