@@ -7,6 +7,8 @@
 
 Its text is nonsense and its tokenizer knows bytes only; figures of quality on it mean nothing.
 """
+import functools
+import math
 import struct
 import sys
 
@@ -96,23 +98,31 @@ def data(shape, how, random):
     return x.astype(np.float32).tobytes()
 
 
-def main():
-    random = np.random.default_rng(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
-    keys, all_tensors = list(metadata()), list(tensors())
-    with open(sys.argv[1], "wb") as out:
-        out.write(b"GGUF" + struct.pack("<IQQ", 3, len(all_tensors), len(keys)))
+def write_gguf(path, keys, all_tensors, copied=()):
+    """keys: (key, kind, value); copied: keys as their bytes stand in another file; all_tensors:
+    (name, shape with rows first, GGML type, bytes of a value, function that gives the payload)."""
+    with open(path, "wb") as out:
+        out.write(b"GGUF" + struct.pack("<IQQ", 3, len(all_tensors), len(keys) + len(copied)))
         for key, kind, x in keys:
             out.write(string(key) + struct.pack("<I", kind) + value(kind, x))
+        for raw in copied:
+            out.write(raw)
         offset = 0
-        for name, shape, how in all_tensors:
-            is_matrix = isinstance(how, float)
+        for name, shape, kind, value_bytes, _ in all_tensors:
             out.write(string(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *reversed(shape)))
-            out.write(struct.pack("<IQ", GGML_BF16 if is_matrix else GGML_F32, offset))
-            offset += -(-int(np.prod(shape)) * (2 if is_matrix else 4) // ALIGNMENT) * ALIGNMENT
+            out.write(struct.pack("<IQ", kind, offset))
+            offset += -(-math.prod(shape) * value_bytes // ALIGNMENT) * ALIGNMENT
         out.write(bytes(-out.tell() % ALIGNMENT))
-        for _, shape, how in all_tensors:
-            payload = data(shape, how, random)
+        for *_, payload_of in all_tensors:
+            payload = payload_of()
             out.write(payload + bytes(-len(payload) % ALIGNMENT))
+
+
+def main():
+    random = np.random.default_rng(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    parts = [(name, shape, *((GGML_BF16, 2) if isinstance(how, float) else (GGML_F32, 4)), functools.partial(data, shape, how, random))
+             for name, shape, how in tensors()]
+    write_gguf(sys.argv[1], list(metadata()), parts)
 
 
 if __name__ == "__main__":

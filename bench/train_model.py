@@ -21,7 +21,7 @@ import tokenizers
 import torch
 import torch.nn.functional as F
 
-from random_model import ALIGNMENT, F32, GGML_BF16, GGML_F32, STRING, U32, string, value
+from random_model import F32, GGML_BF16, GGML_F32, STRING, U32, write_gguf
 
 SHAPES = {
     "llama": dict(hidden=512, blocks=4, ffn=1024, heads=8, kv_heads=4),
@@ -248,26 +248,13 @@ def write(path, architecture, s, vocabulary, model):
     if "experts" in s:
         keys += [(p + "expert_count", U32, s["experts"]), (p + "expert_used_count", U32, s["used"]),
                  (p + "expert_feed_forward_length", U32, s["ffn"])]
-    parts, offset = [], 0
-    with open(path, "wb") as out:
-        listed = list(tensors(model))
-        out.write(b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(keys) + len(vocabulary.copied)))
-        for key, kind, x in keys:
-            out.write(string(key) + struct.pack("<I", kind) + value(kind, x))
-        for raw in vocabulary.copied:
-            out.write(raw)
-        for name, tensor in listed:
-            is_matrix = tensor.ndim > 1 and "gate_inp" not in name
-            kind = torch.bfloat16 if is_matrix else torch.float32
-            payload = tensor.detach().to(kind).contiguous().cpu().view(torch.uint8).numpy().tobytes()
-            shape = tuple(reversed(tensor.shape))
-            out.write(string(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape))
-            out.write(struct.pack("<IQ", GGML_BF16 if is_matrix else GGML_F32, offset))
-            parts.append(payload + bytes(-len(payload) % ALIGNMENT))
-            offset += len(parts[-1])
-        out.write(bytes(-out.tell() % ALIGNMENT))
-        for part in parts:
-            out.write(part)
+    parts = []
+    for name, tensor in tensors(model):
+        is_matrix = tensor.ndim > 1 and "gate_inp" not in name
+        kind = torch.bfloat16 if is_matrix else torch.float32
+        payload = tensor.detach().to(kind).contiguous().cpu().view(torch.uint8).numpy().tobytes
+        parts.append((name, tuple(tensor.shape), GGML_BF16 if is_matrix else GGML_F32, 2 if is_matrix else 4, payload))
+    write_gguf(path, keys, parts, vocabulary.copied)
 
 
 def main():
